@@ -1,0 +1,109 @@
+"""From a PyTorch model to one ONNX file: static batch, inference only, nothing in it but the network."""
+
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx
+import torch
+from onnx import ModelProto
+from torch import nn
+
+from autocompress.errors import ModelError
+from autocompress.graph.surgery import example_input
+from autocompress.task import Preprocess
+
+INPUT_NAME, OUTPUT_NAME = "input", "output"
+_WEIGHTED_OPS = {"Conv", "Gemm", "MatMul"}
+
+
+def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
+    """The network as ONNX with BatchNorm folded; nodes with weights carry their layer's name.
+
+    Raises:
+        ModelError: the exporter cannot translate the model; with its reason.
+    """
+    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    example = example_input(preprocess.shape, preprocess.dtype, batch)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                frozen, (example,), dynamo=True, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME], verbose=False
+            )
+    except Exception as error:
+        raise ModelError(f"the model must be exportable to ONNX: {_reason(error)}") from error
+    assert program is not None
+    proto = program.model_proto
+    _name_nodes(proto)
+    _strip(proto)
+    return proto
+
+
+def read_onnx(content: bytes) -> ModelProto:
+    """The graph in the bytes of a file."""
+    return onnx.load_model(io.BytesIO(content))
+
+
+def _name_nodes(proto: ModelProto) -> None:
+    """Call each convolution and matrix product by the layer whose weight it uses, the others by what they do."""
+    sources = _weight_sources(proto)
+    taken: set[str] = set()
+    for place, node in enumerate(proto.graph.node):
+        layer = next((sources[i] for i in node.input if i in sources), "") if node.op_type in _WEIGHTED_OPS else ""
+        name = layer or f"{node.op_type.lower()}_{place}"
+        node.name = name if name not in taken else f"{name}#{place}"
+        taken.add(node.name)
+
+
+def _weight_sources(proto: ModelProto) -> dict[str, str]:
+    """Tensor name → layer name, for weights and what is made from weights by moving numbers about."""
+    sources = {
+        item.name: item.name.removesuffix(".weight") for item in proto.graph.initializer if item.name.endswith(".weight")
+    }
+    for node in proto.graph.node:
+        if node.op_type in {"Transpose", "Reshape", "Identity", "Cast"} and node.input[0] in sources:
+            sources[node.output[0]] = sources[node.input[0]]
+    return sources
+
+
+def _strip(proto: ModelProto) -> None:
+    """Take out what no runtime reads: the exporter's metadata, doc strings and inner shape notes."""
+    proto.producer_name, proto.producer_version, proto.doc_string = "autocompress", "", ""
+    del proto.metadata_props[:]
+    del proto.functions[:]
+    graph = proto.graph
+    graph.name, graph.doc_string = "network", ""
+    del graph.value_info[:]
+    del graph.metadata_props[:]
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes on its own internals from the user."""
+    logger = logging.getLogger("torch.onnx")
+    script = logging.getLogger("onnxscript")
+    levels = logger.level, script.level
+    logger.setLevel(logging.ERROR)
+    script.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(levels[0])
+        script.setLevel(levels[1])
+
+
+def _reason(error: Exception) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    lines = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {lines[0][:200]}" if lines else type(cause).__name__

@@ -1,0 +1,100 @@
+"""One measurement at a time on this machine, in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from autocompress.errors import MeasurementError
+
+RUNNER = Path(__file__).with_name("runner.py")
+_SHOWN_STDERR_CHARS = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One thing that the runner reported; ``file`` is the index into the plan's files."""
+
+    kind: str
+    file: int | None
+    content: dict[str, Any]
+
+
+def machine_lock() -> FileLock:
+    """The lock that whoever measures on this machine holds: two at once would measure each other."""
+    return FileLock(Path(tempfile.gettempdir()) / f"autocompress-measuring-{os.getuid()}.lock")
+
+
+def run_runner(mode: str, files: Sequence[Path], *, timeout_s: float, **settings: object) -> list[Line]:
+    """What ``runner.py`` reports of ``files``, run alone on this machine.
+
+    Raises:
+        MeasurementError: a file cannot be loaded or run, the process died, or ``timeout_s`` passed.
+    """
+    for file in files:
+        if not file.is_file():
+            raise MeasurementError(f"a file to measure must exist, got {file}")
+    plan = {"mode": mode, "files": [str(file.resolve()) for file in files], **settings}
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder, machine_lock():
+        plan_file = Path(folder) / "plan.json"
+        plan_file.write_text(json.dumps(plan))
+        return _lines_of([str(RUNNER), str(plan_file)], files, timeout_s)
+
+
+def _lines_of(arguments: list[str], files: Sequence[Path], timeout_s: float) -> list[Line]:
+    # -P keeps the script's folder off sys.path, where our modules would hide those of the standard library. The process
+    # gets its own group, so that Ctrl-C reaches only us and we decide how it ends.
+    command = [sys.executable, "-P", *arguments]
+    child = subprocess.Popen(  # noqa: S603 - our interpreter and our script
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
+    )
+    try:
+        output, complaints = child.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        _kill(child)
+        raise MeasurementError(
+            f"measuring must end within {timeout_s:g} s, {_names(files)} did not; raise the time limit or measure fewer"
+        ) from error
+    except BaseException:
+        _kill(child)
+        raise
+    lines = [_line(text) for text in output.splitlines(keepends=True) if text.endswith("\n")]  # not one cut off by death
+    _raise_failures(lines, files, child.returncode, complaints)
+    return lines
+
+
+def _line(text: str) -> Line:
+    content = json.loads(text)
+    return Line(kind=content.pop("kind"), file=content.pop("file", None), content=content)
+
+
+def _raise_failures(lines: Sequence[Line], files: Sequence[Path], code: int, complaints: str) -> None:
+    for line in lines:
+        if line.kind == "error" and line.file is not None:
+            raise MeasurementError(f"the runtime must load and run {files[line.file]}; it says: {line.content['message']}")
+    if code == 0:
+        return
+    stage = next((line.file for line in reversed(lines) if line.kind == "stage"), None)
+    place = _names(files) if stage is None else str(files[stage])
+    reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    raise MeasurementError(
+        f"the measuring process must survive {place}, it died with {reason}: {complaints[-_SHOWN_STDERR_CHARS:].strip()}"
+    )
+
+
+def _kill(child: "subprocess.Popen[str]") -> None:
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+
+
+def _names(files: Sequence[Path]) -> str:
+    return ", ".join(file.name for file in files)

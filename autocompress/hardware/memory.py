@@ -1,0 +1,23 @@
+"""Peak RAM of an ONNX file, measured in fresh processes."""
+
+from pathlib import Path
+from statistics import median_low
+
+from autocompress.hardware.child import run_runner
+from autocompress.target import Target
+
+PROCESSES = 3  # memory is nearly, not exactly, the same each time
+
+
+def measure_peak_ram(file: Path, target: Target, *, timeout_s: float = 120.0) -> int:
+    """Bytes by which a process grows at most while it loads the file and runs it three times, the runtime's own aside.
+
+    Raises:
+        MeasurementError: the runtime cannot load or run the file, or the time is over.
+    """
+    return median_low([_growth_bytes(file, target, timeout_s) for _ in range(PROCESSES)])
+
+
+def _growth_bytes(file: Path, target: Target, timeout_s: float) -> int:
+    lines = run_runner("ram", [file], timeout_s=timeout_s, threads=target.threads, batch=target.batch, seed=0)
+    return next(int(line.content["growth_bytes"]) for line in lines if line.kind == "ram")

@@ -1,0 +1,78 @@
+"""Statistics of timing rounds: which were calm, and what the calm ones say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autocompress.measurement import Interval, Latency
+
+Floats = npt.NDArray[np.float64]
+
+MOST_DISTURBANCE = 0.05  # of a kept round: how far the reference kernel may be from its median
+NOISY_HALF_WIDTH = 0.03  # of the interval, as a share of the median
+FEWEST_ROUNDS = 3  # fewer say nothing about their spread
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Single runs of one file: ``rounds_us[round][run]``."""
+
+    load_ms: float
+    rounds_us: Sequence[Sequence[float]]
+
+
+def disturbances(reference_ms: Sequence[float], clock_ms: Sequence[float], stolen_ms: Sequence[float]) -> Floats:
+    """How disturbed each round was, as a share of time, from readings before the first and after every round.
+
+    The larger of two: how far the reference kernel beside the round is from its median over all rounds, and how much
+    of the round the hypervisor gave away.
+    """
+    reference = np.asarray(reference_ms)
+    deviation = np.abs(reference / np.median(reference) - 1)
+    stolen_ratio = np.diff(stolen_ms) / np.diff(clock_ms)
+    return np.maximum(np.maximum(deviation[:-1], deviation[1:]), stolen_ratio)
+
+
+def calm_rounds(disturbance: Floats) -> npt.NDArray[np.intp]:
+    """The rounds to keep, in order: all that are calm enough, and at least the calmer half."""
+    n_calm = int(np.sum(disturbance <= MOST_DISTURBANCE))
+    n_kept = max(n_calm, -(-len(disturbance) // 2))
+    return np.sort(np.argsort(disturbance, kind="stable")[:n_kept])
+
+
+def summarize(timed: Timed, disturbance: Floats, *, threads: int, seed: int) -> Latency:
+    """The latency that the calm rounds show."""
+    kept = calm_rounds(disturbance)
+    runs_ms = [np.asarray(timed.rounds_us[index]) / 1e3 for index in kept]
+    medians = np.array([np.median(runs) for runs in runs_ms])
+    median = float(np.median(medians))
+    interval = median_interval(medians, seed=seed)
+    return Latency(
+        median_ms=median,
+        p95_ms=float(np.quantile(np.concatenate(runs_ms), 0.95)),
+        interval_ms=interval,
+        rounds=len(kept),
+        rejected_rounds=len(disturbance) - len(kept),
+        runs=sum(map(len, runs_ms)),
+        load_ms=timed.load_ms,
+        threads=threads,
+        noisy=len(kept) < FEWEST_ROUNDS or (interval[1] - interval[0]) / 2 > NOISY_HALF_WIDTH * median,
+    )
+
+
+def median_interval(values: npt.NDArray[Any], *, seed: int) -> Interval:
+    """95 % bootstrap interval of the median of ``values``."""
+    rng = np.random.default_rng(seed)
+    resampled = np.median(rng.choice(values, size=(RESAMPLES, len(values))), axis=1)
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def half_width_ratio(latency: Latency) -> float:
+    """Half the width of the interval as a share of the median."""
+    low, high = latency.interval_ms
+    return (high - low) / 2 / latency.median_ms

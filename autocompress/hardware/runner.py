@@ -1,0 +1,208 @@
+"""Runs ONNX files in a fresh process and writes what it saw, one JSON object a line, on stdout.
+
+``python runner.py plan.json`` needs numpy and onnxruntime only, so that it can be copied to another device as it is.
+The plan names its ``mode``: ``latency`` times several files round-robin, ``ram`` watches the memory of one.
+
+Latency: every round visits all files in a new random order, each for a window of single runs. A fixed matrix product is
+timed before and after each round; what it deviates from its median tells how much the machine was disturbed.
+"""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+    os.environ[_name] = "1"  # before numpy is imported, which reads them once
+
+import json
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import onnxruntime as ort
+
+REFERENCE_WIDTH = 640  # of the square matrix product: about 5 ms on one core of a 2020s server
+REFERENCE_REPEATS = 4
+WARM_UP_RUNS = 3
+FEWEST_RUNS = 5  # in a window, unless the model is so slow that they would last SLOW_WINDOWS windows
+SLOW_WINDOWS = 5.0
+RAM_RUNS = 3
+
+Emit = Callable[..., None]
+Feed = dict[str, np.ndarray[Any, Any]]
+
+
+def main(plan: dict[str, Any], emit: Emit) -> None:
+    """Do what ``plan`` says."""
+    emit("runtime", version=ort.__version__)
+    {"latency": time_files, "ram": watch_memory}[plan["mode"]](plan, emit)
+
+
+def open_session(file: str, threads: int) -> ort.InferenceSession:
+    """A session whose threads do not spin: waiting threads would take the time of whatever runs beside them."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def random_feed(session: ort.InferenceSession, batch: int, seed: int) -> Feed:
+    """Normal floats and zero-or-one integers for every input; a dynamic batch becomes ``batch``."""
+    rng = np.random.default_rng(seed)
+    feed = {}
+    for value in session.get_inputs():
+        shape = [batch if i == 0 and not isinstance(n, int) else n for i, n in enumerate(value.shape)]
+        if not all(isinstance(n, int) for n in shape):
+            raise ValueError(f"input {value.name!r} must have a static shape, got {value.shape}; export it with one")
+        kind = re.sub(r"tensor\((\w+)\)", r"\1", value.type).replace("double", "float64")
+        dtype = np.dtype({"float": "float32"}.get(kind, kind))
+        is_float = np.issubdtype(dtype, np.floating)
+        feed[value.name] = (rng.standard_normal(shape) if is_float else rng.integers(0, 2, shape)).astype(dtype)
+    return feed
+
+
+class Subject:
+    """A file with its session and inputs, and what its runs took."""
+
+    def __init__(self, file: str, plan: dict[str, Any]) -> None:
+        started = time.perf_counter()
+        self.session = open_session(file, plan["threads"])
+        self.load_ms = (time.perf_counter() - started) * 1e3
+        self.feed = random_feed(self.session, plan["batch"], plan["seed"])
+        self.names = [output.name for output in self.session.get_outputs()]
+        self.rounds_us: list[list[float]] = []
+
+    def run_us(self) -> float:
+        """Microseconds of one inference."""
+        started = time.perf_counter_ns()
+        self.session.run(self.names, self.feed)
+        return (time.perf_counter_ns() - started) / 1e3
+
+    def window_us(self, window_ms: float, fewest: int) -> list[float]:
+        """Single runs until ``window_ms`` are over and ``fewest`` are done."""
+        runs: list[float] = []
+        elapsed_ms = 0.0
+        while elapsed_ms < window_ms or (len(runs) < fewest and elapsed_ms < SLOW_WINDOWS * window_ms):
+            runs.append(self.run_us())
+            elapsed_ms += runs[-1] / 1e3
+        return runs
+
+
+def time_files(plan: dict[str, Any], emit: Emit) -> None:
+    """Time ``plan["files"]`` round-robin; a file that cannot run is reported and left out."""
+    subjects = {}
+    for index, file in enumerate(plan["files"]):
+        emit("stage", file=index)
+        try:
+            subjects[index] = Subject(file, plan)
+            subjects[index].window_us(plan["warm_up_ms"], WARM_UP_RUNS)
+        except Exception as error:  # noqa: BLE001 - whatever the runtime raises is the answer for this file
+            subjects.pop(index, None)
+            emit("error", file=index, message=str(error))
+    brackets = _rounds(subjects, plan, emit) if subjects else {}
+    for index, subject in subjects.items():
+        emit("times", file=index, load_ms=subject.load_ms, rounds_us=subject.rounds_us)
+    emit("brackets", **brackets)
+
+
+def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> dict[str, list[float]]:
+    rng = np.random.default_rng(plan["seed"])
+    matrix = rng.standard_normal((REFERENCE_WIDTH, REFERENCE_WIDTH)).astype(np.float32)
+    reference_ms(matrix)  # the first call allocates
+    started = time.monotonic()
+    brackets: dict[str, list[float]] = {"reference_ms": [], "clock_ms": [], "stolen_ms": []}
+    _bracket(brackets, matrix)
+    for _ in range(plan["rounds"]):
+        for index in rng.permutation(list(subjects)).tolist():
+            subject = subjects[index]
+            if not subject.rounds_us:
+                emit("stage", file=index)  # whose fault it is if the process dies here
+            subject.rounds_us.append(subject.window_us(plan["window_ms"], FEWEST_RUNS))
+        _bracket(brackets, matrix)
+        if time.monotonic() - started > plan["time_limit_s"]:
+            break
+    return brackets
+
+
+def _bracket(brackets: dict[str, list[float]], matrix: np.ndarray[Any, Any]) -> None:
+    brackets["reference_ms"].append(reference_ms(matrix))
+    brackets["clock_ms"].append(time.monotonic() * 1e3)
+    brackets["stolen_ms"].append(stolen_ms())
+
+
+def reference_ms(matrix: np.ndarray[Any, Any]) -> float:
+    """Lower quartile of a few runs of a fixed matrix product."""
+    times = []
+    for _ in range(REFERENCE_REPEATS):
+        started = time.perf_counter()
+        np.matmul(matrix, matrix)
+        times.append((time.perf_counter() - started) * 1e3)
+    return float(np.quantile(times, 0.25))
+
+
+def stolen_ms() -> float:
+    """Milliseconds that the hypervisor gave to other guests since boot, over all cores; 0 where nobody counts them."""
+    try:
+        with Path("/proc/stat").open() as lines:
+            return float(lines.readline().split()[8]) * 1e3 / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def watch_memory(plan: dict[str, Any], emit: Emit) -> None:
+    """Peak resident growth from after the imports to after a few runs of ``plan["files"][0]``."""
+    emit("stage", file=0)
+    try:
+        can_reset = _reset_peak()
+        before = _resident_bytes("VmRSS") if can_reset else _peak_bytes()
+        session = open_session(plan["files"][0], plan["threads"])
+        feed = random_feed(session, plan["batch"], plan["seed"])
+        for _ in range(RAM_RUNS):
+            session.run(None, feed)
+        after = _resident_bytes("VmHWM") if can_reset else _peak_bytes()
+    except Exception as error:  # noqa: BLE001 - whatever the runtime raises is the answer for this file
+        emit("error", file=0, message=str(error))
+        return
+    emit("ram", file=0, growth_bytes=max(0, after - before))
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM, see proc_pid_clear_refs(5)
+    except OSError:
+        return False
+    return True
+
+
+def _resident_bytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def _peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def line_writer(stream: TextIO) -> Emit:
+    """Writes one JSON object a line, at once, so that nothing is lost if the process dies."""
+
+    def emit(kind: str, **content: object) -> None:
+        stream.write(json.dumps({"kind": kind, **content}) + "\n")
+        stream.flush()
+
+    return emit
+
+
+if __name__ == "__main__":
+    results = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever libraries print on stdout goes to stderr: stdout holds results only
+    main(json.loads(Path(sys.argv[1]).read_text()), line_writer(results))

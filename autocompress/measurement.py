@@ -1,0 +1,68 @@
+"""Numbers that were measured, counted or evaluated, each with its spread and what it is of."""
+
+from pydantic import Field
+
+from autocompress.facts import Facts
+
+Interval = tuple[float, float]
+
+
+class Latency(Facts):
+    """Milliseconds of one inference, measured in the runtime.
+
+    ``median_ms`` is the median over rounds of the round's median; ``interval_ms`` its 95 % bootstrap interval over
+    rounds; ``p95_ms`` the 95th percentile of single inferences in the kept rounds. ``noisy`` says that the interval is
+    wider than the protocol accepts (3 % to either side).
+    """
+
+    median_ms: float = Field(gt=0)
+    p95_ms: float = Field(gt=0)
+    interval_ms: Interval
+    rounds: int = Field(ge=1)
+    rejected_rounds: int = Field(0, ge=0)
+    runs: int = Field(ge=1)
+    load_ms: float = Field(ge=0, description="time to create the session, measured")
+    threads: int = Field(ge=1)
+    noisy: bool = False
+
+
+class Accuracy(Facts):
+    """The task's metric of one file on one whole split, evaluated in the runtime.
+
+    ``interval`` is the 95 % interval: Wilson for top-1 accuracy, bootstrap over samples for any other metric.
+    """
+
+    value: float
+    interval: Interval
+    samples: int = Field(ge=1)
+
+
+class ModelFacts(Facts):
+    """Everything known of one exported file; ``None`` is a thing not measured (yet).
+
+    Latency and RAM are measured, size, MACs and parameters counted, accuracies evaluated on the file in the runtime.
+    """
+
+    accuracy_val: float | None = None
+    accuracy_val_interval: Interval | None = None
+    accuracy_test: float | None = None
+    accuracy_test_interval: Interval | None = None
+    latency_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_interval_ms: Interval | None = None
+    latency_predicted_ms: float | None = None
+    size_bytes: int
+    peak_ram_bytes: int | None = None
+    macs: int
+    params: int
+    artifact: str | None = Field(None, description="path of the file, relative to the run's folder")
+
+    def with_latency(self, latency: Latency) -> "ModelFacts":
+        """A copy with the latency fields filled."""
+        return self.model_copy(
+            update={
+                "latency_ms": latency.median_ms,
+                "latency_p95_ms": latency.p95_ms,
+                "latency_interval_ms": latency.interval_ms,
+            }
+        )

@@ -1,0 +1,14 @@
+"""The techniques, by the names that recipes use."""
+
+from autocompress.errors import RecipeError
+from autocompress.passes.base import Outcome, Pass, PassContext, Stage
+from autocompress.passes.factorize import Factorize
+from autocompress.passes.prune_channels import PruneChannels
+from autocompress.passes.quantize import Quantize
+from autocompress.registry import Registry
+
+PASSES: Registry[type[Pass]] = Registry("pass", RecipeError)
+for _pass in (PruneChannels, Factorize, Quantize):
+    PASSES.register(_pass.name)(_pass)
+
+__all__ = ["PASSES", "Factorize", "Outcome", "Pass", "PassContext", "PruneChannels", "Quantize", "Stage"]

@@ -1,0 +1,71 @@
+"""A recipe's passes applied in order to a copy of the base."""
+
+import copy
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+from torch import nn
+
+from autocompress.errors import AutocompressError, RecipeError
+from autocompress.passes import PASSES, Pass, PassContext, Stage
+from autocompress.precision import FilePlan
+from autocompress.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composed:
+    """A compressed model before recovery; ``changed`` and ``skipped`` map ``pass: layer`` to what and why."""
+
+    model: nn.Module
+    plan: FilePlan
+    changed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def read_passes(recipe: Recipe) -> tuple[Pass, ...]:
+    """The passes of a recipe with their settings checked, in order.
+
+    Raises:
+        RecipeError: an unknown pass, a setting outside its range, a pass twice, or passes out of order.
+    """
+    passes = tuple(_read(step.name, step.settings) for step in recipe.passes)
+    for before, after in zip(passes, passes[1:], strict=False):
+        if after.name == before.name:
+            raise RecipeError(f"a recipe has each pass once, got {after.name} twice; join their settings")
+        if after.stage < before.stage:
+            raise RecipeError(
+                f"{after.name} must come before {before.name}: passes run in the order "
+                f"{', '.join(stage.name.lower() for stage in Stage)}"
+            )
+    return passes
+
+
+def compose(base: nn.Module, recipe: Recipe, context: PassContext) -> Composed:
+    """The base with every pass applied; ``base`` itself is left alone.
+
+    Raises:
+        RecipeError: the recipe does not fit the model; names the pass.
+    """
+    passes = read_passes(recipe)
+    model = copy.deepcopy(base)
+    plan, changed, skipped = FilePlan(), {}, {}
+    for done, item in enumerate(passes):
+        try:
+            outcome = item.apply(model, context)
+        except AutocompressError as error:
+            after = ", ".join(p.name for p in passes[:done])
+            raise type(error)(f"{error} (in {item.name}{f', after {after}' if after else ''})") from error
+        changed |= {f"{item.name}: {layer}": what for layer, what in outcome.changed.items()}
+        skipped |= {f"{item.name}: {layer}": why for layer, why in outcome.skipped.items()}
+        plan = item.finalize(plan)
+    return Composed(model=model, plan=plan, changed=changed, skipped=skipped)
+
+
+def _read(name: str, settings: dict[str, object]) -> Pass:
+    kind = PASSES[name]
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([name, *(str(part) for part in first["loc"])])
+        raise RecipeError(f"{place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from error

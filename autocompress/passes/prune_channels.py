@@ -1,0 +1,116 @@
+"""Structured pruning: whole channels go, and every layer coupled to them shrinks."""
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import torch
+import torch_pruning as tp
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from autocompress.errors import RecipeError
+from autocompress.graph.channel_groups import ChannelGroup, channel_groups, find_group, group_at, remove_channels, trace
+from autocompress.passes.base import Outcome, Pass, PassContext, Stage, require_layers
+
+MOST_PRUNED = 0.95
+
+
+class Criterion(StrEnum):
+    """How channels are ranked."""
+
+    L1 = "l1"
+    TAYLOR = "taylor"
+    RANDOM = "random"  # a control
+
+
+class PruneChannels(Pass):
+    """Remove the least important channels of coupled groups.
+
+    ``ratios`` names a group by any layer whose output channels it holds and gives the share of channels to remove.
+    What is kept is a multiple of ``align`` where the group is wide enough, since kernels work on blocks of channels.
+
+    Source: dependency graph, Fang et al. 2023, https://arxiv.org/abs/2301.12900; L1, Li et al. 2017,
+    https://arxiv.org/abs/1608.08710; Taylor, Molchanov et al. 2019, https://arxiv.org/abs/1906.10771, here
+    summed over the coupled layers.
+    """
+
+    name: ClassVar[str] = "prune_channels"
+    stage: ClassVar[Stage] = Stage.STRUCTURE
+    source: ClassVar[str] = "https://arxiv.org/abs/2301.12900"
+    saves: ClassVar[str] = "ms, bytes, RAM"
+
+    ratios: dict[str, float] = Field(default_factory=dict)
+    criterion: Criterion = Criterion.L1
+    align: int = Field(8, ge=1, le=64, description="channels that a kernel treats at once")
+
+    @field_validator("ratios")
+    @classmethod
+    def _are_shares(cls, ratios: dict[str, float]) -> dict[str, float]:
+        for layer, ratio in ratios.items():
+            if not 0 <= ratio <= MOST_PRUNED:
+                nearest = min(max(ratio, 0.0), MOST_PRUNED)
+                raise ValueError(f"the pruned ratio of {layer} must lie in [0, {MOST_PRUNED}], got {ratio}; nearest: {nearest}")
+        return ratios
+
+    def apply(self, model: nn.Module, context: PassContext) -> Outcome:
+        """Prune in place; groups that cannot be treated are skipped with their reason."""
+        require_layers(model, list(self.ratios), "prune_channels.ratios")
+        outcome = Outcome()
+        groups = context.groups if context.groups is not None else channel_groups(model, context.example)
+        self._accumulate_gradients(model, context)
+        for layer, ratio in self.ratios.items():
+            group = find_group(groups, layer)
+            if group is None or group.reason:
+                outcome.skipped[layer] = group.reason if group else "its output channels belong to no group"
+                continue
+            kept = kept_width(group, ratio, self.align)
+            if kept < group.width:
+                graph = trace(model, context.example)
+                remove_channels(graph, model, group.name, self._least(graph, model, group, kept, context.seed))
+                outcome.changed[group.name] = f"{group.width} → {kept} channels"
+        model.zero_grad(set_to_none=True)
+        return outcome
+
+    def _accumulate_gradients(self, model: nn.Module, context: PassContext) -> None:
+        if self.criterion is not Criterion.TAYLOR:
+            return
+        if context.losses is None:
+            raise RecipeError("prune_channels.criterion taylor needs training data; use l1 where there is none")
+        model.zero_grad(set_to_none=True)
+        for loss in context.losses(model):
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def _least(
+        self, graph: tp.DependencyGraph, model: nn.Module, group: ChannelGroup, kept: int, seed: int
+    ) -> list[int]:
+        scores = self._scores(group_at(graph, model, group.name), group, seed).reshape(group.chunks, -1)
+        drop = (group.width - kept) // group.chunks
+        least = scores.argsort(dim=1)[:, :drop] + torch.arange(group.chunks)[:, None] * scores.shape[1]
+        return sorted(least.flatten().tolist())
+
+    def _scores(self, members: Any, group: ChannelGroup, seed: int) -> Tensor:
+        if self.criterion is Criterion.RANDOM:
+            return torch.rand(group.width, generator=torch.Generator().manual_seed(seed))
+        importance = (
+            tp.importance.GroupTaylorImportance()
+            if self.criterion is Criterion.TAYLOR
+            else tp.importance.GroupMagnitudeImportance(p=1)
+        )
+        scores: Tensor | None = importance(members)
+        if scores is None or len(scores) != group.width:
+            raise RecipeError(f"{group.name} has no {self.criterion} importance; use the criterion l1 or random")
+        return scores.detach().cpu()
+
+
+def kept_width(group: ChannelGroup, ratio: float, align: int) -> int:
+    """How many channels of ``group`` remain when ``ratio`` of them should go.
+
+    A multiple of ``align`` per chunk; of its largest halving that leaves at least four steps where the group is
+    narrower. At least one step remains.
+    """
+    size = group.width // group.chunks
+    step = align
+    while step > 1 and size < 4 * step:
+        step //= 2
+    steps = max(1, round(size * (1 - ratio) / step))
+    return min(size, steps * step) * group.chunks

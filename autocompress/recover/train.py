@@ -1,0 +1,123 @@
+"""One training loop: for baselines from nothing, and for compressed models under their teacher."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from autocompress.errors import RunError
+from autocompress.recipe import Arithmetic, Distill, Recovery
+from autocompress.recover.losses import label_loss, recovery_loss
+from autocompress.recover.sample_stream import SampleStream
+
+WARM_UP = 0.1  # of all steps
+NORM_SAMPLES = 1024  # enough for a mean and variance per channel
+Progress = Callable[[int, int], None]
+
+
+def recover(
+    model: nn.Module, stream: SampleStream, settings: Recovery, *, teacher: Tensor | None, progress: Progress | None = None
+) -> None:
+    """Train ``model`` in place on the stream's first ``steps × batch`` samples, then re-estimate BatchNorm.
+
+    Args:
+        model: left in eval mode.
+        stream: the run's order of training samples.
+        settings: steps, batch, schedule, loss weights.
+        teacher: the original's outputs at the stream's positions, ``[at least steps × batch, outputs]``; None trains on
+            labels.
+        progress: called with ``(step, steps)`` after each step.
+
+    Raises:
+        RunError: the loss is no number any more.
+    """
+
+    def loss_at(start: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        followed = None if teacher is None else teacher[start : start + len(inputs)]
+        return recovery_loss(stream.task, model(inputs), targets, followed, settings.distill)
+
+    if settings.steps:
+        _descend(model, stream, settings, loss_at, progress)
+    reestimate_batchnorm(model, stream)
+
+
+def train_baseline(
+    model: nn.Module, stream: SampleStream, settings: Recovery, *, progress: Progress | None = None
+) -> None:
+    """Train ``model`` in place from its initial weights on labels, smoothed by 0.1 where the task is classification."""
+
+    def loss_at(_start: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        return label_loss(stream.task, model(inputs).float(), targets, smoothing=0.1)
+
+    _descend(model, stream, settings.model_copy(update={"distill": Distill(logits=0)}), loss_at, progress)
+    reestimate_batchnorm(model, stream)
+
+
+def reestimate_batchnorm(model: nn.Module, stream: SampleStream, *, batch: int = 128) -> None:
+    """Fresh running means and variances from the stream's beginning; the model is left in eval mode.
+
+    Without it a pruned or factorized network is judged by the statistics of activations that it no longer has.
+    """
+    count = min(NORM_SAMPLES, stream.epoch_length)
+    starts = range(0, max(count - count % batch, min(batch, count)), batch)
+    update_bn((stream.batch(start, min(batch, count))[0] for start in starts), model)
+    model.eval()
+
+
+def training_losses(model: nn.Module, stream: SampleStream, *, batches: int = 8, batch: int = 32) -> Iterator[Tensor]:
+    """Label losses of the stream's first batches, ready for ``backward``."""
+    for start in range(0, batches * batch, batch):
+        inputs, targets = stream.batch(start, batch)
+        yield label_loss(stream.task, model(inputs).float(), targets)
+
+
+def _descend(
+    model: nn.Module,
+    stream: SampleStream,
+    settings: Recovery,
+    loss_at: Callable[[int, Tensor, Tensor], Tensor],
+    progress: Progress | None,
+) -> None:
+    model.train()
+    channels_last = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step, settings.steps))
+    for step in range(settings.steps):
+        start = step * settings.batch
+        inputs, targets = stream.batch(start, settings.batch)
+        if channels_last and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.arithmetic is Arithmetic.BF16):
+            loss = loss_at(start, inputs, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        if not math.isfinite(float(loss.detach())):
+            raise RunError(f"the loss must stay a number, got {float(loss.detach())} at step {step}; lower the learning rate")
+        if progress is not None:
+            progress(step + 1, settings.steps)
+    if channels_last:
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def _one_cycle(step: int, steps: int) -> float:
+    """Linear warm-up over the first tenth, then half a cosine to zero."""
+    warm = max(1, round(WARM_UP * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Weight decay for matrices and kernels only: norms and biases have no scale to decay."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]

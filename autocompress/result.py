@@ -1,0 +1,131 @@
+"""The account of one run: ``result.json``, and what the report is drawn from."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from autocompress.budget import BudgetRow, Metric
+from autocompress.facts import Facts
+from autocompress.measurement import ModelFacts
+from autocompress.recipe import Recipe
+from autocompress.target import Machine, Target
+from autocompress.task import Preprocess
+
+SCHEMA = 1
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    MET = "met"
+    INFEASIBLE = "infeasible"
+
+
+class TrialState(StrEnum):
+    """How a trial ended."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"  # known to break the budget before any training
+    FAILED = "failed"
+
+
+class TrialKind(StrEnum):
+    """Why a trial was run."""
+
+    SEARCH = "search"
+    CONTROL = "control"
+    FINALIST = "finalist"  # recovered in full
+
+
+class TrialRecord(Facts):
+    """One candidate: what it was, what it cost, how good it came out. Its costs are measured or counted on its file."""
+
+    number: int = Field(ge=0)
+    kind: TrialKind
+    state: TrialState
+    summary: str = Field(description="the recipe in a few words")
+    recipe: Recipe
+    facts: ModelFacts | None = None
+    within_budget: bool | None = Field(None, description="whether every cost limit is met")
+    seconds: float = Field(0.0, ge=0, description="of work on this trial, all stages")
+    control: str | None = Field(None, description="name of the control, for controls")
+    notes: tuple[str, ...] = Field((), description="what passes skipped and why")
+    error: str | None = Field(None, description="traceback, for failed trials")
+
+
+class LayerRow(Facts):
+    """What was done to one layer."""
+
+    layer: str
+    before: str = Field(description="kind and shape, e.g. Conv2d 64→128 3×3")
+    after: str
+    precision: str = Field(description="weights/activations in the file, e.g. int8/uint8")
+    params_before: int
+    params_after: int
+    note: str = ""
+
+
+class FrontPoint(Facts):
+    """A non-dominated model that was exported and measured."""
+
+    name: str
+    summary: str
+    facts: ModelFacts
+
+
+class ControlRow(Facts):
+    """A simple alternative that ran under the same rules; ``facts`` is None when it could not be made."""
+
+    name: str
+    facts: ModelFacts | None
+    met: bool | None = Field(description="whether it meets the whole budget; accuracy rows on the validation split")
+    note: str = ""
+
+
+class Diagnosis(Facts):
+    """Why no model meets the budget, and what could be had instead."""
+
+    binding: tuple[Metric, ...] = Field(description="the limits that no candidate meets, worst first")
+    reachable: dict[Metric, float] = Field(description="best value of each metric over all candidates, in its unit")
+    nearest_budget: str = Field(description="the closest budget that a measured candidate meets")
+    message: str
+
+
+class TrialCounts(Facts):
+    """How many trials ended how."""
+
+    total: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+
+
+class Result(Facts):
+    """Everything a run found. ``budget`` holds the rows of ``best``, on the test split where accuracy is concerned."""
+
+    schema_version: int = Field(SCHEMA, ge=1, le=SCHEMA)
+    status: Status
+    verdict: str = Field(description="one sentence")
+    asked: str = Field(description="the budget as it was given")
+    budget: tuple[BudgetRow, ...]
+    baseline: ModelFacts
+    best: ModelFacts | None
+    recipe: Recipe | None
+    layers: tuple[LayerRow, ...] = ()
+    controls: tuple[ControlRow, ...] = ()
+    pareto: tuple[FrontPoint, ...] = ()
+    trials: TrialCounts
+    trial_log: tuple[TrialRecord, ...] = ()
+    diagnosis: Diagnosis | None = None
+    model: str
+    data: str
+    metric_name: str = "accuracy"
+    samples: dict[str, int] = Field(description="number of samples of each split")
+    input: Preprocess
+    target: Target
+    machine: Machine
+    notes: tuple[str, ...] = Field((), description="what was decided on the user's behalf, skipped, or went wrong")
+    seconds: float
+    stage_seconds: dict[str, float] = Field(default_factory=dict)
+    seed: int
+    versions: dict[str, str]

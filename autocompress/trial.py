@@ -1,0 +1,171 @@
+"""The work on one candidate: recipe in, file and facts out. Knows neither Optuna nor Ray."""
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from autocompress.data.preprocess import model_input
+from autocompress.evaluate import evaluate_file
+from autocompress.export.onnx_file import to_onnx
+from autocompress.export.quantize_onnx import quantize_onnx
+from autocompress.graph.channel_groups import ChannelGroup
+from autocompress.graph.surgery import example_input
+from autocompress.hardware.file_facts import count_macs, count_params
+from autocompress.measurement import Accuracy, ModelFacts
+from autocompress.passes import PassContext
+from autocompress.passes.compose import Composed, compose
+from autocompress.precision import FilePlan
+from autocompress.recipe import Recipe
+from autocompress.recover.sample_stream import SampleStream
+from autocompress.recover.teacher import teacher_outputs
+from autocompress.recover.train import recover, training_losses
+from autocompress.target import Machine, Target
+from autocompress.task import Array, Task
+
+CALIBRATION_SAMPLES = 256  # ranges settle well before; Krishnamoorthi 2018, sec. 3.1 uses about 100 batches of 1
+STRUCTURE_SAMPLES = 1  # a structure is timed, not judged: any range will do
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Everything that all trials of a run share; sent to each worker once.
+
+    ``teacher`` holds the base's outputs along the sample stream, ``[positions, outputs]``; None where it is not
+    computed ahead, then each recovery asks the base itself.
+    """
+
+    base: nn.Module
+    task: Task
+    target: Target
+    machine: Machine
+    groups: tuple[ChannelGroup, ...] | None = None
+    teacher: Array | None = None
+    stream_seed: int = 0
+
+    def with_teacher(self, teacher: Array | None) -> "Bench":
+        """A copy with other teacher outputs."""
+        return replace(self, teacher=teacher)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """One exported candidate. ``model`` is in eval mode; ``file`` holds the bytes of ``model.onnx``."""
+
+    file: bytes
+    facts: ModelFacts
+    composed: Composed
+    seconds: float
+
+    @property
+    def model(self) -> nn.Module:
+        """The compressed network in PyTorch."""
+        return self.composed.model
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was skipped, and why."""
+        return tuple(f"{layer}: {why}" for layer, why in self.composed.skipped.items())
+
+
+def make_structure(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
+    """The candidate's file without any training: its size, MACs, parameters and speed are already true."""
+    torch.set_num_threads(threads)
+    started = time.monotonic()
+    composed = _compose(bench, recipe)
+    return _made(bench, composed, STRUCTURE_SAMPLES, started)
+
+
+def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
+    """The candidate after its recovery, exported.
+
+    Raises:
+        RecipeError: the recipe does not fit the base.
+        RunError: recovery broke down.
+    """
+    torch.set_num_threads(threads)
+    started = time.monotonic()
+    composed = _compose(bench, recipe)
+    stream = SampleStream(bench.task, bench.stream_seed)
+    recover(composed.model, stream, recipe.recovery, teacher=_teacher(bench, recipe, stream))
+    return _made(bench, composed, CALIBRATION_SAMPLES, started)
+
+
+def run_trial(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
+    """``make_model``, and the accuracy of the file on the whole validation split."""
+    made = make_model(bench, recipe, threads=threads)
+    started = time.monotonic()
+    accuracy = accuracy_of(made.file, bench.task, "val", threads=threads)
+    facts = made.facts.model_copy(update={"accuracy_val": accuracy.value, "accuracy_val_interval": accuracy.interval})
+    return replace(made, facts=facts, seconds=made.seconds + time.monotonic() - started)
+
+
+def export_base(bench: Bench) -> bytes:
+    """The uncompressed model's file."""
+    return to_onnx(bench.base, bench.task.preprocess, bench.target.batch).SerializeToString()
+
+
+def facts_of(file: bytes) -> ModelFacts:
+    """Bytes, MACs and parameters counted on a file."""
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        path = Path(folder, "model.onnx")
+        path.write_bytes(file)
+        return ModelFacts(size_bytes=len(file), macs=count_macs(path), params=count_params(path))
+
+
+def accuracy_of(file: bytes, task: Task, split: str, *, threads: int) -> Accuracy:
+    """The task's metric of a file on a whole split, run in the target runtime."""
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        path = Path(folder, "model.onnx")
+        path.write_bytes(file)
+        return evaluate_file(path, dict(task.splits())[split], task, threads=threads)
+
+
+def pass_context(bench: Bench, seed: int) -> PassContext:
+    """What passes may ask of this bench."""
+    preprocess = bench.task.preprocess
+    stream = SampleStream(bench.task, bench.stream_seed)
+    return PassContext(
+        example=example_input(preprocess.shape, preprocess.dtype),
+        seed=seed,
+        losses=lambda model: training_losses(model, stream),
+        groups=bench.groups,
+    )
+
+
+def _compose(bench: Bench, recipe: Recipe) -> Composed:
+    torch.manual_seed(recipe.seed)
+    return compose(bench.base, recipe, pass_context(bench, recipe.seed))
+
+
+def _teacher(bench: Bench, recipe: Recipe, stream: SampleStream) -> Tensor | None:
+    """Teacher outputs for every position that the recovery will visit."""
+    settings = recipe.recovery
+    if settings.distill.logits == 0 or settings.steps == 0:
+        return None
+    known = None if bench.teacher is None else torch.tensor(bench.teacher)
+    return teacher_outputs(bench.base, stream, settings.steps * settings.batch, settings.arithmetic, known)
+
+
+def _made(bench: Bench, composed: Composed, samples: int, started: float) -> Made:
+    file = _write(bench, composed.model, composed.plan, samples).SerializeToString()
+    return Made(file=file, facts=facts_of(file), composed=composed, seconds=time.monotonic() - started)
+
+
+def _write(bench: Bench, model: nn.Module, plan: FilePlan, samples: int) -> ModelProto:
+    batch = bench.target.batch
+    proto = to_onnx(model, bench.task.preprocess, batch)
+    return quantize_onnx(proto, plan, calibration_inputs(bench, max(samples, batch)), bench.machine, batch)
+
+
+def calibration_inputs(bench: Bench, samples: int) -> Array:
+    """Model inputs of unchanged training samples, the same ones for every candidate; repeated if there are too few."""
+    split = bench.task.train
+    order = np.random.default_rng(bench.stream_seed).permutation(len(split))
+    index = np.sort(np.resize(order, samples) if samples > len(order) else order[:samples])
+    return model_input(bench.task.preprocess, split.inputs[index])
