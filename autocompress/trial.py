@@ -11,10 +11,13 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from autocompress.data.preprocess import model_input
-from autocompress.evaluate import evaluate_file
+from autocompress.data.metrics import balanced_accuracy
+from autocompress.evaluate import evaluate_file, predict_file
 from autocompress.export.onnx_file import to_onnx
 from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.graph.channel_groups import ChannelGroup
+from autocompress.graph.layer_table import LayerFacts, layer_table
+from autocompress.graph.program import Portable, to_portable
 from autocompress.graph.surgery import example_input
 from autocompress.hardware.file_facts import count_macs, count_params
 from autocompress.measurement import Accuracy, ModelFacts
@@ -105,6 +108,43 @@ def run_trial(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     return replace(made, facts=facts, seconds=made.seconds + time.monotonic() - started)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """What of a candidate leaves the worker: data only.
+
+    ``file`` is there for structures and finalists, ``portable`` and ``layers`` (as they ended up) for finalists.
+    """
+
+    facts: ModelFacts
+    notes: tuple[str, ...]
+    seconds: float
+    plan: FilePlan
+    file: bytes | None = None
+    portable: Portable | None = None
+    layers: tuple[LayerFacts, ...] = ()
+
+
+def product_of(made: Made, *, file: bool) -> Product:
+    """The part of ``made`` that is worth sending."""
+    return Product(
+        facts=made.facts,
+        notes=made.notes,
+        seconds=made.seconds,
+        plan=made.composed.plan,
+        file=made.file if file else None,
+    )
+
+
+def finalist_of(made: Made, bench: Bench) -> Product:
+    """All of ``made``, the network as data included."""
+    preprocess = bench.task.preprocess
+    return replace(
+        product_of(made, file=True),
+        portable=to_portable(made.model, preprocess.shape, preprocess.dtype),
+        layers=layer_table(made.model, example_input(preprocess.shape, preprocess.dtype)),
+    )
+
+
 def export_base(bench: Bench) -> bytes:
     """The uncompressed model's file."""
     return to_onnx(bench.base, bench.task.preprocess, bench.target.batch).SerializeToString()
@@ -124,6 +164,17 @@ def accuracy_of(file: bytes, task: Task, split: str, *, threads: int) -> Accurac
         path = Path(folder, "model.onnx")
         path.write_bytes(file)
         return evaluate_file(path, dict(task.splits())[split], task, threads=threads)
+
+
+def more_metrics_of(file: bytes, task: Task, threads: int) -> dict[str, float]:
+    """Balanced accuracy on the test split, where the targets are classes."""
+    if task.loss is not None:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        path = Path(folder, "model.onnx")
+        path.write_bytes(file)
+        outputs = predict_file(path, task.test.inputs, task.preprocess, threads=threads)
+    return {"balanced_accuracy": balanced_accuracy(outputs, task.test.targets)}
 
 
 def pass_context(bench: Bench, seed: int) -> PassContext:

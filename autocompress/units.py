@@ -91,12 +91,14 @@ def format_quantity(value: float, kind: Kind) -> str:
 
 
 def exact_quantity(value: float, kind: Kind) -> str:
-    """``value`` with the largest unit that states it exactly, so that ``parse_quantity`` gives it back."""
-    for unit, scale in sorted(UNITS[kind].items(), key=lambda item: -item[1]):
-        if abs(value) >= scale and float(f"{value / scale:.6g}") * scale == value:
-            return f"{value / scale:.6g}{unit}"
-    smallest = {Kind.BYTES: "B", Kind.TIME: "ms", Kind.ENERGY: "mJ"}.get(kind, "")
-    return f"{value!r}{smallest}"
+    """``value`` as briefly as it can be said exactly, so that ``parse_quantity`` gives it back."""
+    texts = [
+        f"{value / scale:.6g}{unit}"
+        for unit, scale in UNITS[kind].items()
+        if abs(value) >= scale and float(f"{value / scale:.6g}") * scale == value
+    ]
+    base = next(unit for unit, scale in UNITS[kind].items() if scale == 1.0)
+    return min(texts, key=len, default=f"{value!r}{base}")
 
 
 def format_duration(seconds: float) -> str:

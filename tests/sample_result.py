@@ -39,13 +39,15 @@ autocompress.errors.RecipeError: prune_channels.ratio must lie in [0, 0.95], got
 def sample_result(status: Status = Status.MET, **changes: Any) -> Result:
     """A whole result; ``changes`` replace fields of it."""
     status = Status(status)
-    baseline = _facts(0.9792, 0.9750, 2.913, 1_118_270, 280_186, 41_300_000, "baseline/model.onnx")
-    best = _facts(0.9757, 0.9722, 1.262, 231_904, 142_090, 18_700_000, "best/model.onnx") if status is Status.MET else None
+    baseline = _facts((0.9792, 0.9750), 2.913, 1_118_270, 280_186, "baseline/model.onnx")
+    best = _facts((0.9757, 0.9722), 1.262, 231_904, 142_090, "best/model.onnx") if status is Status.MET else None
     asked = ASKED[status]
     log = trial_log()
     rows = Budget.parse(asked).rows(best or log[11].facts or baseline, baseline, "test")
     if best is None:
-        rows = tuple(row.model_copy(update={"value": None, "met": None}) if not row.metric.is_cost else row for row in rows)
+        rows = tuple(
+            row.model_copy(update={"value": None, "met": None}) if not row.metric.is_cost else row for row in rows
+        )
     result = Result(
         status=status,
         verdict=VERDICTS[status],
@@ -78,7 +80,13 @@ def sample_result(status: Status = Status.MET, **changes: Any) -> Result:
         seconds=512.4,
         stage_seconds={"baseline": 61.0, "sensitivity": 48.2, "search": 301.5, "finish": 88.0, "certify": 13.7},
         seed=0,
-        versions={"autocompress": "0.1.0", "torch": "2.14.1", "onnxruntime": "1.31.0", "onnx": "1.23.0", "optuna": "5.0.0"},
+        versions={
+            "autocompress": "0.1.0",
+            "torch": "2.14.1",
+            "onnxruntime": "1.31.0",
+            "onnx": "1.23.0",
+            "optuna": "5.0.0",
+        },
     )
     return Result.model_validate(result.model_dump() | changes)
 
@@ -143,7 +151,7 @@ def trial_log() -> tuple[TrialRecord, ...]:
     draw = random.Random(7)
     controls = ("original", "uniform int8", "uniform pruning + int8", "random feasible")
     trials = [
-        _trial(i, TrialKind.CONTROL, name, *values, control=name)
+        _trial(i, TrialKind.CONTROL, name, values, control=name)
         for i, (name, values) in enumerate(
             zip(
                 controls,
@@ -158,7 +166,7 @@ def trial_log() -> tuple[TrialRecord, ...]:
         cut, bits = round(100 * (1 - ms / 2.9)), draw.choice((4, 6, 8))
         text = f"channels −{cut} %, {bits}-bit weights from layer2 on, rank 32 fc, 1 block dropped"
         accuracy = 0.3611 if number == 17 else accuracy
-        trials.append(_trial(number, TrialKind.SEARCH, text, accuracy, ms, 90 + 130 * ms * bits / 8))
+        trials.append(_trial(number, TrialKind.SEARCH, text, (accuracy, ms, 90 + 130 * ms * bits / 8)))
     for number, ms in enumerate((0.21, 0.27, 2.4, 3.3), start=22):
         facts = ModelFacts(latency_predicted_ms=ms, size_bytes=int(9e4 * ms), macs=int(6e6 * ms), params=int(5e4 * ms))
         trials.append(
@@ -174,7 +182,9 @@ def trial_log() -> tuple[TrialRecord, ...]:
         )
     )  # fmt: skip
     finals = ((0.9722, 1.05, 205), (0.9757, 1.262, 232), (0.9653, 0.83, 170))
-    trials += [_trial(27 + i, TrialKind.FINALIST, "channels −38 %, int8, 6-bit layer4", *f) for i, f in enumerate(finals)]
+    trials += [
+        _trial(27 + i, TrialKind.FINALIST, "channels −38 %, int8, 6-bit layer4", f) for i, f in enumerate(finals)
+    ]
     return tuple(trials)
 
 
@@ -183,7 +193,9 @@ def control_rows(baseline: ModelFacts) -> tuple[ControlRow, ...]:
     return (
         ControlRow(name="original", facts=baseline, met=False, note="latency and size are above their limits"),
         ControlRow(name="uniform int8", facts=log["uniform int8"].facts, met=False, note="size is above its limit"),
-        ControlRow(name="uniform pruning + int8", facts=log["uniform pruning + int8"].facts, met=False, note="accuracy"),
+        ControlRow(
+            name="uniform pruning + int8", facts=log["uniform pruning + int8"].facts, met=False, note="accuracy"
+        ),
         ControlRow(name="random feasible", facts=log["random feasible"].facts, met=False),
         ControlRow(name="uniform 4-bit", facts=None, met=None, note="could not be exported: fc has no 4-bit kernel"),
     )
@@ -231,8 +243,9 @@ def diagnosis() -> Diagnosis:
 
 
 def _trial(
-    number: int, kind: TrialKind, text: str, accuracy: float, ms: float, kilobytes: float, control: str | None = None
+    number: int, kind: TrialKind, text: str, values: tuple[float, float, float], *, control: str | None = None
 ) -> TrialRecord:
+    accuracy, ms, kilobytes = values
     size = round(kilobytes * 1000)
     facts = ModelFacts(
         accuracy_val=round(accuracy, 4), latency_ms=ms, size_bytes=size, macs=round(14e6 * ms), params=size // 2
@@ -244,7 +257,8 @@ def _trial(
     )  # fmt: skip
 
 
-def _facts(val: float, test: float, ms: float, size: int, params: int, macs: int, artifact: str) -> ModelFacts:
+def _facts(scores: tuple[float, float], ms: float, size: int, params: int, artifact: str) -> ModelFacts:
+    val, test = scores
     return ModelFacts(
         accuracy_val=val,
         accuracy_val_interval=(val - 0.021, min(1.0, val + 0.012)),
@@ -256,7 +270,7 @@ def _facts(val: float, test: float, ms: float, size: int, params: int, macs: int
         latency_predicted_ms=ms * 1.04,
         size_bytes=size,
         peak_ram_bytes=9_000_000 + 3 * size,
-        macs=macs,
+        macs=round(14.2e6 * ms),
         params=params,
         artifact=artifact,
     )

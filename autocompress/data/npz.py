@@ -4,6 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -22,21 +23,25 @@ def read_npz(path: Path) -> Loaded:
     Raises:
         DataError: not an npz, keys that are missing or unknown, or arrays of Python objects.
     """
+    with path.open("rb") as file, _open(path, file) as archive:
+        _check_keys(path, archive.files)
+        train, val, test = (_read_split(path, archive, split) for split in SPLITS)
+        names = _read_array(path, archive, "class_names") if "class_names" in archive.files else np.array([], dtype=str)
+        ignored = [key for key in archive.files if key not in KEYS and key != "class_names"]
+    assert train is not None
+    notes = (f"arrays of {path.name} that were not used: {', '.join(ignored)}",) if ignored else ()
+    class_names = tuple(str(name) for name in names.reshape(-1))
+    return Loaded(name=path.stem, train=train, val=val, test=test, class_names=class_names, notes=notes)
+
+
+def _open(path: Path, file: BinaryIO) -> NpzFile:
     try:
-        archive = np.load(path, allow_pickle=False)
+        archive = np.load(file, allow_pickle=False)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} must be an .npz as numpy.savez writes it; it cannot be read: {error}") from error
     if not isinstance(archive, NpzFile):
         raise DataError(f"{path} must be an .npz with several arrays, it holds one; write it with numpy.savez")
-    with archive:
-        _check_keys(path, archive.files)
-        train, val, test = (_read_split(path, archive, split) for split in SPLITS)
-        names = _read_array(path, archive, "class_names") if "class_names" in archive.files else np.array([], dtype=str)
-    assert train is not None
-    ignored = [key for key in archive.files if key not in KEYS and key != "class_names"]
-    notes = (f"arrays of {path.name} that were not used: {', '.join(ignored)}",) if ignored else ()
-    class_names = tuple(str(name) for name in names.reshape(-1))
-    return Loaded(name=path.stem, train=train, val=val, test=test, class_names=class_names, notes=notes)
+    return archive
 
 
 def _check_keys(path: Path, found: Iterable[str]) -> None:

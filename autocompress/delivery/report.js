@@ -42,22 +42,53 @@
     return new DOMParser().parseFromString(text, "text/html").body.textContent;
   }
 
-  /** Boxes that a label should stay clear of: every symbol, and the names of the limits. */
+  /** The limits and the steps of the front, as thin boxes; cheap to cross, so a label does only where it must. */
+  function lines(figure, at) {
+    const limits = figure.layout.shapes.filter((shape) => shape.type === "line").map((shape) => (
+      shape.yref === "paper"
+        ? boxAround(at.width * shape.x0, at.height / 2, 3, at.height)
+        : boxAround(at.width / 2, at.y(shape.y0), at.width, 3)));
+    const steps = figure.data.filter((trace) => trace.mode === "lines").flatMap(({ x, y }) => x.slice(1).flatMap((_, i) => {
+      const [left, right, low, high] = [at.x(x[i]), at.x(x[i + 1]), at.y(y[i]), at.y(y[i + 1])];
+      return [
+        boxAround((left + right) / 2, low, right - left, 2),
+        boxAround(right, (low + high) / 2, 2, low - high),
+      ];
+    }));
+    return [...limits, ...steps];
+  }
+
+  /** Boxes that a label should stay clear of. */
   function obstacles(figure, at) {
     const symbols = figure.data
       .filter((trace) => trace.mode === "markers")
       .flatMap((trace) => trace.x.map((x, i) => boxAround(at.x(x), at.y(trace.y[i]), 2 * CLEARANCE_PX, 2 * CLEARANCE_PX)));
-    const names = figure.layout.annotations.filter((note) => note.yref !== "paper").map((note) => {
-      const width = pen.measureText(plainText(note.text)).width + 8;
-      return boxAround(at.width - width / 2, at.y(note.y) + 10, width, 18);
-    });
-    return [...symbols, ...names];
+    return [...symbols, ...lines(figure, at)];
+  }
+
+  /** The name of a horizontal limit goes where along its line, and on which side, it hides least. */
+  function named(note, taken, at) {
+    if (note.yref === "paper") return note;
+    const width = pen.measureText(plainText(note.text)).width + 8;
+    let best = null;
+    for (const share of [1, 0.8, 0.6, 0.4, 0.2, 0]) {
+      for (const [side, yanchor] of [[1, "top"], [-1, "bottom"]]) {
+        const x = width / 2 + share * (at.width - width);
+        const box = boxAround(x, at.y(note.y) + side * 11, width, 16);
+        const outside = Math.max(0, -box.top) + Math.max(0, box.bottom - at.height);
+        const cost = taken.reduce((sum, other) => sum + overlap(box, other), 0) + width * outside;
+        if (best === null || cost < best.cost) best = { cost, box, x: x / at.width, yanchor };
+      }
+    }
+    taken.push(best.box);
+    return { ...note, x: best.x, xanchor: "center", yanchor: best.yanchor };
   }
 
   /** Greedy placement: for each label the spot around its point that hides least and lies nearest. */
   function placed(figure, at) {
     const taken = obstacles(figure, at);
-    return figure.labels.map((label) => {
+    const names = figure.layout.annotations.map((note) => named(note, taken, at));
+    return names.concat(figure.labels.map((label) => {
       const [x, y] = [at.x(label.x), at.y(label.y)];
       const width = pen.measureText(plainText(label.text)).width + 8;
       let best = null;
@@ -81,7 +112,7 @@
         arrowcolor: best.distance > 0 ? "--muted" : "rgba(0,0,0,0)",
         font: { color: label.color }, bgcolor: "--label",
       };
-    });
+    }));
   }
 
   function draw(place, figure) {
@@ -92,7 +123,7 @@
     pen.font = `${FONT_PX}px ${style.fontFamily}`;
     const layout = {
       ...figure.layout,
-      annotations: [...figure.layout.annotations, ...placed(figure, pixels(figure, width, height))],
+      annotations: placed(figure, pixels(figure, width, height)),
       width, height,
       margin: { ...MARGIN, autoexpand: false },
       font: { family: style.fontFamily, size: FONT_PX, color: "--ink" },

@@ -1,5 +1,6 @@
 """One self-contained HTML file that says what a run found: verdict first, then the evidence."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +30,25 @@ _FOLDER = Path(__file__).parent
 def render_report(result: Result) -> str:
     """The whole page; it loads nothing from anywhere, and its own policy forbids it to."""
     drawn = plots(result)
-    return _environment().get_template("report_template.html").render(
-        result=result,
-        met=result.status is Status.MET,
-        budget=budget_lines(result),
-        comparisons=comparisons(result),
-        headline=headline(result),
-        reaches=reaches(result),
-        binding=[METRIC_WORDS[metric] for metric in result.diagnosis.binding] if result.diagnosis else [],
-        plots=drawn,
-        figures={plot.identifier: plot.figure for plot in drawn},
-        snippet=run_snippet(result),
-        recipe=None if result.recipe is None else result.recipe.to_yaml(),
-        style=_own("report.css"),
-        script=_own("report.js"),
-        plotly=_plotly() if drawn else "",
+    return (
+        _environment()
+        .get_template("report_template.html")
+        .render(
+            result=result,
+            met=result.status is Status.MET,
+            budget=budget_lines(result),
+            comparisons=comparisons(result),
+            headline=headline(result),
+            reaches=reaches(result),
+            binding=[METRIC_WORDS[metric] for metric in result.diagnosis.binding] if result.diagnosis else [],
+            plots=drawn,
+            figures={plot.identifier: plot.figure for plot in drawn},
+            snippet=run_snippet(result),
+            recipe=None if result.recipe is None else result.recipe.to_yaml(),
+            style=_own("report.css"),
+            script=_own("report.js"),
+            plotly=_plotly() if drawn else "",
+        )
     )
 
 
@@ -73,7 +78,13 @@ def _filters() -> dict[str, Any]:
         "counted": counted,
         "cost_ms": cost_ms,
         "last_line": last_line,
+        "breakable": _breakable,
     }
+
+
+def _breakable(text: str) -> Markup:
+    """A name or limit that a narrow column may break at a sign, rather than anywhere."""
+    return Markup("<wbr>").join(re.split(r"(?=[<>]=|[/_]|\.[a-z])|(?<=,)", text))
 
 
 def _own(name: str) -> Markup:

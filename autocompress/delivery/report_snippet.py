@@ -1,6 +1,7 @@
 """The few lines of Python that run a returned file, with the exact preprocessing it was judged with."""
 
 from autocompress.result import Result
+from autocompress.target import Target
 from autocompress.task import Layout, Preprocess
 
 _HEAD = """\
@@ -9,6 +10,7 @@ import onnxruntime as ort
 """
 _IMAGES = """
 {constants}
+
 def prepare(images: np.ndarray) -> np.ndarray:
     \"\"\"uint8 [n, {h}, {w}, {c}] pixels -> float32 [n, {c}, {h}, {w}], as in training.\"\"\"
     scaled = {formula}
@@ -30,14 +32,19 @@ def run_snippet(result: Result) -> str | None:
     """Python that loads the best file and runs one batch, with onnxruntime and numpy alone; None without a file."""
     if result.best is None or result.best.artifact is None:
         return None
-    image = result.input.layout is Layout.IMAGE
+    return snippet_for(result.input, result.target, result.best.artifact)
+
+
+def snippet_for(preprocess: Preprocess, target: Target, artifact: str) -> str:
+    """Python that loads ``artifact`` and runs one batch, with onnxruntime and numpy alone."""
+    image = preprocess.layout is Layout.IMAGE
     session = _SESSION.format(
-        threads=result.target.threads,
-        artifact=result.best.artifact,
-        sample=_sample(result.input, result.target.batch),
+        threads=target.threads,
+        artifact=artifact,
+        sample=_sample(preprocess, target.batch),
         feed="prepare(images)" if image else "inputs",
     )
-    return _HEAD + (_prepare(result.input) if image else "") + session
+    return _HEAD + (_prepare(preprocess) if image else "") + session
 
 
 def _prepare(preprocess: Preprocess) -> str:
@@ -49,8 +56,7 @@ def _prepare(preprocess: Preprocess) -> str:
         formula += " - MEAN"
     if preprocess.std is not None:
         formula = f"({formula}) / STD"
-    gap = "\n\n" if constants else "\n"
-    return _IMAGES.format(constants=constants + gap, c=c, h=h, w=w, formula=formula)
+    return _IMAGES.format(constants=constants, c=c, h=h, w=w, formula=formula)
 
 
 def _sample(preprocess: Preprocess, batch: int) -> str:

@@ -9,6 +9,7 @@ from autocompress.result import Result, TrialRecord
 from autocompress.units import Kind, format_quantity
 
 NOTHING = "—"
+UNBROKEN = "\u00a0"
 METRIC_WORDS = {
     Metric.LATENCY: "latency",
     Metric.SIZE: "size",
@@ -44,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One quantity before and after; ``better`` is None where there is no telling."""
+    """One quantity before and after; ``better`` is None where the number alone does not tell (a loss of accuracy)."""
 
     name: str
     source: str
@@ -175,7 +176,8 @@ def _interval(interval: Interval | None, kind: Kind) -> str:
         return ""
     low, high = (quantity(end, kind) for end in interval)
     unit = low.split(" ")[-1]
-    return f"[{low.removesuffix(' ' + unit) if high.endswith(' ' + unit) else low}, {high}]"
+    start = low.removesuffix(f" {unit}") if high.endswith(f" {unit}") else low
+    return f"[{start}, {high}]".replace(" ", UNBROKEN).replace(f",{UNBROKEN}", ", ")
 
 
 def _score(result: Result, word: str, split: str) -> Comparison:
@@ -197,7 +199,7 @@ def _score(result: Result, word: str, split: str) -> Comparison:
         baseline=cell(result.baseline),
         best=cell(result.best),
         change=Cell() if difference is None else Cell(text=_signed(difference)),
-        better=None if difference is None else difference >= 0,
+        better=True if difference is not None and difference > 0 else None,
     )
 
 
@@ -220,7 +222,7 @@ def _pair(base: ModelFacts, best: ModelFacts | None, field: str, kind: Kind) -> 
 
 
 def _plain(value: float | None, kind: Kind) -> tuple[float | None, Cell]:
-    exact = f"{value:,} B" if isinstance(value, int) and kind is Kind.BYTES and value >= 1000 else ""
+    exact = f"{value:,.0f}{UNBROKEN}B" if value is not None and kind is Kind.BYTES and value >= 1000 else ""
     return value, Cell(text=quantity(value, kind), below=exact)
 
 

@@ -1,0 +1,1 @@
+"""What a file costs on this machine: measured in the runtime, or counted from the file."""

@@ -66,7 +66,9 @@ def _lines_of(arguments: list[str], files: Sequence[Path], timeout_s: float) -> 
     except BaseException:
         _kill(child)
         raise
-    lines = [_line(text) for text in output.splitlines(keepends=True) if text.endswith("\n")]  # not one cut off by death
+    lines = [
+        _line(text) for text in output.splitlines(keepends=True) if text.endswith("\n")
+    ]  # not one cut off by death
     _raise_failures(lines, files, child.returncode, complaints)
     return lines
 
@@ -79,14 +81,17 @@ def _line(text: str) -> Line:
 def _raise_failures(lines: Sequence[Line], files: Sequence[Path], code: int, complaints: str) -> None:
     for line in lines:
         if line.kind == "error" and line.file is not None:
-            raise MeasurementError(f"the runtime must load and run {files[line.file]}; it says: {line.content['message']}")
+            raise MeasurementError(
+                f"the runtime must load and run {files[line.file]}; it says: {line.content['message']}"
+            )
     if code == 0:
         return
     stage = next((line.file for line in reversed(lines) if line.kind == "stage"), None)
     place = _names(files) if stage is None else str(files[stage])
     reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     raise MeasurementError(
-        f"the measuring process must survive {place}, it died with {reason}: {complaints[-_SHOWN_STDERR_CHARS:].strip()}"
+        f"the measuring process must survive {place}, it died with {reason}; it said last: "
+        f"{complaints.strip()[-_SHOWN_STDERR_CHARS:]}"
     )
 
 

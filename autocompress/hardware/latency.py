@@ -7,16 +7,13 @@ gets slower or faster meanwhile; comparing numbers of two calls is comparing two
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from autocompress.hardware.child import run_runner
 from autocompress.hardware.file_facts import external_files
 from autocompress.hardware.rounds import (
     MOST_DISTURBANCE,
-    NOISY_HALF_WIDTH,
-    Floats,
     Timed,
     disturbances,
     half_width_ratio,
@@ -31,6 +28,14 @@ RETRY_ABOVE_REJECTED = 1 / 3  # of the rounds
 RETRY_MORE_ROUNDS = 1.5
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Protocol:
+    rounds: int
+    window_ms: float
+    seed: int
+    timeout_s: float
+
+
 def measure_latency(
     files: Sequence[Path],
     target: Target,
@@ -42,21 +47,25 @@ def measure_latency(
 ) -> list[Latency]:
     """The latency of each file, all measured in turns; costs about ``rounds * window_ms`` a file and half a second.
 
-    A disturbed measurement is repeated once, with more rounds, and the calmer one counts. Beyond 16 files the work is
-    split; every part contains the first file, and where that came out different than in the first part, the part is
-    marked noisy.
+    A disturbed measurement is repeated once, with half as many rounds again, and the calmer one counts. Beyond 16 files
+    the work is split; every part contains the first file, and where that came out different than in the first part, the
+    part is marked noisy.
 
     Args:
+        files: ONNX files with static shapes.
+        target: gives threads, and the batch where a file leaves it open.
         rounds: visits to each file.
         window_ms: of runs in one visit; at least 5 runs unless they are very slow.
+        seed: of inputs, order and bootstrap.
         timeout_s: for at most 16 files; no new round begins after a third of it.
 
     Raises:
         MeasurementError: the runtime cannot load or run one of the files, or the time is over.
     """
+    protocol = _Protocol(rounds=rounds, window_ms=window_ms, seed=seed, timeout_s=timeout_s)
     latencies: list[Latency] = []
     for part in _parts(files):
-        measured = _calmer_of_two(part, target, rounds, window_ms, seed, timeout_s)
+        measured = _calmer_of_two(part, target, protocol)
         if latencies:
             moved = abs(measured[0].median_ms / latencies[0].median_ms - 1) > MOST_DISTURBANCE
             measured = [item.model_copy(update={"noisy": item.noisy or moved}) for item in measured[1:]]
@@ -65,7 +74,7 @@ def measure_latency(
 
 
 def a_a_floor(file: Path, target: Target, *, seed: int = 0) -> float:
-    """The relative difference between a file and its own copy, measured as two: below it no difference means anything."""
+    """Relative difference between a file and its own copy, measured as two: no smaller difference means anything."""
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         for part in (file, *external_files(file)):
             copied = Path(folder) / part.relative_to(file.parent)
@@ -82,39 +91,40 @@ def _parts(files: Sequence[Path]) -> list[Sequence[Path]]:
     return [[first, *rest[start : start + size]] for start in range(0, len(rest), size)]
 
 
-def _calmer_of_two(
-    files: Sequence[Path], target: Target, rounds: int, window_ms: float, seed: int, timeout_s: float
-) -> list[Latency]:
-    first = _measure_once(files, target, rounds, window_ms, seed, timeout_s)
+def _calmer_of_two(files: Sequence[Path], target: Target, protocol: _Protocol) -> list[Latency]:
+    first = _measure_once(files, target, protocol)
     if not _is_disturbed(first):
         return first
-    more_rounds = round(rounds * RETRY_MORE_ROUNDS)
-    second = _measure_once(files, target, more_rounds, window_ms, seed + 1, timeout_s)
-    return min(first, second, key=lambda latencies: max(map(half_width_ratio, latencies)))
+    more_rounds = round(protocol.rounds * RETRY_MORE_ROUNDS)
+    second = _measure_once(files, target, replace(protocol, rounds=more_rounds, seed=protocol.seed + 1))
+    return min(first, second, key=_unrest)
+
+
+def _unrest(latencies: Sequence[Latency]) -> tuple[int, float]:
+    return sum(item.noisy for item in latencies), max(map(half_width_ratio, latencies))
 
 
 def _is_disturbed(latencies: Sequence[Latency]) -> bool:
     item = latencies[0]
     rejected_ratio = item.rejected_rounds / (item.rounds + item.rejected_rounds)
-    return rejected_ratio > RETRY_ABOVE_REJECTED or any(half_width_ratio(each) > NOISY_HALF_WIDTH for each in latencies)
+    return rejected_ratio > RETRY_ABOVE_REJECTED or any(each.noisy for each in latencies)
 
 
-def _measure_once(
-    files: Sequence[Path], target: Target, rounds: int, window_ms: float, seed: int, timeout_s: float
-) -> list[Latency]:
+def _measure_once(files: Sequence[Path], target: Target, protocol: _Protocol) -> list[Latency]:
     lines = run_runner(
         "latency",
         files,
-        timeout_s=timeout_s,
+        timeout_s=protocol.timeout_s,
         threads=target.threads,
         batch=target.batch,
-        rounds=rounds,
-        window_ms=window_ms,
+        rounds=protocol.rounds,
+        window_ms=protocol.window_ms,
         warm_up_ms=WARM_UP_MS,
-        seed=seed,
-        time_limit_s=timeout_s / 3,
+        seed=protocol.seed,
+        time_limit_s=protocol.timeout_s / 3,
     )
     timed = {line.file: Timed(**line.content) for line in lines if line.kind == "times"}
-    disturbance: Floats = next(disturbances(**line.content) for line in lines if line.kind == "brackets")
-    assert np.all(np.isfinite(disturbance))
-    return [summarize(timed[index], disturbance, threads=target.threads, seed=seed) for index in range(len(files))]
+    disturbance = next(disturbances(**line.content) for line in lines if line.kind == "calmness")
+    return [
+        summarize(timed[index], disturbance, threads=target.threads, seed=protocol.seed) for index in range(len(files))
+    ]

@@ -97,7 +97,9 @@ def _einsum(node: onnx.NodeProto, graph: ShapedGraph) -> int:
     """One multiplication for every combination of all index values; exact for two operands without an ellipsis."""
     terms = _attribute(node, "equation", b"").decode().replace(" ", "").partition("->")[0].split(",")
     shapes = [graph.shapes[name] for name in node.input]
-    extents = {letter: n for term, shape in zip(terms, shapes, strict=True) for letter, n in zip(term, shape, strict=False)}
+    extents = {
+        letter: n for term, shape in zip(terms, shapes, strict=True) for letter, n in zip(term, shape, strict=False)
+    }
     return prod(extents.values()) if len(terms) > 1 else 0
 
 
@@ -107,7 +109,7 @@ def _attention(node: onnx.NodeProto, graph: ShapedGraph) -> int:
     n_keys = key[-2]
     if len(query) == 4:
         return prod(query[:3]) * n_keys * (query[3] + value[3])
-    repeats = _attribute(node, "q_num_heads", 1) // _attribute(node, "kv_num_heads", 1)
+    repeats: int = _attribute(node, "q_num_heads", 1) // _attribute(node, "kv_num_heads", 1)
     return prod(query[:2]) * n_keys * (query[2] + value[2] * repeats)
 
 

@@ -25,16 +25,24 @@ class Timed:
     rounds_us: Sequence[Sequence[float]]
 
 
-def disturbances(reference_ms: Sequence[float], clock_ms: Sequence[float], stolen_ms: Sequence[float]) -> Floats:
-    """How disturbed each round was, as a share of time, from readings before the first and after every round.
+def disturbances(
+    *,
+    reference_ms: Sequence[float],
+    reference_cpu_ms: Sequence[float],
+    round_ms: Sequence[float],
+    waited_ms: Sequence[float],
+    stolen_ms: Sequence[float],
+) -> Floats:
+    """How disturbed each round was, as a share of time; references are of before the first and after every round.
 
-    The larger of two: how far the reference kernel beside the round is from its median over all rounds, and how much
-    of the round the hypervisor gave away.
+    The largest of three: how far the reference kernel on either side of the round is from its usual time, how long
+    the process waited for a processor, and how long the hypervisor withheld one. The usual time is the median of the
+    reference's processor time, not of its wall time: that one stays low even if something else ran all along.
     """
-    reference = np.asarray(reference_ms)
-    deviation = np.abs(reference / np.median(reference) - 1)
-    stolen_ratio = np.diff(stolen_ms) / np.diff(clock_ms)
-    return np.maximum(np.maximum(deviation[:-1], deviation[1:]), stolen_ratio)
+    deviation = np.abs(np.asarray(reference_ms) / np.median(reference_cpu_ms) - 1)
+    withheld = np.maximum(waited_ms, stolen_ms) / np.asarray(round_ms)
+    disturbed: Floats = np.maximum(np.maximum(deviation[:-1], deviation[1:]), withheld)
+    return disturbed
 
 
 def calm_rounds(disturbance: Floats) -> npt.NDArray[np.intp]:
@@ -60,7 +68,9 @@ def summarize(timed: Timed, disturbance: Floats, *, threads: int, seed: int) -> 
         runs=sum(map(len, runs_ms)),
         load_ms=timed.load_ms,
         threads=threads,
-        noisy=len(kept) < FEWEST_ROUNDS or (interval[1] - interval[0]) / 2 > NOISY_HALF_WIDTH * median,
+        noisy=len(kept) < FEWEST_ROUNDS
+        or bool(disturbance[kept].max() > MOST_DISTURBANCE)
+        or (interval[1] - interval[0]) / 2 > NOISY_HALF_WIDTH * median,
     )
 
 

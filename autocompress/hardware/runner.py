@@ -9,8 +9,11 @@ timed before and after each round; what it deviates from its median tells how mu
 
 import os
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
-    os.environ[_name] = "1"  # before numpy is imported, which reads them once
+# Before numpy is imported, which reads them once.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["VECLIB_MAXIMUM_THREADS"] = "1"
 
 import json
 import re
@@ -104,51 +107,61 @@ def time_files(plan: dict[str, Any], emit: Emit) -> None:
         try:
             subjects[index] = Subject(file, plan)
             subjects[index].window_us(plan["warm_up_ms"], WARM_UP_RUNS)
-        except Exception as error:  # noqa: BLE001 - whatever the runtime raises is the answer for this file
+        except Exception as error:  # whatever the runtime raises is the answer for this file
             subjects.pop(index, None)
             emit("error", file=index, message=str(error))
-    brackets = _rounds(subjects, plan, emit) if subjects else {}
+    calmness = _rounds(subjects, plan, emit) if subjects else {}
     for index, subject in subjects.items():
         emit("times", file=index, load_ms=subject.load_ms, rounds_us=subject.rounds_us)
-    emit("brackets", **brackets)
+    emit("calmness", **calmness)
 
 
 def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> dict[str, list[float]]:
     rng = np.random.default_rng(plan["seed"])
     matrix = rng.standard_normal((REFERENCE_WIDTH, REFERENCE_WIDTH)).astype(np.float32)
-    reference_ms(matrix)  # the first call allocates
-    started = time.monotonic()
-    brackets: dict[str, list[float]] = {"reference_ms": [], "clock_ms": [], "stolen_ms": []}
-    _bracket(brackets, matrix)
+    matrix @ matrix  # the first call allocates
+    calmness: dict[str, list[float]] = {}
+
+    def note(**readings: float) -> None:
+        for name, value in readings.items():
+            calmness.setdefault(name, []).append(value)
+
+    note(**reference_ms(matrix))
+    first = started = clocks_ms()
     for _ in range(plan["rounds"]):
         for index in rng.permutation(list(subjects)).tolist():
             subject = subjects[index]
             if not subject.rounds_us:
                 emit("stage", file=index)  # whose fault it is if the process dies here
             subject.rounds_us.append(subject.window_us(plan["window_ms"], FEWEST_RUNS))
-        _bracket(brackets, matrix)
-        if time.monotonic() - started > plan["time_limit_s"]:
+        wall_ms, cpu_ms, stolen_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
+        # With more threads the main thread waits for the others, which is no sign of disturbance.
+        note(round_ms=wall_ms, waited_ms=wall_ms - cpu_ms if plan["threads"] == 1 else 0.0, stolen_ms=stolen_ms)
+        note(**reference_ms(matrix))
+        started = clocks_ms()
+        if started[0] - first[0] > plan["time_limit_s"] * 1e3:
             break
-    return brackets
+    return calmness
 
 
-def _bracket(brackets: dict[str, list[float]], matrix: np.ndarray[Any, Any]) -> None:
-    brackets["reference_ms"].append(reference_ms(matrix))
-    brackets["clock_ms"].append(time.monotonic() * 1e3)
-    brackets["stolen_ms"].append(stolen_ms())
-
-
-def reference_ms(matrix: np.ndarray[Any, Any]) -> float:
-    """Lower quartile of a few runs of a fixed matrix product."""
-    times = []
+def reference_ms(matrix: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Lower quartile of a few runs of a fixed matrix product: by the clock, and of the processor's time alone."""
+    wall, cpu = [], []
     for _ in range(REFERENCE_REPEATS):
-        started = time.perf_counter()
+        started = clocks_ms()
         np.matmul(matrix, matrix)
-        times.append((time.perf_counter() - started) * 1e3)
-    return float(np.quantile(times, 0.25))
+        ended = clocks_ms()
+        wall.append(ended[0] - started[0])
+        cpu.append(ended[1] - started[1])
+    return {"reference_ms": float(np.quantile(wall, 0.25)), "reference_cpu_ms": float(np.quantile(cpu, 0.25))}
 
 
-def stolen_ms() -> float:
+def clocks_ms() -> tuple[float, float, float]:
+    """Three clocks in milliseconds: the wall's, this thread's on the processor, and what the hypervisor took."""
+    return time.perf_counter() * 1e3, time.thread_time() * 1e3, taken_ms()
+
+
+def taken_ms() -> float:
     """Milliseconds that the hypervisor gave to other guests since boot, over all cores; 0 where nobody counts them."""
     try:
         with Path("/proc/stat").open() as lines:
@@ -168,7 +181,7 @@ def watch_memory(plan: dict[str, Any], emit: Emit) -> None:
         for _ in range(RAM_RUNS):
             session.run(None, feed)
         after = _resident_bytes("VmHWM") if can_reset else _peak_bytes()
-    except Exception as error:  # noqa: BLE001 - whatever the runtime raises is the answer for this file
+    except Exception as error:  # whatever the runtime raises is the answer for this file
         emit("error", file=0, message=str(error))
         return
     emit("ram", file=0, growth_bytes=max(0, after - before))

@@ -123,7 +123,9 @@ def _by_running(path: Path, names: set[str]) -> tuple[dict[str, Shape], set[str]
         }
         arrays = dict(zip(sorted(names), session.run(sorted(names), feed), strict=True))
     except Exception as error:  # the runtime raises its own kinds
-        raise MeasurementError(f"shapes in {path} are known only by running it, and the runtime says: {error}") from error
+        raise MeasurementError(
+            f"shapes in {path} are known only by running it, and the runtime says: {error}"
+        ) from error
     tensors = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
     return {k: v.shape for k, v in tensors.items()}, {k for k, v in tensors.items() if v.dtype.kind == "f"}
 

@@ -22,7 +22,7 @@ SHOWN = 3  # names of each kind in a message
 
 CONVERT = (
     "python -c \"import torch, safetensors.torch as s; d = torch.load('{name}', weights_only=False, "
-    "map_location='cpu'); s.save_file({{k: v.clone().contiguous() for k, v in d['state_dict'].items()}}, "
+    "map_location='cpu'); s.save_file({{k: v.clone().contiguous() for k, v in d.get('state_dict', d).items()}}, "
     "'{stem}.safetensors')\""
 )
 
@@ -126,9 +126,9 @@ def _misshapen(state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> li
     ]
 
 
-def _place(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:
+def _place(tensor: Tensor) -> tuple[int, tuple[int, ...]]:
     # An empty tensor has no place of its own; id keeps it apart from other empty ones.
-    return (tensor.data_ptr() or id(tensor), tensor.storage_offset(), tuple(tensor.shape))
+    return (tensor.data_ptr() or id(tensor), tuple(tensor.shape))
 
 
 def _listed(what: str, names: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from autocompress.user_code import is_code
 def normalization_of(
     model: nn.Module, channels: int | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and std that timm's configuration of ``model`` names; None without one, or if not of so many ``channels``."""
+    """Mean and std in timm's configuration of ``model``; None without one, or if not of so many ``channels``."""
     config = _config_of(model)
     mean, std = tuple(config.get("mean") or ()), tuple(config.get("std") or ())
     if not mean or len(mean) != len(std) or (channels is not None and len(mean) != channels):
@@ -37,7 +37,7 @@ def weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        flat = tensor.detach().cpu().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

@@ -1,0 +1,126 @@
+"""The model before compression: trained if it has no weights yet, kept, exported and measured."""
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from autocompress.clock import BASELINE_SHARE, Clock
+from autocompress.commands.prepare import Prepared
+from autocompress.events import Observer
+from autocompress.facts import write_whole
+from autocompress.measurement import ModelFacts
+from autocompress.models.checkpoint import load_weights
+from autocompress.recipe import Arithmetic, Recovery
+from autocompress.recover.sample_stream import SampleStream
+from autocompress.recover.train import recover, train_baseline
+from autocompress.search.costing import measure_files, measure_ram
+from autocompress.trial import Bench, accuracy_of, export_base, facts_of
+
+BATCH = 64
+MOST_EPOCHS = 40
+FEWEST_STEPS = 1500  # small data sets need more passes
+PROBE_STEPS = 3
+WEIGHTS = "model.safetensors"
+FILE = "model.onnx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How fast the network trains on this machine, measured: steps of ``BATCH`` per second."""
+
+    arithmetic: Arithmetic
+    one_thread: float
+    all_threads: float
+
+
+def measure_pace(model: nn.Module, stream: SampleStream, cores: int) -> Pace:
+    """Train copies for a few steps in fp32 and bf16, and take the faster arithmetic. Costs about a dozen steps."""
+    rates = {kind: _steps_per_s(model, stream, kind, cores) for kind in Arithmetic}
+    best = max(rates, key=lambda kind: rates[kind])
+    one = rates[best] if cores == 1 else _steps_per_s(model, stream, best, 1)
+    torch.set_num_threads(cores)
+    return Pace(arithmetic=best, one_thread=one, all_threads=rates[best])
+
+
+def default_recovery(model: nn.Module, pace: Pace) -> Recovery:
+    """Learning rate and arithmetic for this kind of network; steps are set by the time that there is."""
+    normalized_by_batch = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())  # noqa: SLF001
+    return Recovery(
+        batch=BATCH, learning_rate=1e-3 if normalized_by_batch else 3e-4, weight_decay=1e-4, arithmetic=pace.arithmetic
+    )
+
+
+def ensure_trained(prepared: Prepared, stream: SampleStream, pace: Pace, clock: Clock, folder: Path, observer: Observer) -> None:
+    """Give the model its weights: kept ones from an earlier session, or a training bounded by the run's time.
+
+    The model is changed in place; the weights end in ``folder``.
+    """
+    kept = folder / WEIGHTS
+    if not prepared.needs_training:
+        _keep(prepared.model, kept)
+        return
+    if kept.is_file():
+        load_weights(prepared.model, kept)
+        prepared.model.eval()
+        return
+    observer.stage("baseline", "training")
+    started = time.monotonic()
+    torch.manual_seed(prepared.config.seed)
+    settings = _baseline_settings(prepared, stream, pace, clock)
+    train_baseline(
+        prepared.model, stream, settings, progress=lambda step, steps: observer.progress(step, steps, "training steps")
+    )
+    _keep(prepared.model, kept)
+    clock.book("baseline", time.monotonic() - started)
+    clock.save()
+
+
+def measured_baseline(bench: Bench, *, accuracy: bool, rounds: int = 12) -> tuple[bytes, ModelFacts]:
+    """The exported base and its facts: costs, and the validation accuracy if it has been trained."""
+    file = export_base(bench)
+    latency, _ = measure_files(file, {}, bench.target, rounds=rounds, window_ms=60.0)
+    facts = facts_of(file).with_latency(latency)
+    facts = facts.model_copy(update={"peak_ram_bytes": measure_ram(file, bench.target)})
+    if accuracy:
+        judged = accuracy_of(file, bench.task, "val", threads=bench.machine.cores)
+        facts = facts.model_copy(update={"accuracy_val": judged.value, "accuracy_val_interval": judged.interval})
+    return file, facts
+
+
+def _baseline_settings(prepared: Prepared, stream: SampleStream, pace: Pace, clock: Clock) -> Recovery:
+    recovery = default_recovery(prepared.model, pace)
+    usable_s = max(5.0, min(BASELINE_SHARE * clock.limit_s, clock.left_s))
+    most = max(FEWEST_STEPS, MOST_EPOCHS * stream.epoch_length // BATCH)
+    steps = int(min(most, max(20, usable_s * pace.all_threads)))
+    rate = recovery.learning_rate * (0.3 if prepared.fine_tunes else 2.0)
+    return recovery.model_copy(update={"steps": steps, "learning_rate": rate, "weight_decay": 0.05})
+
+
+def _steps_per_s(model: nn.Module, stream: SampleStream, arithmetic: Arithmetic, threads: int) -> float:
+    torch.set_num_threads(threads)
+    probe = copy.deepcopy(model)
+    settings = Recovery(steps=1, batch=BATCH, arithmetic=arithmetic)
+    times: list[float] = []
+    marks = [time.perf_counter()]
+    recover(
+        probe,
+        stream,
+        settings.model_copy(update={"steps": PROBE_STEPS}),
+        teacher=None,
+        progress=lambda _step, _steps: marks.append(time.perf_counter()),
+    )
+    times = [after - before for before, after in zip(marks, marks[1:], strict=False)]
+    return 1.0 / min(times)
+
+
+def _keep(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        tensors = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
+        write_whole(path, safetensors.torch.save(tensors))
+
+

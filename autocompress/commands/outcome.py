@@ -1,0 +1,257 @@
+"""The end of a run: certificate, bundles, result and report."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from autocompress.budget import BudgetRow
+from autocompress.clock import Clock
+from autocompress.commands.folder import BASELINE, BEST, PARETO, REPORT, RESULT
+from autocompress.commands.prepare import Prepared
+from autocompress.delivery.bundle import write_bundle
+from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts, now
+from autocompress.delivery.layer_rows import layer_rows
+from autocompress.delivery.report import write_report
+from autocompress.events import Observer
+from autocompress.export.onnx_file import INPUT_NAME, OUTPUT_NAME
+from autocompress.facts import write_whole
+from autocompress.graph.anatomy import Anatomy
+from autocompress.hardware.machine import package_versions
+from autocompress.measurement import Accuracy, Latency, ModelFacts
+from autocompress.result import (
+    ControlRow,
+    Diagnosis,
+    FrontPoint,
+    LayerRow,
+    Result,
+    Status,
+    TrialCounts,
+    TrialRecord,
+    TrialState,
+)
+from autocompress.search.controls import control_rows
+from autocompress.search.finish import Finalist
+from autocompress.search.goal import Goal
+from autocompress.search.ladder import Ladder
+from autocompress.search.selection import diagnose, front
+from autocompress.trial import accuracy_of, more_metrics_of
+from autocompress.units import Kind, format_quantity
+
+FILE = "model.onnx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run has found by its end; ``goal.baseline`` is the baseline as the search knew it."""
+
+    prepared: Prepared
+    out: Path
+    goal: Goal
+    anatomy: Anatomy
+    baseline_file: bytes
+    records: tuple[TrialRecord, ...]
+    ladder: Ladder
+    clock: Clock
+
+
+def write_outcome(
+    outcome: Outcome, baseline_latency: Latency | None, finalists: list[Finalist], observer: Observer
+) -> Result:
+    """Certify the first finalist, write bundles, ``result.json`` and ``report.html``, and give the result.
+
+    The test split is read here and nowhere else, once for the baseline and once for the first finalist.
+    """
+    baseline = _baseline(outcome, baseline_latency, judged=bool(finalists))
+    best = finalists[0] if finalists else None
+    facts, rows, certificate = None, (), None
+    if best is not None:
+        facts = _tested(outcome, best, f"{BEST}/{FILE}")
+        rows = outcome.goal.budget.rows(facts, baseline, "test")
+        certificate = _certificate(outcome, best, facts, baseline, rows)
+        write_bundle(outcome.out / BEST, best.file(), best.portable(), best.recipe, certificate)
+    else:
+        rows = _closest_rows(outcome, baseline)
+        shutil.rmtree(outcome.out / BEST, ignore_errors=True)
+    points = _write_front(outcome, finalists, baseline)
+    result = _result(outcome, best, facts, baseline, rows, points, finalists)
+    write_whole(outcome.out / RESULT, result.to_json())
+    write_report(result, outcome.out / REPORT)
+    observer.note(result.verdict)
+    return result
+
+
+def _baseline(outcome: Outcome, latency: Latency | None, *, judged: bool) -> ModelFacts:
+    """The baseline with its latency from the finalists' own measurement, and its test accuracy."""
+    facts = outcome.goal.baseline if latency is None else outcome.goal.baseline.with_latency(latency)
+    if judged or facts.accuracy_val is not None:
+        test = accuracy_of(
+            outcome.baseline_file, outcome.prepared.task, "test", threads=outcome.prepared.machine.cores
+        )
+        facts = facts.model_copy(update={"accuracy_test": test.value, "accuracy_test_interval": test.interval})
+    return facts.model_copy(update={"artifact": f"{BASELINE}/{FILE}"})
+
+
+def _tested(outcome: Outcome, best: Finalist, artifact: str) -> ModelFacts:
+    test = accuracy_of(best.file(), outcome.prepared.task, "test", threads=outcome.prepared.machine.cores)
+    return best.facts.model_copy(
+        update={
+            "accuracy_test": test.value,
+            "accuracy_test_interval": test.interval,
+            "latency_predicted_ms": _predicted_ms(outcome, best),
+            "artifact": artifact,
+        }
+    )
+
+
+def _predicted_ms(outcome: Outcome, best: Finalist) -> float | None:
+    """What the search took the latency for: measured on the untrained structure."""
+    digest = best.recipe.structure_digest()
+    return next(
+        (r.facts.latency_ms for r in outcome.records if r.facts and r.recipe.structure_digest() == digest), None
+    )
+
+
+def _certificate(
+    outcome: Outcome, finalist: Finalist, facts: ModelFacts, baseline: ModelFacts, rows: tuple[BudgetRow, ...]
+) -> Certificate:
+    task, config = outcome.prepared.task, outcome.prepared.config
+    assert finalist.latency is not None
+    file = finalist.file()
+    return Certificate(
+        met=all(row.met for row in rows),
+        budget=rows,
+        file=identity_of(FILE, file),
+        facts=facts,
+        baseline=baseline,
+        latency=finalist.latency,
+        metric_name=task.metric_name,
+        accuracy_val=_accuracy(facts.accuracy_val, facts.accuracy_val_interval, len(task.val)),
+        accuracy_test=None
+        if facts.accuracy_test is None
+        else _accuracy(facts.accuracy_test, facts.accuracy_test_interval, len(task.test)),
+        more_metrics={} if facts.accuracy_test is None else more_metrics_of(file, task, outcome.prepared.machine.cores),
+        input=input_facts(task.preprocess, INPUT_NAME, config.target.batch),
+        output=OutputFacts(name=OUTPUT_NAME, class_names=task.class_names)
+        if task.loss is None
+        else OutputFacts(name=OUTPUT_NAME, meaning=f"as {task.name} defines it"),
+        data=config.data,
+        target=config.target,
+        machine=outcome.prepared.machine,
+        versions=package_versions(),
+        recipe_digest=finalist.recipe.digest(),
+        measured_at=now(),
+    )
+
+
+def _accuracy(value: float | None, interval: tuple[float, float] | None, samples: int) -> Accuracy:
+    assert value is not None
+    assert interval is not None
+    return Accuracy(value=value, interval=interval, samples=samples)
+
+
+def _write_front(outcome: Outcome, finalists: list[Finalist], baseline: ModelFacts) -> tuple[FrontPoint, ...]:
+    """Bundles of the other finalists that the best does not dominate; their accuracy is that of the validation split."""
+    shutil.rmtree(outcome.out / PARETO, ignore_errors=True)
+    points = []
+    for index in front([finalist.facts for finalist in finalists]):
+        if index == 0:
+            continue
+        finalist, name = finalists[index], f"{PARETO}/{len(points) + 1:02d}"
+        facts = finalist.facts.model_copy(update={"artifact": f"{name}/{FILE}"})
+        rows = outcome.goal.budget.rows(facts, baseline, "val")
+        certificate = _certificate(outcome, finalist, facts, baseline, rows)
+        write_bundle(outcome.out / name, finalist.file(), finalist.portable(), finalist.recipe, certificate)
+        points.append(FrontPoint(name=name, summary=finalist.kept.record.summary, facts=facts))
+    return tuple(points)
+
+
+def _closest_rows(outcome: Outcome, baseline: ModelFacts) -> tuple[BudgetRow, ...]:
+    """Without a model to return: the rows of the structure that came nearest."""
+    return outcome.goal.budget.rows(outcome.ladder.nearest(outcome.goal).facts, baseline, "val")
+
+
+def _result(
+    outcome: Outcome,
+    best: Finalist | None,
+    facts: ModelFacts | None,
+    baseline: ModelFacts,
+    rows: tuple[BudgetRow, ...],
+    points: tuple[FrontPoint, ...],
+    finalists: list[Finalist],
+) -> Result:
+    prepared, config = outcome.prepared, outcome.prepared.config
+    met = facts is not None and all(row.met for row in rows)
+    diagnosis = None if met else _diagnosis(outcome, finalists)
+    controls: tuple[ControlRow, ...] = control_rows(outcome.records, outcome.goal)
+    finished = tuple(finalist.kept.record for finalist in finalists)
+    return Result(
+        status=Status.MET if met else Status.INFEASIBLE,
+        verdict=_verdict(facts, baseline, diagnosis),
+        asked=config.budget,
+        budget=rows,
+        baseline=baseline,
+        best=facts,
+        recipe=None if best is None else best.recipe,
+        layers=_layers(outcome, best),
+        controls=controls,
+        pareto=points,
+        trials=_counts(outcome.records),
+        trial_log=outcome.records + finished,
+        diagnosis=diagnosis,
+        model=config.model,
+        data=config.data,
+        metric_name=prepared.task.metric_name,
+        samples={name: len(split) for name, split in prepared.task.splits()},
+        input=prepared.task.preprocess,
+        target=config.target,
+        machine=prepared.machine,
+        notes=_notes(outcome, best),
+        seconds=outcome.clock.elapsed_s,
+        stage_seconds=dict(outcome.clock.stages),
+        seed=config.seed,
+        versions=package_versions(),
+    )
+
+
+def _diagnosis(outcome: Outcome, finalists: list[Finalist]) -> Diagnosis:
+    """From measured finalists if there are any, else from trials and the ladder."""
+    measured = [finalist.facts for finalist in finalists]
+    tried = [record.facts for record in outcome.records if record.facts is not None]
+    return diagnose(outcome.goal, measured or [*tried, *(rung.facts for rung in outcome.ladder.rungs)])
+
+
+def _layers(outcome: Outcome, best: Finalist | None) -> tuple[LayerRow, ...]:
+    if best is None:
+        return ()
+    kept = best.kept
+    return layer_rows(outcome.anatomy.layers, kept.layers, kept.layer_params, kept.plan, kept.record.notes)
+
+
+def _notes(outcome: Outcome, best: Finalist | None) -> tuple[str, ...]:
+    stays = tuple(f"channels of {g.name} stay: {g.reason}" for g in outcome.anatomy.groups if g.reason)
+    int8 = outcome.ladder.int8_pays()
+    slow = () if int8 is None or int8 else ("int8 is no faster than fp32 for this network on this machine",)
+    skipped = () if best is None else best.kept.record.notes
+    return (*outcome.prepared.task.notes, *stays, *slow, *skipped)
+
+
+def _counts(records: tuple[TrialRecord, ...]) -> TrialCounts:
+    states = [record.state for record in records]
+    return TrialCounts(
+        total=len(states),
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAILED),
+    )
+
+
+def _verdict(facts: ModelFacts | None, baseline: ModelFacts, diagnosis: Diagnosis | None) -> str:
+    if diagnosis is not None or facts is None:
+        return f"Not met: {diagnosis.message if diagnosis else 'no candidate'}."
+    assert facts.latency_ms is not None
+    assert baseline.latency_ms is not None
+    return (
+        f"Met: {baseline.latency_ms / facts.latency_ms:.1f}× faster and {baseline.size_bytes / facts.size_bytes:.1f}× "
+        f"smaller ({format_quantity(facts.latency_ms, Kind.TIME)}, {format_quantity(facts.size_bytes, Kind.BYTES)}), "
+        f"test accuracy {facts.accuracy_test:.4f} against {baseline.accuracy_test:.4f}."
+    )

@@ -1,0 +1,264 @@
+"""The stages of a run in their order; each hands facts to the next and can be taken up again after a kill."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from autocompress.budget import Budget
+from autocompress.clock import Clock
+from autocompress.commands.baseline import FILE, WEIGHTS, Pace, default_recovery, ensure_trained, measure_pace, measured_baseline
+from autocompress.commands.folder import BASELINE, JOURNAL, WORK
+from autocompress.commands.outcome import Outcome, write_outcome
+from autocompress.commands.prepare import Prepared
+from autocompress.events import Observer
+from autocompress.facts import write_whole
+from autocompress.graph.anatomy import Anatomy, anatomy_of
+from autocompress.graph.surgery import example_input
+from autocompress.measurement import ModelFacts
+from autocompress.models.config import weights_digest
+from autocompress.precision import Format
+from autocompress.recipe import Base, Recovery
+from autocompress.recover.sample_stream import SampleStream
+from autocompress.recover.teacher import teacher_outputs
+from autocompress.result import Result, TrialRecord
+from autocompress.search.controls import control_values
+from autocompress.search.costing import Costing
+from autocompress.search.finish import FINALISTS, Finish
+from autocompress.search.goal import Goal
+from autocompress.search.ladder import Ladder, climb
+from autocompress.search.launcher import Launcher
+from autocompress.search.loop import Search, first_guesses
+from autocompress.search.parameters import RecipeBuilder
+from autocompress.search.space import load_space
+from autocompress.search.study import Study
+from autocompress.trial import Bench
+
+TRIALS_AIMED = 16  # trained candidates that a run's search time should hold
+OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
+TRIAL_S = (3.0, 120.0)
+MOST_EPOCHS_A_TRIAL = 10
+STARTUP_TRIALS = 12  # guesses and controls come first; the sampler models from then on
+TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against forward and backward with them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """One run. ``run`` goes through all stages and leaves the finished folder."""
+
+    prepared: Prepared
+    out: Path
+    clock: Clock
+    launcher: Launcher
+    observer: Observer
+
+    def run(self) -> Result:
+        """Every stage in order; ends early when no structure can meet the costs."""
+        bench, goal, baseline_file, ladder = self._survey()
+        unreachable = all(not goal.within_costs(rung.facts) for rung in ladder.rungs)
+        if unreachable and not goal.within_costs(goal.baseline):
+            return self._give_up(bench, goal, baseline_file, ladder)
+        pace = self._train_baseline(bench)
+        with self._stage("measure", "the trained baseline"):
+            baseline_file, baseline = measured_baseline(bench, accuracy=True)
+            self._keep_baseline(baseline_file)
+        goal = replace(goal, baseline=baseline)
+        costing = Costing(baseline_file, baseline, goal.budget, bench.target)
+        recovery = self._trial_recovery(bench, pace)
+        builder = self._builder(recovery)
+        study = self._study(goal, builder)
+        if study.records():
+            recovery = study.records()[0].recipe.recovery
+            builder = self._builder(recovery)
+        bench = self._with_teacher(bench, recovery, recovery.steps * recovery.batch)
+        if study.is_new:
+            self._enqueue(study, bench, builder, ladder, goal, costing)
+        records = self._search(bench, builder, study, goal, costing)
+        return self._finish(bench, goal, baseline_file, ladder, records, pace)
+
+    def _survey(self) -> tuple[Bench, Goal, bytes, Ladder]:
+        """What can be reached at all, from untrained structures."""
+        config = self.prepared.config
+        with self._stage("plan", "what this network can reach on this machine"):
+            bench = Bench(
+                base=self.prepared.model,
+                task=self.prepared.task,
+                target=config.target,
+                machine=self.prepared.machine,
+                groups=self.anatomy.groups,
+                stream_seed=config.seed,
+            )
+            for group in self.anatomy.groups:
+                if group.reason:
+                    self.observer.note(f"channels of {group.name} stay: {group.reason}")
+            file, baseline = measured_baseline(bench, accuracy=False, rounds=6)
+            goal = Goal(budget=Budget.parse(config.budget), baseline=baseline, minimize=config.minimize)
+            costing = Costing(file, baseline, goal.budget, config.target)
+            builder = self._builder(Recovery())
+            ladder = climb(bench, builder, costing, self.launcher, self.observer)
+        return bench, goal, file, ladder
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """Layers, stages and channel groups of the base."""
+        preprocess = self.prepared.task.preprocess
+        return anatomy_of(self.prepared.model, example_input(preprocess.shape, preprocess.dtype))
+
+    @cached_property
+    def _stream(self) -> SampleStream:
+        return SampleStream(self.prepared.task, self.prepared.config.seed)
+
+    def _builder(self, recovery: Recovery) -> RecipeBuilder:
+        config = self.prepared.config
+        space = load_space(config.space)
+        return RecipeBuilder(
+            space=space.only(config.techniques) if config.techniques else space,
+            anatomy=self.anatomy,
+            base=Base(model=config.model, sha256=weights_digest(self.prepared.model)),
+            recovery=recovery,
+            seed=config.seed,
+            align=self.prepared.machine.channel_block,
+        )
+
+    def _train_baseline(self, bench: Bench) -> Pace:
+        with self._stage("baseline", "how fast this network trains here"):
+            pace = measure_pace(bench.base, self._stream, bench.machine.cores)
+            folder = self.out / BASELINE
+            ensure_trained(self.prepared, self._stream, pace, self.clock, folder, self.observer)
+        return pace
+
+    def _keep_baseline(self, file: bytes) -> None:
+        write_whole(self.out / BASELINE / FILE, file)
+        assert (self.out / BASELINE / WEIGHTS).is_file()
+
+    def _trial_recovery(self, bench: Bench, pace: Pace) -> Recovery:
+        """Recovery of a trial: short enough that the search sees some variety."""
+        slots = self.launcher.slots()
+        share = self.clock.search_left_s * slots / TRIALS_AIMED - OVERHEAD_S
+        seconds = min(max(share, TRIAL_S[0]), TRIAL_S[1]) * (1 - TEACHER_SHARE)
+        recovery = default_recovery(bench.base, pace)
+        most = max(60, MOST_EPOCHS_A_TRIAL * self._stream.epoch_length // recovery.batch)
+        return recovery.model_copy(update={"steps": max(10, min(most, int(seconds * pace.one_thread)))})
+
+    def _study(self, goal: Goal, builder: RecipeBuilder) -> Study:
+        return Study(
+            self.out / JOURNAL,
+            builder.knobs(),
+            seed=self.prepared.config.seed,
+            minimize=goal.minimizes_cost,
+            startup=STARTUP_TRIALS,
+        )
+
+    def _enqueue(
+        self, study: Study, bench: Bench, builder: RecipeBuilder, ladder: Ladder, goal: Goal, costing: Costing
+    ) -> None:
+        """Controls first, then guesses around the uniform recipe that is just feasible."""
+        with self._stage("controls", "the simple alternatives"):
+            controls = control_values(bench, builder, ladder, goal, costing, self.launcher, self.observer)
+            for name, values in controls.items():
+                study.enqueue(values, name)
+            precision = Format.FP32 if ladder.int8_pays() is None else Format.INT8
+            ratio = ladder.feasible_ratio(goal, precision)
+            for guess in first_guesses(builder, 0.3 if ratio is None else ratio, self.prepared.config.seed):
+                study.enqueue(guess)
+
+    def _with_teacher(self, bench: Bench, recovery: Recovery, positions: int) -> Bench:
+        """The bench with the original's outputs along the stream, computed by all cores at once."""
+        with self._stage("teacher", "the original's outputs, computed once for all trials"):
+            torch.set_num_threads(bench.machine.cores)
+            known = None if bench.teacher is None else torch.tensor(bench.teacher)
+            outputs = teacher_outputs(bench.base, self._stream, positions, recovery.arithmetic, known)
+        return bench.with_teacher(outputs.numpy())
+
+    def _search(
+        self, bench: Bench, builder: RecipeBuilder, study: Study, goal: Goal, costing: Costing
+    ) -> tuple[TrialRecord, ...]:
+        with self._stage("search", f"{builder.recovery.steps} recovery steps a trial"):
+            return Search(
+                bench=bench,
+                builder=builder,
+                study=study,
+                goal=goal,
+                costing=costing,
+                launcher=self.launcher,
+                clock=self.clock,
+                observer=self.observer,
+                most_trials=self.prepared.config.trials,
+            ).run()
+
+    def _finish(
+        self,
+        bench: Bench,
+        goal: Goal,
+        baseline_file: bytes,
+        ladder: Ladder,
+        records: tuple[TrialRecord, ...],
+        pace: Pace,
+    ) -> Result:
+        trained = [record for record in records if record.facts and record.facts.accuracy_val is not None]
+        if not trained:
+            return self._give_up(bench, goal, baseline_file, ladder, records)
+        recovery = trained[0].recipe.recovery
+        finish = Finish(
+            bench=bench,
+            goal=goal,
+            baseline_file=baseline_file,
+            launcher=self.launcher,
+            clock=self.clock,
+            observer=self.observer,
+            folder=self.out / WORK / "finalists",
+            threads=bench.machine.cores,
+            steps_per_s=pace.all_threads / (1 + TEACHER_SHARE / FINALISTS),
+        )
+        positions = finish.steps(FINALISTS) * recovery.batch
+        finish = replace(finish, bench=self._with_teacher(bench, recovery, positions))
+        with self._stage("finish", "full recovery of the best"):
+            latency, finalists = finish.run(records)
+        with self._stage("certify", "the file on the test split, read once"):
+            outcome = Outcome(
+                prepared=self.prepared,
+                out=self.out,
+                goal=goal,
+                anatomy=self.anatomy,
+                baseline_file=baseline_file,
+                records=records,
+                ladder=ladder,
+                clock=self.clock,
+            )
+            return write_outcome(outcome, latency, finalists, self.observer)
+
+    def _give_up(
+        self, bench: Bench, goal: Goal, file: bytes, ladder: Ladder, records: tuple[TrialRecord, ...] = ()
+    ) -> Result:
+        """No structure can meet the costs: say so before anything is trained for it."""
+        facts: ModelFacts = goal.baseline
+        if facts.accuracy_val is None and not self.prepared.needs_training:
+            _, facts = measured_baseline(bench, accuracy=True, rounds=6)
+        write_whole(self.out / BASELINE / FILE, file)
+        outcome = Outcome(
+            prepared=self.prepared,
+            out=self.out,
+            goal=replace(goal, baseline=facts),
+            anatomy=self.anatomy,
+            baseline_file=file,
+            records=records,
+            ladder=ladder,
+            clock=self.clock,
+        )
+        return write_outcome(outcome, None, [], self.observer)
+
+    @contextmanager
+    def _stage(self, name: str, detail: str) -> Iterator[None]:
+        """Announce a stage, and book its time."""
+        self.observer.stage(name, detail)
+        self.observer.deadline(self.clock.left_s)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.clock.book(name, time.monotonic() - started)
+            self.clock.save()

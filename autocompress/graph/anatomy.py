@@ -1,0 +1,42 @@
+"""What a search needs to know of a network: its layers, stages and coupled channels."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from autocompress.graph.channel_groups import ChannelGroup, channel_groups, find_group
+from autocompress.graph.layer_table import LayerFacts, layer_table
+from autocompress.graph.stages import stages_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """Layers in order of execution, the stages they form, and every channel group, treatable or not."""
+
+    layers: tuple[LayerFacts, ...]
+    stages: tuple[tuple[str, ...], ...]
+    groups: tuple[ChannelGroup, ...]
+
+    @cached_property
+    def stage_of(self) -> dict[str, int]:
+        """Layer → index of its stage."""
+        return {layer: index for index, stage in enumerate(self.stages) for layer in stage}
+
+    def groups_of_stage(self, stage: int) -> tuple[ChannelGroup, ...]:
+        """The treatable groups whose first layer lies in a stage."""
+        return tuple(g for g in self.groups if not g.reason and self.stage_of.get(g.name) == stage)
+
+    def widths_after(self, layer: LayerFacts, kept: dict[str, int]) -> tuple[int, int]:
+        """Input and output channels of ``layer`` when each group in ``kept`` keeps that many."""
+        fed = next((group for group in self.groups if layer.name in group.ins and group.name in kept), None)
+        own = find_group(self.groups, layer.name)
+        c_in = layer.c_in if fed is None else layer.c_in * kept[fed.name] // fed.width
+        c_out = layer.c_out if own is None or own.name not in kept else kept[own.name]
+        return c_in, c_out
+
+
+def anatomy_of(model: nn.Module, example: Tensor) -> Anatomy:
+    """Look at ``model`` once; it is left alone. Cost: that of ``channel_groups``."""
+    layers = layer_table(model, example)
+    return Anatomy(layers=layers, stages=stages_of(layers), groups=channel_groups(model, example))

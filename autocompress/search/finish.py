@@ -1,0 +1,214 @@
+"""Full recovery of the best candidates, measured side by side with the baseline. Finished work is kept on disk."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autocompress.clock import Clock
+from autocompress.errors import RunError
+from autocompress.events import Observer
+from autocompress.facts import Facts, write_whole
+from autocompress.graph.program import Portable
+from autocompress.measurement import Latency, ModelFacts
+from autocompress.precision import FilePlan
+from autocompress.recipe import Recipe
+from autocompress.result import TrialKind, TrialRecord, TrialState
+from autocompress.search.costing import measure_files, measure_ram
+from autocompress.search.goal import Goal
+from autocompress.search.launcher import Job, Launcher, Work
+from autocompress.search.parameters import summary
+from autocompress.trial import Bench, Product
+
+FINALISTS = 2  # recovered in full; more would each get less time
+ATTEMPTS = 3  # rounds of finalists before a budget counts as missed
+ROUNDS = 12
+WINDOW_MS = 60.0
+FILE, STRUCTURE, WEIGHTS, RECORD = "model.onnx", "structure.json", "model.safetensors", "record.json"
+
+
+class KeptRecord(Facts):
+    """What is remembered of a finalist beside its files."""
+
+    record: TrialRecord
+    plan: FilePlan
+    layers: dict[str, str]
+    layer_params: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """A fully recovered candidate, its files in ``folder``; ``latency`` once it is measured for the certificate."""
+
+    folder: Path
+    kept: KeptRecord
+    latency: Latency | None = None
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Costs and validation accuracy of the file."""
+        assert self.kept.record.facts is not None
+        return self.kept.record.facts
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with its full recovery."""
+        return self.kept.record.recipe
+
+    def file(self) -> bytes:
+        """The bytes of the ONNX file."""
+        return (self.folder / FILE).read_bytes()
+
+    def portable(self) -> Portable:
+        """The network as data."""
+        return Portable(structure=(self.folder / STRUCTURE).read_text(), weights=(self.folder / WEIGHTS).read_bytes())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """What finishing works with; ``run`` does it."""
+
+    bench: Bench
+    goal: Goal
+    baseline_file: bytes
+    launcher: Launcher
+    clock: Clock
+    observer: Observer
+    folder: Path
+    threads: int
+    steps_per_s: float
+
+    def run(self, records: tuple[TrialRecord, ...]) -> tuple[Latency, list[Finalist]]:
+        """Finalists, the best first, and the baseline's latency from the measurement that they share.
+
+        A finalist that breaks the budget when it is measured alone is followed by candidates that lie further inside.
+
+        Raises:
+            RunError: there is no candidate to finish, or none could be finished.
+        """
+        finished: list[Finalist] = []
+        baseline_latency: Latency | None = None
+        for attempt in range(ATTEMPTS):
+            chosen = self._choose(records, finished)
+            if not chosen or (attempt and self.clock.finish_left_s < self._one_s()):
+                break
+            finished += self._recover(chosen)
+            if not finished:
+                continue
+            baseline_latency, finished = self._measure(finished)
+            if any(self.goal.within_costs(finalist.facts) for finalist in finished):
+                break
+        if baseline_latency is None:
+            raise RunError("no candidate could be finished; see the failed trials in study.journal for the reasons")
+        return baseline_latency, sorted(finished, key=lambda finalist: self.goal.rank(finalist.facts))
+
+    def _choose(self, records: tuple[TrialRecord, ...], finished: list[Finalist]) -> list[TrialRecord]:
+        """The best trained candidates that are not finished yet, further inside the costs than those that missed."""
+        done = {finalist.recipe.structure_digest() for finalist in finished}
+        missed = max((self._worst(finalist.facts) for finalist in finished), default=0.0)
+        open_ = [
+            record
+            for record in records
+            if record.state is TrialState.COMPLETE
+            and record.facts is not None
+            and record.recipe.structure_digest() not in done
+            and (not finished or self._worst(record.facts) < -missed)
+        ]
+        ranked = sorted(open_, key=lambda record: self.goal.rank(record.facts) if record.facts else ())
+        distinct = {record.recipe.structure_digest(): record for record in reversed(ranked)}
+        best = sorted(distinct.values(), key=ranked.index)
+        fitting = [record for record in best if record.within_budget]
+        return (fitting or best[:1])[:FINALISTS]
+
+    def _worst(self, facts: ModelFacts) -> float:
+        return max(self.goal.budget.violation(facts, self.goal.baseline).values(), default=-1.0)
+
+    def _one_s(self) -> float:
+        return max(1.0, self.clock.finish_left_s / FINALISTS)
+
+    def steps(self, count: int) -> int:
+        """Steps of one full recovery: what the time allows, at least those of a trial, at most thirty epochs."""
+        usable = max(0.0, self.clock.finish_left_s) / count * 0.8
+        epochs = 30 * len(self.bench.task.train) // 64
+        return int(np.clip(usable * self.steps_per_s, 1, max(400, epochs)))
+
+    def _recover(self, chosen: list[TrialRecord]) -> list[Finalist]:
+        steps = self.steps(len(chosen))
+        jobs, recipes = [], {}
+        for record in chosen:
+            recipe = record.recipe.with_steps(max(steps, record.recipe.recovery.steps))
+            kept = self._kept(recipe)
+            recipes[record.number] = (record, recipe)
+            if kept is None:
+                jobs.append(Job(key=record.number, work=Work.FINALIST, recipe=recipe, threads=self.threads))
+        finalists = [kept for _, recipe in recipes.values() if (kept := self._kept(recipe)) is not None]
+        self.observer.progress(len(finalists), len(chosen), "full recoveries")
+        for done in self.launcher.run(self.bench, jobs):
+            record, recipe = recipes[done.key]
+            if done.product is None:
+                self.observer.note(f"the full recovery of trial {record.number} failed: {_last_line(done.error)}")
+                continue
+            finalists.append(self._keep(record, recipe, done.product))
+            self.observer.progress(len(finalists), len(chosen), "full recoveries")
+        return finalists
+
+    def _place(self, recipe: Recipe) -> Path:
+        """A finalist's folder: by structure, so that a resumed run finds it whatever time it has left."""
+        return self.folder / recipe.structure_digest()
+
+    def _kept(self, recipe: Recipe) -> Finalist | None:
+        place = self._place(recipe)
+        if not (place / RECORD).is_file():
+            return None
+        return Finalist(folder=place, kept=KeptRecord.from_json((place / RECORD).read_text()))
+
+    def _keep(self, trial: TrialRecord, recipe: Recipe, product: Product) -> Finalist:
+        place = self._place(recipe)
+        assert product.file is not None
+        assert product.portable is not None
+        record = trial.model_copy(
+            update={
+                "kind": TrialKind.FINALIST,
+                "recipe": recipe,
+                "summary": summary(recipe),
+                "facts": product.facts,
+                "notes": product.notes,
+                "seconds": product.seconds,
+            }
+        )
+        kept = KeptRecord(
+            record=record,
+            plan=product.plan,
+            layers={layer.name: str(layer) for layer in product.layers},
+            layer_params={layer.name: layer.params for layer in product.layers},
+        )
+        write_whole(place / FILE, product.file)
+        write_whole(place / STRUCTURE, product.portable.structure)
+        write_whole(place / WEIGHTS, product.portable.weights)
+        write_whole(place / RECORD, kept.to_json())
+        return Finalist(folder=place, kept=kept)
+
+    def _measure(self, finalists: list[Finalist]) -> tuple[Latency, list[Finalist]]:
+        """All finalists again beside the baseline, alone on the machine, for as long as a certificate takes."""
+        started = time.monotonic()
+        self.observer.stage("measure", "finalists beside the baseline")
+        files = {index: finalist.file() for index, finalist in enumerate(finalists)}
+        baseline, latencies = measure_files(
+            self.baseline_file, files, self.bench.target, rounds=ROUNDS, window_ms=WINDOW_MS
+        )
+        measured = []
+        for index, finalist in enumerate(finalists):
+            facts = finalist.facts.with_latency(latencies[index])
+            ram = facts.peak_ram_bytes or measure_ram(files[index], self.bench.target)
+            facts = facts.model_copy(update={"peak_ram_bytes": ram})
+            within = self.goal.within_costs(facts)
+            record = finalist.kept.record.model_copy(update={"facts": facts, "within_budget": within})
+            kept = finalist.kept.model_copy(update={"record": record})
+            measured.append(Finalist(folder=finalist.folder, kept=kept, latency=latencies[index]))
+        self.clock.book("measure", time.monotonic() - started)
+        return baseline, measured
+
+
+def _last_line(text: str | None) -> str:
+    return (text or "no reason was given").strip().splitlines()[-1]

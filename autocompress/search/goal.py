@@ -1,0 +1,67 @@
+"""What a search is after: the most accurate model within the costs, or the cheapest one above the accuracy."""
+
+from dataclasses import dataclass
+
+from autocompress.budget import Budget, Metric
+from autocompress.measurement import ModelFacts
+
+# Standard errors that a validation accuracy must lie above a floor before the test split is asked: the best of many
+# candidates is partly lucky, and the test split is read only once.
+FLOOR_MARGIN = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """The budget, the baseline that its shares refer to, and what to minimize when it limits only accuracy."""
+
+    budget: Budget
+    baseline: ModelFacts
+    minimize: Metric = Metric.LATENCY
+
+    @property
+    def minimizes_cost(self) -> bool:
+        """Whether accuracy is only a floor, and a cost is what counts."""
+        return not self.budget.costs
+
+    def within_costs(self, facts: ModelFacts) -> bool:
+        """Whether every cost limit is met."""
+        return all(row.met for row in self.budget.cost_rows(facts, self.baseline))
+
+    def violation(self, facts: ModelFacts) -> dict[Metric, float]:
+        """Per limit, how far beyond it: at most 0 where met. Accuracy rows by the validation split, where known."""
+        found = self.budget.violation(facts, self.baseline)
+        if facts.accuracy_val is not None:
+            for row in self.budget.rows(facts, self.baseline, "val"):
+                if row.metric is Metric.ACCURACY and row.value is not None:
+                    found[row.metric] = (row.limit - row.value) / row.limit
+                elif row.metric is Metric.ACCURACY_DROP and row.value is not None:
+                    found[row.metric] = (row.value - row.limit) / row.limit
+        return found
+
+    def clears_floors(self, facts: ModelFacts) -> bool:
+        """Whether validation accuracy lies above every accuracy limit by the margin."""
+        if facts.accuracy_val is None:
+            return False
+        lucky = facts.model_copy(update={"accuracy_val": facts.accuracy_val - FLOOR_MARGIN * _standard_error(facts)})
+        rows = self.budget.rows(lucky, self.baseline, "val")
+        return all(row.met for row in rows if not row.metric.is_cost)
+
+    def objective(self, facts: ModelFacts) -> float | None:
+        """The number that the study is told: the cost to minimize, or the validation accuracy to maximize."""
+        return self.minimize.of(facts) if self.minimizes_cost else facts.accuracy_val
+
+    def rank(self, facts: ModelFacts) -> tuple[float, ...]:
+        """Sorts candidates, the best first: those within the costs, those above the floors, then by the objective."""
+        cost = self.minimize.of(facts)
+        cost = float("inf") if cost is None else cost
+        accuracy = -1.0 if facts.accuracy_val is None else facts.accuracy_val
+        order = (cost, -accuracy) if self.minimizes_cost and self.clears_floors(facts) else (-accuracy, cost)
+        return (not self.within_costs(facts), not self.clears_floors(facts), *order)
+
+
+def _standard_error(facts: ModelFacts) -> float:
+    """Of the validation accuracy, from its 95 % interval."""
+    if facts.accuracy_val_interval is None:
+        return 0.0
+    low, high = facts.accuracy_val_interval
+    return (high - low) / (2 * 1.96)

@@ -1,0 +1,127 @@
+"""A few uniform recipes of rising strength, measured untrained: what a network can reach on this machine at all."""
+
+import time
+from dataclasses import dataclass
+
+from autocompress.budget import Metric
+from autocompress.errors import RunError
+from autocompress.events import Observer
+from autocompress.measurement import ModelFacts
+from autocompress.precision import Format
+from autocompress.recipe import Recipe
+from autocompress.search.costing import Costing
+from autocompress.search.goal import Goal
+from autocompress.search.launcher import Job, Launcher, Work
+from autocompress.search.parameters import RecipeBuilder, Value, summary
+from autocompress.trial import Bench
+
+RATIOS = (0.0, 0.25, 0.5, 0.75, 0.95)  # clipped to the space; the last one is its strongest
+STRONG_RANK = 0.2
+MARGIN = 0.98  # aim a little under a limit: interpolation between rungs is not exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One uniform recipe and what its untrained file costs."""
+
+    values: dict[str, Value]
+    ratio: float
+    precision: Format
+    recipe: Recipe
+    facts: ModelFacts
+    whole_rank: bool = True
+
+    @property
+    def name(self) -> str:
+        """The recipe in a few words."""
+        return summary(self.recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """The measured rungs; ``seconds`` is what building and measuring them took."""
+
+    rungs: tuple[Rung, ...]
+    seconds: float
+
+    def reachable(self, metric: Metric) -> float | None:
+        """The lowest value of a cost over all rungs."""
+        values = [value for rung in self.rungs if (value := metric.of(rung.facts)) is not None]
+        return min(values, default=None)
+
+    def int8_pays(self) -> bool | None:
+        """Whether int8 is faster than fp32 at the same widths; None when that was not measured."""
+        times = {
+            rung.precision: rung.facts.latency_ms for rung in self.rungs if rung.ratio == 0.0 and rung.whole_rank
+        }
+        int8, fp32 = times.get(Format.INT8), times.get(Format.FP32)
+        return None if int8 is None or fp32 is None else int8 < fp32
+
+    def nearest(self, goal: Goal) -> Rung:
+        """The rung whose worst violation of the costs is least."""
+        return min(self.rungs, key=lambda rung: max(goal.budget.violation(rung.facts, goal.baseline).values(), default=0))
+
+    def feasible_ratio(self, goal: Goal, precision: Format) -> float | None:
+        """The least uniform ratio that should meet every cost limit, interpolated between rungs; None when none does."""
+        rungs = sorted(
+            (rung for rung in self.rungs if rung.precision is precision and rung.whole_rank), key=lambda rung: rung.ratio
+        )
+        worst = [max(goal.budget.violation(rung.facts, goal.baseline).values(), default=-1.0) for rung in rungs]
+        aim = MARGIN - 1
+        if worst and worst[0] <= 0:
+            return rungs[0].ratio
+        for (a, va), (b, vb) in zip(zip(rungs, worst, strict=True), list(zip(rungs, worst, strict=True))[1:], strict=False):
+            if vb <= aim:
+                return a.ratio + (b.ratio - a.ratio) * (va - aim) / (va - vb)
+            if vb <= 0:
+                return b.ratio
+        return None
+
+
+def climb(bench: Bench, builder: RecipeBuilder, costing: Costing, launcher: Launcher, observer: Observer) -> Ladder:
+    """Build and measure the rungs.
+
+    Raises:
+        RunError: not one rung could be exported; with the first cause.
+    """
+    started = time.monotonic()
+    drafts = _drafts(builder)
+    jobs = [Job(key=key, work=Work.STRUCTURE, recipe=recipe) for key, (_, _, _, recipe, _) in enumerate(drafts)]
+    built, errors = {}, []
+    for done in launcher.run(bench, jobs):
+        if done.product is not None and done.product.file is not None:
+            built[done.key] = (done.product.file, done.product.facts)
+        else:
+            errors.append(done.error or "")
+        observer.progress(len(built) + len(errors), len(jobs), "uniform recipes exported")
+    if not built:
+        raise RunError(f"no recipe could be exported; the first cause: {errors[0].strip()}")
+    measured = costing.measure(built)
+    rungs = tuple(
+        Rung(values=values, ratio=ratio, precision=precision, recipe=recipe, facts=measured[key], whole_rank=whole)
+        for key, (values, ratio, precision, recipe, whole) in enumerate(drafts)
+        if key in measured
+    )
+    return Ladder(rungs=rungs, seconds=time.monotonic() - started)
+
+
+def _drafts(builder: RecipeBuilder) -> list[tuple[dict[str, Value], float, Format, Recipe, bool]]:
+    """Distinct uniform recipes: int8 at all ratios, fp32 at the ends, and the strongest of everything."""
+    prune, quantize, factorize = (
+        builder.space.passes.prune_channels,
+        builder.space.passes.quantize,
+        builder.space.passes.factorize,
+    )
+    ratios = sorted({prune.ratio.clip(ratio) for ratio in RATIOS}) if prune else [0.0]
+    formats = quantize.precision if quantize else (Format.FP32,)
+    wanted = [(ratio, formats[0], 1.0) for ratio in ratios]
+    wanted += [(ratio, other, 1.0) for other in formats[1:] for ratio in (ratios[0], ratios[-1])]
+    if factorize:
+        wanted.append((ratios[-1], formats[0], factorize.rank.clip(STRONG_RANK)))
+        wanted.append((ratios[0], formats[0], factorize.rank.clip(STRONG_RANK)))
+    found: dict[str, tuple[dict[str, Value], float, Format, Recipe, bool]] = {}
+    for ratio, precision, rank in wanted:
+        values = builder.uniform(ratio, precision, rank)
+        recipe = builder.recipe(values)
+        found.setdefault(recipe.structure_digest(), (values, ratio, precision, recipe, rank == 1.0))
+    return list(found.values())

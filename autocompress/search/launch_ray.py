@@ -1,0 +1,84 @@
+"""Jobs on Ray: an embedded cluster on this machine, or one that is already there. The only file that knows Ray."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ray
+
+from autocompress.errors import InputError
+from autocompress.search.launcher import Done, Job, perform
+from autocompress.trial import Bench
+
+POLL_S = 1.0
+
+
+class RayLauncher:
+    """Each job is one task that holds as many CPUs as it has threads; lost nodes' tasks run again elsewhere.
+
+    ``address`` None starts a cluster of ``workers`` CPUs on this machine that ends with this object; otherwise the
+    cluster at ``address`` is joined and all its CPUs are used.
+
+    Raises:
+        InputError: no cluster at ``address``.
+    """
+
+    def __init__(self, workers: int, address: str | None = None) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        self._owned = not (address is None and ray.is_initialized())
+        if self._owned:
+            _connect(workers, address)
+        self._work = ray.remote(max_retries=3)(perform)
+        self._bench: tuple[int, Any] | None = None
+
+    def slots(self) -> int:
+        """CPUs of the cluster now; nodes may come and go."""
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
+        """Each job's end. A task whose workers die again and again ends in an error."""
+        shared = self._share(bench)
+        waiting = {
+            self._work.options(num_cpus=min(job.threads, self._widest())).remote(shared, job): job.key for job in jobs
+        }
+        while waiting:
+            ended, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL_S)
+            for reference in ended:
+                yield _collect(reference, waiting.pop(reference))
+
+    def close(self) -> None:
+        """Leave the cluster; an embedded one ends."""
+        self._bench = None
+        if self._owned:
+            ray.shutdown()
+
+    def _share(self, bench: Bench) -> Any:
+        """The bench in the object store, put there once."""
+        if self._bench is None or self._bench[0] != id(bench):
+            self._bench = (id(bench), ray.put(bench))
+        return self._bench[1]
+
+    def _widest(self) -> int:
+        """CPUs of the largest node: a job that waits for more would wait for ever."""
+        return max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1) or 1
+
+
+def _connect(workers: int, address: str | None) -> None:
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError(f"--ray-address must name a running Ray cluster, got {address!r}: {error}") from error
+
+
+def _collect(reference: Any, key: int) -> Done:
+    try:
+        done: Done = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return Done(key=key, error=f"{type(error).__name__}: {error}")
+    return done

@@ -1,0 +1,81 @@
+"""Where work is done: a protocol, and the launcher that does it here, one job after another."""
+
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from autocompress.errors import AutocompressError
+from autocompress.recipe import Recipe
+from autocompress.trial import Bench, Product, finalist_of, make_structure, product_of, run_trial
+
+
+class Work(StrEnum):
+    """What to do with a recipe."""
+
+    STRUCTURE = "structure"  # export untrained
+    TRIAL = "trial"  # recover, export, judge
+    FINALIST = "finalist"  # the same, and keep everything
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One piece of work; ``threads`` is how many cores it may use, and how many it waits for."""
+
+    key: int
+    work: Work
+    recipe: Recipe
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A finished job: either ``product``, or why not."""
+
+    key: int
+    product: Product | None = None
+    error: str | None = None
+
+
+class Launcher(Protocol):
+    """Runs jobs on a shared bench."""
+
+    def slots(self) -> int:
+        """How many one-thread jobs run at once now."""
+
+    def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
+        """Each job's end, in the order in which they end. An error in a job is part of its ``Done``."""
+
+    def close(self) -> None:
+        """Free what the launcher holds."""
+
+
+class SerialLauncher:
+    """In this process, one job after another: for tests and for debugging."""
+
+    def slots(self) -> int:
+        """One."""
+        return 1
+
+    def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
+        """Each job in turn."""
+        return (perform(bench, job) for job in jobs)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def perform(bench: Bench, job: Job) -> Done:
+    """Do one job; whatever it raises ends in ``error`` with its traceback, so that a bad candidate ends alone."""
+    try:
+        return Done(key=job.key, product=_product(bench, job))
+    except (AutocompressError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError):
+        return Done(key=job.key, error=traceback.format_exc(limit=-6))
+
+
+def _product(bench: Bench, job: Job) -> Product:
+    if job.work is Work.STRUCTURE:
+        return product_of(make_structure(bench, job.recipe, threads=job.threads), file=True)
+    made = run_trial(bench, job.recipe, threads=job.threads)
+    return finalist_of(made, bench) if job.work is Work.FINALIST else product_of(made, file=False)

@@ -1,0 +1,195 @@
+"""The rounds of the search: ask, build, measure, train what is feasible, tell."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from autocompress.clock import Clock
+from autocompress.errors import RunError
+from autocompress.events import Observer
+from autocompress.measurement import ModelFacts
+from autocompress.recipe import Recipe
+from autocompress.result import TrialKind, TrialRecord, TrialState
+from autocompress.search.costing import Costing
+from autocompress.search.goal import Goal
+from autocompress.search.launcher import Done, Job, Launcher, Work
+from autocompress.search.parameters import RecipeBuilder, Value, summary
+from autocompress.search.study import Ask, Study
+from autocompress.trial import Bench
+
+ROUNDS_PER_SLOT = 2  # candidates of a round per slot: enough that slots rarely wait, few enough to learn between rounds
+BARREN_ROUNDS = 12  # rounds in a row without anything new and feasible after which the space counts as used up
+SEED_SPREAD = 0.15  # of the ratios of the first guesses around the uniform recipe that is just feasible
+SEEDS = 8
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """One candidate of a round on its way."""
+
+    ask: Ask
+    recipe: Recipe
+    started: float = field(default_factory=time.monotonic)
+    facts: ModelFacts | None = None
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    work_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What a search works with; ``run`` does it."""
+
+    bench: Bench
+    builder: RecipeBuilder
+    study: Study
+    goal: Goal
+    costing: Costing
+    launcher: Launcher
+    clock: Clock
+    observer: Observer
+    most_trials: int | None = None
+
+    def run(self) -> tuple[TrialRecord, ...]:
+        """Rounds until time or trials are used up; the records of all finished trials, earlier sessions included.
+
+        Raises:
+            RunError: every trial failed; with the first cause.
+        """
+        barren, longest_s = 0, 0.0
+        while not self._is_over(longest_s) and barren < BARREN_ROUNDS:
+            started = time.monotonic()
+            trained = self._round()
+            barren = 0 if trained else barren + 1
+            longest_s = max(longest_s, time.monotonic() - started) if trained else longest_s
+            self.clock.save()
+        records = self.study.records()
+        if records and all(record.state is TrialState.FAILED for record in records):
+            raise RunError(f"every trial failed; the first cause:\n{records[0].error}")
+        return records
+
+    def _trained(self) -> int:
+        return sum(r.state is not TrialState.PRUNED and r.kind is TrialKind.SEARCH for r in self.study.records())
+
+    def _is_over(self, round_s: float) -> bool:
+        if self.most_trials is not None and self._trained() >= self.most_trials:
+            return True
+        return self.clock.search_left_s < round_s
+
+    def _round(self) -> int:
+        """One round; how many candidates were trained."""
+        self.observer.deadline(self.clock.left_s)
+        drafts = self._ask()
+        self._cost(drafts)
+        feasible = [draft for draft in drafts if self._is_worth_training(draft)]
+        for draft in drafts:
+            if draft not in feasible:
+                self._tell(draft, TrialState.FAILED if draft.error else TrialState.PRUNED)
+        self._train(feasible)
+        return len(feasible)
+
+    def _ask(self) -> list[Draft]:
+        """New candidates: repeats of what this run has seen are closed at once and cost nothing."""
+        seen = {record.recipe.structure_digest() for record in self.study.records()}
+        wanted = ROUNDS_PER_SLOT * self.launcher.slots()
+        if self.most_trials is not None:
+            wanted = max(1, min(wanted, self.most_trials - self._trained()))
+        drafts: list[Draft] = []
+        for ask in islice(self._asks(), 4 * wanted):
+            recipe = self.builder.recipe(ask.values)
+            digest = recipe.structure_digest()
+            if digest in seen and ask.control is None:
+                self.study.drop(ask)
+                continue
+            seen.add(digest)
+            drafts.append(Draft(ask=ask, recipe=recipe))
+            if len(drafts) >= wanted:
+                break
+        return drafts
+
+    def _asks(self) -> Iterator[Ask]:
+        while True:
+            yield self.study.ask()
+
+    def _cost(self, drafts: list[Draft]) -> None:
+        """Build all untrained files, then measure them together while nothing else of ours runs."""
+        by_key = {draft.ask.number: draft for draft in drafts}
+        jobs = [Job(key=key, work=Work.STRUCTURE, recipe=draft.recipe) for key, draft in by_key.items()]
+        files: dict[int, tuple[bytes, ModelFacts]] = {}
+        for done in self.launcher.run(self.bench, jobs):
+            draft = by_key[done.key]
+            _take(draft, done)
+            if done.product is not None and done.product.file is not None:
+                files[done.key] = (done.product.file, done.product.facts)
+        for key, facts in self.costing.measure(files).items():
+            by_key[key].facts = facts
+
+    def _is_worth_training(self, draft: Draft) -> bool:
+        if draft.error is not None or draft.facts is None:
+            return False
+        return draft.ask.control is not None or self.goal.within_costs(draft.facts)
+
+    def _train(self, drafts: list[Draft]) -> None:
+        by_key = {draft.ask.number: draft for draft in drafts}
+        jobs = [Job(key=key, work=Work.TRIAL, recipe=draft.recipe) for key, draft in by_key.items()]
+        for done in self.launcher.run(self.bench, jobs):
+            draft = by_key[done.key]
+            _take(draft, done)
+            if done.product is not None and draft.facts is not None:
+                draft.facts = _with_accuracy(draft.facts, done.product.facts)
+            self._tell(draft, TrialState.FAILED if draft.error else TrialState.COMPLETE)
+
+    def _tell(self, draft: Draft, state: TrialState) -> None:
+        facts = draft.facts
+        record = TrialRecord(
+            number=draft.ask.number,
+            kind=TrialKind.CONTROL if draft.ask.control else TrialKind.SEARCH,
+            state=state,
+            summary=summary(draft.recipe),
+            recipe=draft.recipe,
+            facts=facts,
+            within_budget=None if facts is None else self.goal.within_costs(facts),
+            seconds=draft.work_s,
+            control=draft.ask.control,
+            notes=draft.notes,
+            error=draft.error,
+        )
+        violation = {} if facts is None else self.goal.violation(facts)
+        self.study.tell(draft.ask, record, violation, None if facts is None else self.goal.objective(facts))
+        self.observer.trial(record)
+
+
+def first_guesses(builder: RecipeBuilder, ratio: float, seed: int) -> list[dict[str, Value]]:
+    """Recipes around the uniform one that is just feasible: stages pruned a little more or less than it."""
+    rng = np.random.default_rng(seed)
+    start = builder.uniform(ratio)
+    guesses = []
+    for _ in range(SEEDS):
+        guess = dict(start)
+        for knob in builder.knobs():
+            if knob.range is not None and knob.name.startswith("prune."):
+                guess[knob.name] = knob.range.clip(ratio + float(rng.normal(0.0, SEED_SPREAD)))
+            elif knob.range is not None and rng.random() < 0.25:
+                guess[knob.name] = float(rng.uniform(knob.range.low, knob.range.high))
+            elif knob.name == "criterion":
+                guess[knob.name] = str(rng.choice(knob.choices))
+        guesses.append(guess)
+    return guesses
+
+
+def _take(draft: Draft, done: Done) -> None:
+    if done.product is None:
+        draft.error = done.error or "no reason was given"
+        return
+    draft.notes = done.product.notes
+    draft.work_s += done.product.seconds
+
+
+def _with_accuracy(costs: ModelFacts, judged: ModelFacts) -> ModelFacts:
+    """The measured costs of the structure with the accuracy of the trained file."""
+    return costs.model_copy(
+        update={"accuracy_val": judged.accuracy_val, "accuracy_val_interval": judged.accuracy_val_interval}
+    )

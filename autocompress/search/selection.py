@@ -1,0 +1,85 @@
+"""Which models are worth keeping beside the best, and what to say when none meets the budget."""
+
+from collections.abc import Sequence
+
+from autocompress.budget import Limit, Metric
+from autocompress.measurement import ModelFacts
+from autocompress.result import Diagnosis
+from autocompress.search.goal import Goal
+from autocompress.units import format_quantity
+
+_REPORTED = (Metric.LATENCY, Metric.SIZE, Metric.RAM, Metric.MACS, Metric.PARAMS)
+
+
+def dominates(a: ModelFacts, b: ModelFacts) -> bool:
+    """Whether ``a`` is at least as good as ``b`` in accuracy, ms and bytes, and better in one. All must be known."""
+    ours, theirs = _axes(a), _axes(b)
+    return all(x <= y for x, y in zip(ours, theirs, strict=True)) and ours != theirs
+
+
+def front(candidates: Sequence[ModelFacts]) -> list[int]:
+    """Indices of the candidates that no other dominates, the fastest first."""
+    kept = [
+        index
+        for index, facts in enumerate(candidates)
+        if not any(dominates(other, facts) for other in candidates)
+    ]
+    return sorted(kept, key=lambda index: _axes(candidates[index])[1])
+
+
+def diagnose(goal: Goal, candidates: Sequence[ModelFacts]) -> Diagnosis:
+    """Which limits bind, the best value of each metric, and the budget that the nearest candidate meets.
+
+    ``candidates`` may be structures without accuracy; the nearest is the one whose worst violation is least.
+    """
+    reachable = {metric: min(values) for metric in _REPORTED if (values := _values(metric, candidates))}
+    accuracies = [facts.accuracy_val for facts in candidates if facts.accuracy_val is not None]
+    if accuracies:
+        reachable[Metric.ACCURACY] = max(accuracies)
+    nearest = min(candidates, key=lambda facts: _worst(goal, facts))
+    missed = {metric: miss for metric, miss in goal.violation(nearest).items() if miss > 0}
+    binding = tuple(sorted(missed, key=lambda metric: -missed[metric]))
+    budget = ",".join(_nearest_limit(limit, nearest, goal) for limit in goal.budget.limits)
+    return Diagnosis(
+        binding=binding, reachable=reachable, nearest_budget=budget, message=_message(goal, binding, reachable, budget)
+    )
+
+
+def _message(goal: Goal, binding: tuple[Metric, ...], reachable: dict[Metric, float], budget: str) -> str:
+    limits = {limit.metric: limit for limit in goal.budget.limits}
+    named = "; ".join(
+        f"{limits[metric]} binds"
+        + (f" (best reachable {metric}: {format_quantity(reachable[metric], metric.kind)})" if metric in reachable else "")
+        for metric in binding
+    )
+    return f"{named or 'the limits cannot be met together'}; the nearest feasible budget is {budget}"
+
+
+def _nearest_limit(limit: Limit, facts: ModelFacts, goal: Goal) -> str:
+    """The limit itself where ``facts`` meet it, else a limit at their value, rounded to the easier side."""
+    violation = goal.violation(facts).get(limit.metric, 0.0)
+    if violation <= 0:
+        return str(limit)
+    if limit.metric is Metric.ACCURACY:
+        return f"accuracy>={max(0.0, (facts.accuracy_val or 0.0) - 5e-4):.3f}"
+    if limit.metric is Metric.ACCURACY_DROP:
+        drop = (goal.baseline.accuracy_val or 0.0) - (facts.accuracy_val or 0.0)
+        return f"accuracy_drop<={100 * drop + 0.05:.1f}%"
+    value = limit.metric.of(facts) or 0.0
+    if limit.relative:
+        return f"{limit.metric}<={100 * value / (limit.resolve(goal.baseline) / limit.amount) + 0.5:.0f}%"
+    return f"{limit.metric}<={format_quantity(value * 1.02, limit.metric.kind).replace(' ', '')}"
+
+
+def _worst(goal: Goal, facts: ModelFacts) -> float:
+    return max(goal.violation(facts).values(), default=0.0)
+
+
+def _values(metric: Metric, candidates: Sequence[ModelFacts]) -> list[float]:
+    return [value for facts in candidates if (value := metric.of(facts)) is not None]
+
+
+def _axes(facts: ModelFacts) -> tuple[float, float, float]:
+    assert facts.accuracy_val is not None
+    assert facts.latency_ms is not None
+    return (-facts.accuracy_val, facts.latency_ms, float(facts.size_bytes))

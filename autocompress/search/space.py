@@ -1,0 +1,136 @@
+"""Search spaces: which passes a search may use, and in which ranges. YAML in ``search_spaces/``."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from autocompress.errors import SpaceError, near
+from autocompress.facts import Facts
+from autocompress.passes.prune_channels import MOST_PRUNED, Criterion
+from autocompress.precision import Format
+
+DEFAULT = "default"
+
+
+class Range(Facts):
+    """All numbers from ``low`` to ``high``."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low must not exceed high, got {self.low} and {self.high}")
+        return self
+
+    def clip(self, value: float) -> float:
+        """The nearest number in the range."""
+        return min(max(value, self.low), self.high)
+
+
+class PruneRange(Facts):
+    """Of ``prune_channels``: one ratio a stage, one criterion for all."""
+
+    ratio: Range = Range(low=0.0, high=0.85)
+    criterion: tuple[Criterion, ...] = Field((Criterion.L1,), min_length=1)
+
+    @field_validator("ratio")
+    @classmethod
+    def _is_a_share(cls, ratio: Range) -> Range:
+        if ratio.low < 0 or ratio.high > MOST_PRUNED:
+            raise ValueError(f"a pruned ratio lies in [0, {MOST_PRUNED}], got [{ratio.low}, {ratio.high}]")
+        return ratio
+
+
+class RankRange(Facts):
+    """Of ``factorize``: the share of the full rank that stays, one a stage."""
+
+    rank: Range = Range(low=0.2, high=1.0)
+
+    @field_validator("rank")
+    @classmethod
+    def _is_a_share(cls, rank: Range) -> Range:
+        if rank.low <= 0 or rank.high > 1:
+            raise ValueError(f"a share of the full rank lies in (0, 1], got [{rank.low}, {rank.high}]")
+        return rank
+
+
+class PrecisionChoice(Facts):
+    """Of ``quantize``: formats of weights and activations, one a stage."""
+
+    precision: tuple[Format, ...] = Field((Format.INT8, Format.FP32), min_length=1)
+
+
+class Techniques(Facts):
+    """The passes of a space; one that is missing is not used."""
+
+    prune_channels: PruneRange | None = None
+    factorize: RankRange | None = None
+    quantize: PrecisionChoice | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """The passes that are used."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+
+class SearchSpace(Facts):
+    """One space as its file states it."""
+
+    model_config = {**Facts.model_config, "populate_by_name": True, "serialize_by_alias": True}
+
+    schema_version: int = Field(1, alias="schema", ge=1, le=1)
+    name: str
+    about: str = ""
+    passes: Techniques
+
+    @model_validator(mode="after")
+    def _uses_something(self) -> Self:
+        if not self.passes.names():
+            raise ValueError("a space uses at least one pass")
+        return self
+
+    def only(self, techniques: tuple[str, ...]) -> "SearchSpace":
+        """The part of the space that uses nothing but ``techniques``.
+
+        Raises:
+            SpaceError: a technique that the space does not have.
+        """
+        known = self.passes.names()
+        for name in techniques:
+            if name not in known:
+                raise SpaceError(f"techniques of the space {self.name} are {', '.join(known)}; got {name!r}{near(name, known)}")
+        dropped: dict[str, Any] = {name: None for name in known if name not in techniques}
+        return self.model_copy(update={"passes": self.passes.model_copy(update=dropped)})
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """Name → file of the spaces that come with the package."""
+    inside = Path(str(resources.files("autocompress"))) / "search_spaces"
+    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "search_spaces"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_space(name_or_file: str) -> SearchSpace:
+    """A shipped space by name, or one from a YAML file.
+
+    Raises:
+        SpaceError: no such space, or a file that does not hold together.
+    """
+    shipped = shipped_spaces()
+    path = shipped.get(name_or_file, Path(name_or_file))
+    if not path.is_file():
+        raise SpaceError(
+            f"a space is one of {', '.join(shipped)} or a YAML file; got {name_or_file!r}{near(name_or_file, shipped)}"
+        )
+    try:
+        return SearchSpace.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise SpaceError(f"{path} must be YAML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the top level"
+        raise SpaceError(f"{path}, at {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from error

@@ -1,0 +1,212 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from filelock import Timeout
+from onnx import helper
+from tiny_onnx import dense_file, external_file, floats, save
+
+from autocompress.errors import MeasurementError
+from autocompress.hardware import child, latency, memory
+from autocompress.hardware.child import machine_lock, run_runner
+from autocompress.hardware.latency import a_a_floor, measure_latency
+from autocompress.hardware.memory import measure_peak_ram
+from autocompress.measurement import Latency
+from autocompress.target import Target
+
+QUICK = {"rounds": 3, "window_ms": 2.0}
+
+
+def big_file(path: Path, n_multiplications: int) -> Path:
+    """Multiplies a 192 by 192 input by itself again and again."""
+    names = ["x", *(f"h{i}" for i in range(n_multiplications - 1)), "y"]
+    nodes = [helper.make_node("MatMul", [a, "x"], [b]) for a, b in pairwise(names)]
+    return save(path, nodes, {"x": [192, 192]}, {})
+
+
+def test_more_work_takes_longer_and_counts_every_run(tmp_path):
+    files = [big_file(tmp_path / "one.onnx", 1), big_file(tmp_path / "ten.onnx", 10)]
+    one, ten = measure_latency(files, Target(), **QUICK)
+    assert ten.median_ms > 3 * one.median_ms
+    for measured in (one, ten):
+        assert measured.interval_ms[0] <= measured.median_ms <= measured.interval_ms[1]
+        assert measured.runs >= 5 * measured.rounds
+        assert measured.rounds + measured.rejected_rounds >= 3
+        assert measured.threads == 1
+
+
+def test_a_file_is_as_fast_as_its_copy_with_external_data(tmp_path):
+    assert 0 <= a_a_floor(external_file(tmp_path / "a.onnx"), Target()) < 0.5
+
+
+def test_the_machine_belongs_to_one_measurement(tmp_path, monkeypatch):
+    seen = []
+
+    def locked_elsewhere(*_):
+        with pytest.raises(Timeout):
+            machine_lock().acquire(timeout=0)
+        seen.append(True)
+        return []
+
+    monkeypatch.setattr(child, "_lines_of", locked_elsewhere)
+    run_runner("latency", [dense_file(tmp_path / "a.onnx")], timeout_s=1)
+    assert seen
+
+
+def test_a_file_that_cannot_run_is_named_with_what_the_runtime_says(tmp_path):
+    bad = save(tmp_path / "bad.onnx", [helper.make_node("Nonsense", ["x"], ["y"])], {"x": [1]}, {})
+    good = dense_file(tmp_path / "good.onnx")
+    with pytest.raises(MeasurementError, match=r"must load and run .*bad\.onnx; it says: .*Nonsense"):
+        measure_latency([good, bad], Target(), **QUICK)
+    with pytest.raises(MeasurementError, match=r"must load and run .*bad\.onnx; it says: .*Nonsense"):
+        measure_peak_ram(bad, Target())
+
+
+def test_shapes_beyond_the_batch_must_be_static(tmp_path):
+    loose = dense_file(tmp_path / "a.onnx", batch="n")
+    assert measure_latency([loose], Target(batch=2), **QUICK)[0].median_ms > 0
+    looser = save(tmp_path / "b.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": [1, "w"]}, {})
+    with pytest.raises(MeasurementError, match=r"input 'x' must have a static shape, got \[1, 'w'\]; export it"):
+        measure_latency([looser], Target(), **QUICK)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(MeasurementError, match=r"a file to measure must exist, got .*none\.onnx"):
+        measure_latency([tmp_path / "none.onnx"], Target())
+
+
+def test_integer_inputs_get_integers(tmp_path):
+    nodes = [helper.make_node("Gather", ["table", "x"], ["y"])]
+    file = save(tmp_path / "a.onnx", nodes, {"x": [1, 5]}, {"table": floats(2, 4)}, kind=7)
+    assert measure_latency([file], Target(), **QUICK)[0].median_ms > 0
+
+
+def script(monkeypatch, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(text)
+    monkeypatch.setattr(child, "RUNNER", path)
+
+
+def test_a_process_that_dies_is_blamed_on_the_file_it_was_at(tmp_path, monkeypatch):
+    lines = '{"kind": "stage", "file": 1}\\n{"kind": "sta'
+    script(monkeypatch, tmp_path, f"import os\nprint('{lines}', end='', flush=True)\nos.kill(os.getpid(), 11)")
+    files = [dense_file(tmp_path / "a.onnx"), dense_file(tmp_path / "b.onnx")]
+    with pytest.raises(MeasurementError, match=r"must survive .*b\.onnx, it died with signal SIGSEGV"):
+        run_runner("latency", files, timeout_s=10)
+
+
+def test_a_process_that_fails_shows_its_last_words(tmp_path, monkeypatch):
+    script(monkeypatch, tmp_path, "raise SystemExit('no onnxruntime here')")
+    with pytest.raises(
+        MeasurementError, match=r"must survive a\.onnx, it died with exit code 1; .*no onnxruntime here"
+    ):
+        run_runner("latency", [dense_file(tmp_path / "a.onnx")], timeout_s=10)
+
+
+def test_a_process_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+    script(
+        monkeypatch, tmp_path, f"import os, time\nopen(r'{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    )
+    with pytest.raises(MeasurementError, match=r"must end within 1 s, a\.onnx did not; raise the time limit"):
+        run_runner("latency", [dense_file(tmp_path / "a.onnx")], timeout_s=1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_an_interrupt_ends_the_measuring_process(tmp_path):
+    (tmp_path / "sleeper.py").write_text(
+        f"import os, time\nopen(r'{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    )
+    driver = (
+        "from pathlib import Path\nfrom autocompress.hardware import child\n"
+        f"child.RUNNER = Path(r'{tmp_path}/sleeper.py')\n"
+        "child.run_runner('latency', [], timeout_s=60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", driver], stderr=subprocess.PIPE)
+    pid_file = tmp_path / "pid"
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert b"KeyboardInterrupt" in process.communicate(timeout=10)[1]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
+def measured(median_ms: float, *, half_width: float = 0.0, rejected: int = 0) -> Latency:
+    return Latency(
+        median_ms=median_ms,
+        p95_ms=median_ms,
+        interval_ms=(median_ms * (1 - half_width), median_ms * (1 + half_width)),
+        rounds=12 - rejected,
+        rejected_rounds=rejected,
+        runs=60,
+        load_ms=1,
+        threads=1,
+        noisy=half_width > 0.03,
+    )
+
+
+def scripted(monkeypatch, *answers):
+    """Let measurements answer in turn; returns the calls that they get."""
+    calls, left = [], list(answers)
+
+    def answer(files, target, protocol):
+        calls.append((list(files), protocol.rounds))
+        return left.pop(0)
+
+    monkeypatch.setattr(latency, "_measure_once", answer)
+    return calls
+
+
+def test_a_calm_measurement_is_not_repeated(monkeypatch):
+    calls = scripted(monkeypatch, [measured(1.0)])
+    assert measure_latency([Path("a")], Target()) == [measured(1.0)]
+    assert calls == [([Path("a")], 12)]
+
+
+@pytest.mark.parametrize("disturbed", [measured(2.0, half_width=0.05), measured(2.0, half_width=0.02, rejected=5)])
+def test_a_disturbed_measurement_is_repeated_and_the_calmer_one_counts(monkeypatch, disturbed):
+    calls = scripted(monkeypatch, [disturbed], [measured(1.0, half_width=0.01)])
+    assert measure_latency([Path("a")], Target())[0].median_ms == 1.0
+    assert [rounds for _, rounds in calls] == [12, 18]
+    scripted(monkeypatch, [disturbed], [measured(1.0, half_width=0.2)])
+    assert measure_latency([Path("a")], Target())[0].median_ms == 2.0
+
+
+def test_many_files_are_split_and_every_part_begins_with_the_first(monkeypatch):
+    files = [Path(str(i)) for i in range(20)]
+    parts = [[measured(1.0)] * 16, [measured(1.0), *[measured(2.0)] * 4]]
+    calls = scripted(monkeypatch, *parts)
+    found = measure_latency(files, Target())
+    assert [len(part) for part, _ in calls] == [16, 5]
+    assert calls[1][0] == [files[0], *files[16:]]
+    assert [item.median_ms for item in found] == [1.0] * 16 + [2.0] * 4
+    assert not any(item.noisy for item in found)
+
+
+def test_a_part_in_which_the_first_file_moved_is_noisy(monkeypatch):
+    scripted(monkeypatch, [measured(1.0)] * 16, [measured(1.2), *[measured(2.0)] * 4])
+    found = measure_latency([Path(str(i)) for i in range(20)], Target())
+    assert [item.noisy for item in found] == [False] * 16 + [True] * 4
+
+
+def test_no_files_take_no_time():
+    assert measure_latency([], Target()) == []
+
+
+def test_peak_ram_is_the_highest_of_several_processes(monkeypatch):
+    growths = iter([5, 9, 7, 6, 5])
+    monkeypatch.setattr(memory, "_growth_bytes", lambda *_: next(growths))
+    assert measure_peak_ram(Path("a"), Target()) == 9
+
+
+def test_peak_ram_grows_with_what_the_file_holds(tmp_path):
+    small = measure_peak_ram(dense_file(tmp_path / "small.onnx"), Target())
+    large = measure_peak_ram(dense_file(tmp_path / "large.onnx", width=2048, n_outputs=2048), Target())
+    assert large - small > 2048 * 2048 * 4
