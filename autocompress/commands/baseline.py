@@ -68,15 +68,12 @@ def ensure_trained(prepared: Prepared, stream: SampleStream, pace: Pace, clock: 
         load_weights(prepared.model, kept)
         prepared.model.eval()
         return
-    observer.stage("baseline", "training")
-    started = time.monotonic()
     torch.manual_seed(prepared.config.seed)
     settings = _baseline_settings(prepared, stream, pace, clock)
     train_baseline(
         prepared.model, stream, settings, progress=lambda step, steps: observer.progress(step, steps, "training steps")
     )
     _keep(prepared.model, kept)
-    clock.book("baseline", time.monotonic() - started)
     clock.save()
 
 
@@ -105,7 +102,6 @@ def _steps_per_s(model: nn.Module, stream: SampleStream, arithmetic: Arithmetic,
     torch.set_num_threads(threads)
     probe = copy.deepcopy(model)
     settings = Recovery(steps=1, batch=BATCH, arithmetic=arithmetic)
-    times: list[float] = []
     marks = [time.perf_counter()]
     recover(
         probe,

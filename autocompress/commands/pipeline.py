@@ -161,9 +161,13 @@ class Pipeline:
             controls = control_values(bench, builder, ladder, goal, costing, self.launcher, self.observer)
             for name, values in controls.items():
                 study.enqueue(values, name)
-            precision = Format.FP32 if ladder.int8_pays() is None else Format.INT8
-            ratio = ladder.feasible_ratio(goal, precision)
-            for guess in first_guesses(builder, 0.3 if ratio is None else ratio, self.prepared.config.seed):
+            starts = [
+                builder.uniform(ratio, precision)
+                for precision in Format
+                if (ratio := ladder.feasible_ratio(goal, precision)) is not None
+            ]
+            anchors = [rung.values for rung in ladder.anchors(goal)]
+            for guess in anchors + first_guesses(builder, starts or anchors, self.prepared.config.seed):
                 study.enqueue(guess)
 
     def _with_teacher(self, bench: Bench, recovery: Recovery, positions: int) -> Bench:

@@ -35,10 +35,11 @@ def control_values(
     if passes.prune_channels:
         ratio = ladder.feasible_ratio(goal, precision)
         if ratio:
+            sure = next((rung.ratio for rung in ladder.anchors(goal) if rung.precision is precision), ratio)
             name = UNIFORM_PRUNING if precision is Format.INT8 else UNIFORM_PRUNING_FLOAT
             observer.progress(0, 1, "the least uniform pruning that fits")
             found[name] = builder.uniform(
-                _least_that_fits(ratio, precision, bench, builder, goal, costing, launcher), precision
+                _least_that_fits(ratio, sure, precision, bench, builder, goal, costing, launcher), precision
             )
     return found
 
@@ -66,6 +67,7 @@ def _floors_met(goal: Goal, facts: ModelFacts) -> bool:
 
 def _least_that_fits(
     ratio: float,
+    sure: float,
     precision: Format,
     bench: Bench,
     builder: RecipeBuilder,
@@ -73,6 +75,7 @@ def _least_that_fits(
     costing: Costing,
     launcher: Launcher,
 ) -> float:
+    """The least of a few ratios that fits as measured; the rung of the ladder that does, when none of them."""
     ratios = [ratio + step for step in STEPS]
     jobs = [
         Job(key=key, work=Work.STRUCTURE, recipe=builder.recipe(builder.uniform(each, precision)))
@@ -84,4 +87,4 @@ def _least_that_fits(
         if done.product is not None and done.product.file is not None
     }
     fitting = [key for key, facts in costing.measure(files).items() if goal.within_costs(facts)]
-    return ratios[min(fitting)] if fitting else ratios[-1]
+    return ratios[min(fitting)] if fitting else sure

@@ -61,6 +61,11 @@ class Ladder:
         """The rung whose worst violation of the costs is least."""
         return min(self.rungs, key=lambda rung: max(goal.budget.violation(rung.facts, goal.baseline).values(), default=0))
 
+    def anchors(self, goal: Goal) -> list[Rung]:
+        """The mildest rung of each precision that meets the costs as measured: candidates that are sure to fit."""
+        fitting = sorted((rung for rung in self.rungs if goal.within_costs(rung.facts)), key=lambda rung: rung.ratio)
+        return list({(rung.precision, rung.whole_rank): rung for rung in reversed(fitting)}.values())
+
     def feasible_ratio(self, goal: Goal, precision: Format) -> float | None:
         """The least uniform ratio that should meet every cost limit, interpolated between rungs; None when none does."""
         rungs = sorted(

@@ -24,6 +24,7 @@ ROUNDS_PER_SLOT = 2  # candidates of a round per slot: enough that slots rarely 
 BARREN_ROUNDS = 12  # rounds in a row without anything new and feasible after which the space counts as used up
 SEED_SPREAD = 0.15  # of the ratios of the first guesses around the uniform recipe that is just feasible
 SEEDS = 8
+RANK_SHARE = 0.2  # of the stages of a guess get a random rank
 
 
 @dataclass(kw_only=True)
@@ -162,22 +163,22 @@ class Search:
         self.observer.trial(record)
 
 
-def first_guesses(builder: RecipeBuilder, ratio: float, seed: int) -> list[dict[str, Value]]:
-    """Recipes around the uniform one that is just feasible: stages pruned a little more or less than it."""
+def first_guesses(builder: RecipeBuilder, starts: list[dict[str, Value]], seed: int) -> list[dict[str, Value]]:
+    """Recipes around uniform ones that are just feasible: stages pruned a little more or less, some ranks reduced."""
     rng = np.random.default_rng(seed)
-    start = builder.uniform(ratio)
-    guesses = []
-    for _ in range(SEEDS):
-        guess = dict(start)
-        for knob in builder.knobs():
-            if knob.range is not None and knob.name.startswith("prune."):
-                guess[knob.name] = knob.range.clip(ratio + float(rng.normal(0.0, SEED_SPREAD)))
-            elif knob.range is not None and rng.random() < 0.25:
-                guess[knob.name] = float(rng.uniform(knob.range.low, knob.range.high))
-            elif knob.name == "criterion":
-                guess[knob.name] = str(rng.choice(knob.choices))
-        guesses.append(guess)
-    return guesses
+    return [_varied(builder, starts[place % len(starts)], rng) for place in range(SEEDS)] if starts else []
+
+
+def _varied(builder: RecipeBuilder, start: dict[str, Value], rng: np.random.Generator) -> dict[str, Value]:
+    guess = dict(start)
+    for knob in builder.knobs():
+        if knob.range is not None and knob.name.startswith("prune."):
+            guess[knob.name] = knob.range.clip(float(start[knob.name]) + float(rng.normal(0.0, SEED_SPREAD)))
+        elif knob.range is not None and rng.random() < RANK_SHARE:
+            guess[knob.name] = float(rng.uniform(knob.range.low, knob.range.high))
+        elif knob.name == "criterion":
+            guess[knob.name] = str(rng.choice(knob.choices))
+    return guess
 
 
 def _take(draft: Draft, done: Done) -> None:
