@@ -1,0 +1,91 @@
+"""The most accurate model that meets your budget, measured on your hardware.
+
+::
+
+    import autocompress as ac
+
+    result = ac.compress("resnet18", "digits", "latency<=60%,size<=35%", out="runs/digits")
+    model = ac.load("runs/digits")
+
+Names are resolved when they are first used, so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autocompress.api import apply, compress, plan
+    from autocompress.budget import Budget
+    from autocompress.commands.doctor import doctor
+    from autocompress.commands.measure import measure
+    from autocompress.commands.report import report
+    from autocompress.commands.verify import verify
+    from autocompress.data.options import DataOptions
+    from autocompress.delivery.bundle import load
+    from autocompress.errors import AutocompressError
+    from autocompress.recipe import Recipe
+    from autocompress.result import Result
+    from autocompress.search.space import load_space, shipped_spaces
+    from autocompress.target import Target
+    from autocompress.task import Augment, Layout, Preprocess, Split, Task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Augment": "task",
+    "AutocompressError": "errors",
+    "Budget": "budget",
+    "DataOptions": "data.options",
+    "Layout": "task",
+    "Preprocess": "task",
+    "Recipe": "recipe",
+    "Result": "result",
+    "Split": "task",
+    "Target": "target",
+    "Task": "task",
+    "apply": "api",
+    "compress": "api",
+    "doctor": "commands.doctor",
+    "load": "delivery.bundle",
+    "load_space": "search.space",
+    "measure": "commands.measure",
+    "plan": "api",
+    "report": "commands.report",
+    "shipped_spaces": "search.space",
+    "verify": "commands.verify",
+}
+
+__all__ = [
+    "Augment",
+    "AutocompressError",
+    "Budget",
+    "DataOptions",
+    "Layout",
+    "Preprocess",
+    "Recipe",
+    "Result",
+    "Split",
+    "Target",
+    "Task",
+    "apply",
+    "compress",
+    "doctor",
+    "load",
+    "load_space",
+    "measure",
+    "plan",
+    "report",
+    "shipped_spaces",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'autocompress' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"autocompress.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -221,7 +221,12 @@ def _accuracy_row(limit: Limit, facts: ModelFacts, baseline: ModelFacts, split: 
     drop = None if value is None or base is None else base - value
     met = None if drop is None else drop <= limit.amount + 1e-12
     return BudgetRow(
-        metric=limit.metric, limit=limit.amount, value=drop, met=met, text=str(limit), note=f"{split} split, baseline minus this"
+        metric=limit.metric,
+        limit=limit.amount,
+        value=drop,
+        met=met,
+        text=str(limit),
+        note=f"{split} split, baseline minus this",
     )
 
 
@@ -233,7 +238,9 @@ def _parse_limit(piece: str) -> Limit:
     metric = _metric(name, piece)
     wanted = ">=" if metric.is_floor else "<="
     if op not in (wanted, "="):
-        raise BudgetError(f"{metric} is limited with {wanted!r} (or '='), got {op!r} in {piece!r}; write {metric}{wanted}{amount}")
+        raise BudgetError(
+            f"{metric} is limited with {wanted!r} (or '='), got {op!r} in {piece!r}; write {metric}{wanted}{amount}"
+        )
     return _limit(metric, amount, piece)
 
 

@@ -10,8 +10,8 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from autocompress.data.preprocess import model_input
 from autocompress.data.metrics import balanced_accuracy
+from autocompress.data.preprocess import model_input
 from autocompress.evaluate import evaluate_file, predict_file
 from autocompress.export.onnx_file import to_onnx
 from autocompress.export.quantize_onnx import quantize_onnx

@@ -53,8 +53,11 @@ def parse_quantity(text: str, kind: Kind) -> float:
     number, unit = match.groups()
     if unit not in units:
         rule = f"use one of: {named}" if named else "no unit belongs here"
-        raise ValueError(f"{unit!r} in {text.strip()!r} is not a unit of this quantity; {rule}" if unit else
-                         f"{text.strip()!r} lacks its unit; {rule}")
+        raise ValueError(
+            f"{unit!r} in {text.strip()!r} is not a unit of this quantity; {rule}"
+            if unit
+            else f"{text.strip()!r} lacks its unit; {rule}"
+        )
     return float(number) * units[unit]
 
 

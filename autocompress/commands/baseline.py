@@ -55,7 +55,9 @@ def default_recovery(model: nn.Module, pace: Pace) -> Recovery:
     )
 
 
-def ensure_trained(prepared: Prepared, stream: SampleStream, pace: Pace, clock: Clock, folder: Path, observer: Observer) -> None:
+def ensure_trained(
+    prepared: Prepared, stream: SampleStream, pace: Pace, clock: Clock, folder: Path, observer: Observer
+) -> None:
     """Give the model its weights: kept ones from an earlier session, or a training bounded by the run's time.
 
     The model is changed in place; the weights end in ``folder``.
@@ -118,5 +120,3 @@ def _keep(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
         write_whole(path, safetensors.torch.save(tensors))
-
-

@@ -16,7 +16,19 @@ from autocompress.task import Preprocess
 
 OBJECT = "object"  # stands for a model or task that was handed over in Python and has no name
 # What must agree between a run and its resumption; time, trials and workers may change.
-_FIXED = ("model", "data", "pretrained", "checkpoint", "options", "budget", "target", "seed", "space", "techniques", "minimize")
+_FIXED = (
+    "model",
+    "data",
+    "pretrained",
+    "checkpoint",
+    "options",
+    "budget",
+    "target",
+    "seed",
+    "space",
+    "techniques",
+    "minimize",
+)
 
 
 class RunConfig(Facts):
@@ -25,7 +37,7 @@ class RunConfig(Facts):
     schema_version: int = Field(1, ge=1, le=1)
     model: str
     data: str
-    budget: str
+    budget: str = Field(description="empty only where a recipe is applied")
     pretrained: bool = False
     checkpoint: str | None = None
     options: DataOptions = DataOptions()
@@ -42,7 +54,8 @@ class RunConfig(Facts):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        Budget.parse(self.budget)
+        if self.budget:
+            Budget.parse(self.budget)
         if not self.minimize.is_cost:
             raise InputError(f"--minimize takes a cost (latency, size, ram, macs or params), got {self.minimize}")
         return self

@@ -29,7 +29,9 @@ def check_folder(out: Path, config: RunConfig, *, resume: bool, overwrite: bool)
     if resume:
         _check_same_run(out, config, holds_run=holds_run)
     elif holds_run and not overwrite:
-        raise OutputError(f"{out} already holds a run; use --resume to go on with it, --overwrite to replace it, or another --out")
+        raise OutputError(
+            f"{out} already holds a run; use --resume to go on with it, --overwrite to replace it, or another --out"
+        )
     elif not holds_run and out.is_dir() and any(out.iterdir()):
         raise OutputError(f"{out} holds files that are not a run's; give a new or empty folder to --out")
 

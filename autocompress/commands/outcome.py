@@ -18,6 +18,7 @@ from autocompress.facts import write_whole
 from autocompress.graph.anatomy import Anatomy
 from autocompress.hardware.machine import package_versions
 from autocompress.measurement import Accuracy, Latency, ModelFacts
+from autocompress.recipe import Recipe
 from autocompress.result import (
     ControlRow,
     Diagnosis,
@@ -67,7 +68,7 @@ def write_outcome(
     if best is not None:
         facts = _tested(outcome, best, f"{BEST}/{FILE}")
         rows = outcome.goal.budget.rows(facts, baseline, "test")
-        certificate = _certificate(outcome, best, facts, baseline, rows)
+        certificate = _certified(outcome, best, facts, baseline, rows)
         write_bundle(outcome.out / BEST, best.file(), best.portable(), best.recipe, certificate)
     else:
         rows = _closest_rows(outcome, baseline)
@@ -84,9 +85,7 @@ def _baseline(outcome: Outcome, latency: Latency | None, *, judged: bool) -> Mod
     """The baseline with its latency from the finalists' own measurement, and its test accuracy."""
     facts = outcome.goal.baseline if latency is None else outcome.goal.baseline.with_latency(latency)
     if judged or facts.accuracy_val is not None:
-        test = accuracy_of(
-            outcome.baseline_file, outcome.prepared.task, "test", threads=outcome.prepared.machine.cores
-        )
+        test = accuracy_of(outcome.baseline_file, outcome.prepared.task, "test", threads=outcome.prepared.machine.cores)
         facts = facts.model_copy(update={"accuracy_test": test.value, "accuracy_test_interval": test.interval})
     return facts.model_copy(update={"artifact": f"{BASELINE}/{FILE}"})
 
@@ -111,34 +110,46 @@ def _predicted_ms(outcome: Outcome, best: Finalist) -> float | None:
     )
 
 
-def _certificate(
+def _certified(
     outcome: Outcome, finalist: Finalist, facts: ModelFacts, baseline: ModelFacts, rows: tuple[BudgetRow, ...]
 ) -> Certificate:
-    task, config = outcome.prepared.task, outcome.prepared.config
     assert finalist.latency is not None
-    file = finalist.file()
+    return certificate_of(outcome.prepared, finalist.file(), facts, baseline, rows, finalist.latency, finalist.recipe)
+
+
+def certificate_of(
+    prepared: Prepared,
+    file: bytes,
+    facts: ModelFacts,
+    baseline: ModelFacts,
+    rows: tuple[BudgetRow, ...],
+    latency: Latency,
+    recipe: Recipe,
+) -> Certificate:
+    """The certificate of one file of this run; more metrics only where its test accuracy has been read."""
+    task, config = prepared.task, prepared.config
+    tested = None
+    if facts.accuracy_test is not None:
+        tested = _accuracy(facts.accuracy_test, facts.accuracy_test_interval, len(task.test))
+    meaning = {} if task.loss is None else {"meaning": f"as {task.name} defines it"}
     return Certificate(
         met=all(row.met for row in rows),
         budget=rows,
         file=identity_of(FILE, file),
         facts=facts,
         baseline=baseline,
-        latency=finalist.latency,
+        latency=latency,
         metric_name=task.metric_name,
         accuracy_val=_accuracy(facts.accuracy_val, facts.accuracy_val_interval, len(task.val)),
-        accuracy_test=None
-        if facts.accuracy_test is None
-        else _accuracy(facts.accuracy_test, facts.accuracy_test_interval, len(task.test)),
-        more_metrics={} if facts.accuracy_test is None else more_metrics_of(file, task, outcome.prepared.machine.cores),
+        accuracy_test=tested,
+        more_metrics=more_metrics_of(file, task, prepared.machine.cores) if tested else {},
         input=input_facts(task.preprocess, INPUT_NAME, config.target.batch),
-        output=OutputFacts(name=OUTPUT_NAME, class_names=task.class_names)
-        if task.loss is None
-        else OutputFacts(name=OUTPUT_NAME, meaning=f"as {task.name} defines it"),
+        output=OutputFacts(name=OUTPUT_NAME, class_names=task.class_names, **meaning),
         data=config.data,
         target=config.target,
-        machine=outcome.prepared.machine,
+        machine=prepared.machine,
         versions=package_versions(),
-        recipe_digest=finalist.recipe.digest(),
+        recipe_digest=recipe.digest(),
         measured_at=now(),
     )
 
@@ -159,7 +170,7 @@ def _write_front(outcome: Outcome, finalists: list[Finalist], baseline: ModelFac
         finalist, name = finalists[index], f"{PARETO}/{len(points) + 1:02d}"
         facts = finalist.facts.model_copy(update={"artifact": f"{name}/{FILE}"})
         rows = outcome.goal.budget.rows(facts, baseline, "val")
-        certificate = _certificate(outcome, finalist, facts, baseline, rows)
+        certificate = _certified(outcome, finalist, facts, baseline, rows)
         write_bundle(outcome.out / name, finalist.file(), finalist.portable(), finalist.recipe, certificate)
         points.append(FrontPoint(name=name, summary=finalist.kept.record.summary, facts=facts))
     return tuple(points)

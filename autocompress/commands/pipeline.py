@@ -9,20 +9,24 @@ from pathlib import Path
 
 import torch
 
-from autocompress.budget import Budget
 from autocompress.clock import Clock
-from autocompress.commands.baseline import FILE, WEIGHTS, Pace, default_recovery, ensure_trained, measure_pace, measured_baseline
+from autocompress.commands.baseline import (
+    FILE,
+    WEIGHTS,
+    Pace,
+    default_recovery,
+    ensure_trained,
+    measure_pace,
+    measured_baseline,
+)
 from autocompress.commands.folder import BASELINE, JOURNAL, WORK
 from autocompress.commands.outcome import Outcome, write_outcome
 from autocompress.commands.prepare import Prepared
+from autocompress.commands.survey import Survey, recipe_builder, survey
 from autocompress.events import Observer
 from autocompress.facts import write_whole
-from autocompress.graph.anatomy import Anatomy, anatomy_of
-from autocompress.graph.surgery import example_input
-from autocompress.measurement import ModelFacts
-from autocompress.models.config import weights_digest
 from autocompress.precision import Format
-from autocompress.recipe import Base, Recovery
+from autocompress.recipe import Recovery
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
 from autocompress.result import Result, TrialRecord
@@ -30,11 +34,10 @@ from autocompress.search.controls import control_values
 from autocompress.search.costing import Costing
 from autocompress.search.finish import FINALISTS, Finish
 from autocompress.search.goal import Goal
-from autocompress.search.ladder import Ladder, climb
+from autocompress.search.ladder import Ladder
 from autocompress.search.launcher import Launcher
 from autocompress.search.loop import Search, first_guesses
 from autocompress.search.parameters import RecipeBuilder
-from autocompress.search.space import load_space
 from autocompress.search.study import Study
 from autocompress.trial import Bench
 
@@ -58,10 +61,11 @@ class Pipeline:
 
     def run(self) -> Result:
         """Every stage in order; ends early when no structure can meet the costs."""
-        bench, goal, baseline_file, ladder = self._survey()
-        unreachable = all(not goal.within_costs(rung.facts) for rung in ladder.rungs)
-        if unreachable and not goal.within_costs(goal.baseline):
-            return self._give_up(bench, goal, baseline_file, ladder)
+        with self._stage("plan", "what this network can reach on this machine"):
+            found = survey(self.prepared, self.launcher, self.observer)
+        bench, goal, ladder = found.bench, found.goal, found.ladder
+        if found.is_hopeless:
+            return self._give_up(found)
         pace = self._train_baseline(bench)
         with self._stage("measure", "the trained baseline"):
             baseline_file, baseline = measured_baseline(bench, accuracy=True)
@@ -69,60 +73,21 @@ class Pipeline:
         goal = replace(goal, baseline=baseline)
         costing = Costing(baseline_file, baseline, goal.budget, bench.target)
         recovery = self._trial_recovery(bench, pace)
-        builder = self._builder(recovery)
+        builder = recipe_builder(self.prepared, found.anatomy, recovery)
         study = self._study(goal, builder)
         if study.records():
             recovery = study.records()[0].recipe.recovery
-            builder = self._builder(recovery)
+            builder = recipe_builder(self.prepared, found.anatomy, recovery)
         bench = self._with_teacher(bench, recovery, recovery.steps * recovery.batch)
         if study.is_new:
             self._enqueue(study, bench, builder, ladder, goal, costing)
         records = self._search(bench, builder, study, goal, costing)
-        return self._finish(bench, goal, baseline_file, ladder, records, pace)
-
-    def _survey(self) -> tuple[Bench, Goal, bytes, Ladder]:
-        """What can be reached at all, from untrained structures."""
-        config = self.prepared.config
-        with self._stage("plan", "what this network can reach on this machine"):
-            bench = Bench(
-                base=self.prepared.model,
-                task=self.prepared.task,
-                target=config.target,
-                machine=self.prepared.machine,
-                groups=self.anatomy.groups,
-                stream_seed=config.seed,
-            )
-            for group in self.anatomy.groups:
-                if group.reason:
-                    self.observer.note(f"channels of {group.name} stay: {group.reason}")
-            file, baseline = measured_baseline(bench, accuracy=False, rounds=6)
-            goal = Goal(budget=Budget.parse(config.budget), baseline=baseline, minimize=config.minimize)
-            costing = Costing(file, baseline, goal.budget, config.target)
-            builder = self._builder(Recovery())
-            ladder = climb(bench, builder, costing, self.launcher, self.observer)
-        return bench, goal, file, ladder
-
-    @cached_property
-    def anatomy(self) -> Anatomy:
-        """Layers, stages and channel groups of the base."""
-        preprocess = self.prepared.task.preprocess
-        return anatomy_of(self.prepared.model, example_input(preprocess.shape, preprocess.dtype))
+        found = replace(found, bench=bench, goal=goal, baseline_file=baseline_file)
+        return self._finish(found, records, pace)
 
     @cached_property
     def _stream(self) -> SampleStream:
         return SampleStream(self.prepared.task, self.prepared.config.seed)
-
-    def _builder(self, recovery: Recovery) -> RecipeBuilder:
-        config = self.prepared.config
-        space = load_space(config.space)
-        return RecipeBuilder(
-            space=space.only(config.techniques) if config.techniques else space,
-            anatomy=self.anatomy,
-            base=Base(model=config.model, sha256=weights_digest(self.prepared.model)),
-            recovery=recovery,
-            seed=config.seed,
-            align=self.prepared.machine.channel_block,
-        )
 
     def _train_baseline(self, bench: Bench) -> Pace:
         with self._stage("baseline", "how fast this network trains here"):
@@ -194,66 +159,48 @@ class Pipeline:
                 most_trials=self.prepared.config.trials,
             ).run()
 
-    def _finish(
-        self,
-        bench: Bench,
-        goal: Goal,
-        baseline_file: bytes,
-        ladder: Ladder,
-        records: tuple[TrialRecord, ...],
-        pace: Pace,
-    ) -> Result:
+    def _finish(self, found: Survey, records: tuple[TrialRecord, ...], pace: Pace) -> Result:
         trained = [record for record in records if record.facts and record.facts.accuracy_val is not None]
         if not trained:
-            return self._give_up(bench, goal, baseline_file, ladder, records)
+            return self._give_up(found, records)
         recovery = trained[0].recipe.recovery
         finish = Finish(
-            bench=bench,
-            goal=goal,
-            baseline_file=baseline_file,
+            bench=found.bench,
+            goal=found.goal,
+            baseline_file=found.baseline_file,
             launcher=self.launcher,
             clock=self.clock,
             observer=self.observer,
             folder=self.out / WORK / "finalists",
-            threads=bench.machine.cores,
+            threads=found.bench.machine.cores,
             steps_per_s=pace.all_threads / (1 + TEACHER_SHARE / FINALISTS),
         )
         positions = finish.steps(FINALISTS) * recovery.batch
-        finish = replace(finish, bench=self._with_teacher(bench, recovery, positions))
+        finish = replace(finish, bench=self._with_teacher(found.bench, recovery, positions))
         with self._stage("finish", "full recovery of the best"):
             latency, finalists = finish.run(records)
         with self._stage("certify", "the file on the test split, read once"):
-            outcome = Outcome(
-                prepared=self.prepared,
-                out=self.out,
-                goal=goal,
-                anatomy=self.anatomy,
-                baseline_file=baseline_file,
-                records=records,
-                ladder=ladder,
-                clock=self.clock,
-            )
-            return write_outcome(outcome, latency, finalists, self.observer)
+            return write_outcome(self._outcome(found, records), latency, finalists, self.observer)
 
-    def _give_up(
-        self, bench: Bench, goal: Goal, file: bytes, ladder: Ladder, records: tuple[TrialRecord, ...] = ()
-    ) -> Result:
-        """No structure can meet the costs: say so before anything is trained for it."""
-        facts: ModelFacts = goal.baseline
-        if facts.accuracy_val is None and not self.prepared.needs_training:
-            _, facts = measured_baseline(bench, accuracy=True, rounds=6)
-        write_whole(self.out / BASELINE / FILE, file)
-        outcome = Outcome(
+    def _give_up(self, found: Survey, records: tuple[TrialRecord, ...] = ()) -> Result:
+        """No structure meets the costs: say so, with the original's accuracy where that needs no training."""
+        if found.goal.baseline.accuracy_val is None and not self.prepared.needs_training:
+            _, baseline = measured_baseline(found.bench, accuracy=True, rounds=6)
+            found = replace(found, goal=replace(found.goal, baseline=baseline))
+        write_whole(self.out / BASELINE / FILE, found.baseline_file)
+        return write_outcome(self._outcome(found, records), None, [], self.observer)
+
+    def _outcome(self, found: Survey, records: tuple[TrialRecord, ...]) -> Outcome:
+        return Outcome(
             prepared=self.prepared,
             out=self.out,
-            goal=replace(goal, baseline=facts),
-            anatomy=self.anatomy,
-            baseline_file=file,
+            goal=found.goal,
+            anatomy=found.anatomy,
+            baseline_file=found.baseline_file,
             records=records,
-            ladder=ladder,
+            ladder=found.ladder,
             clock=self.clock,
         )
-        return write_outcome(outcome, None, [], self.observer)
 
     @contextmanager
     def _stage(self, name: str, detail: str) -> Iterator[None]:

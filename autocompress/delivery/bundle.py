@@ -37,7 +37,9 @@ def read_certificate(folder: Path) -> Certificate:
     """
     path = folder / CERTIFICATE
     if not path.is_file():
-        raise InputError(f"a result folder holds {CERTIFICATE}, and {folder} does not; give a run's folder or its best/")
+        raise InputError(
+            f"a result folder holds {CERTIFICATE}, and {folder} does not; give a run's folder or its best/"
+        )
     try:
         return Certificate.from_json(path.read_text())
     except ValueError as error:
@@ -63,9 +65,7 @@ def load(folder: str | Path) -> ProgramModule:
     missing = [name for name in (STRUCTURE, WEIGHTS) if not (place / name).is_file()]
     if missing:
         raise InputError(f"a result folder holds {STRUCTURE} and {WEIGHTS}; {place} lacks {', '.join(missing)}")
-    return from_portable(
-        Portable(structure=(place / STRUCTURE).read_text(), weights=(place / WEIGHTS).read_bytes())
-    )
+    return from_portable(Portable(structure=(place / STRUCTURE).read_text(), weights=(place / WEIGHTS).read_bytes()))
 
 
 def _readme(certificate: Certificate) -> str:

@@ -8,7 +8,11 @@ from autocompress.result import LayerRow
 
 
 def layer_rows(
-    before: tuple[LayerFacts, ...], after: Mapping[str, str], params_after: Mapping[str, int], plan: FilePlan, notes: tuple[str, ...]
+    before: tuple[LayerFacts, ...],
+    after: Mapping[str, str],
+    params_after: Mapping[str, int],
+    plan: FilePlan,
+    notes: tuple[str, ...],
 ) -> tuple[LayerRow, ...]:
     """One row per layer of the base; a layer that became several shows them joined by ``then``.
 

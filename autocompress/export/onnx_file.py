@@ -61,7 +61,9 @@ def _name_nodes(proto: ModelProto) -> None:
 def _weight_sources(proto: ModelProto) -> dict[str, str]:
     """Tensor name → layer name, for weights and what is made from weights by moving numbers about."""
     sources = {
-        item.name: item.name.removesuffix(".weight") for item in proto.graph.initializer if item.name.endswith(".weight")
+        item.name: item.name.removesuffix(".weight")
+        for item in proto.graph.initializer
+        if item.name.endswith(".weight")
     }
     for node in proto.graph.node:
         if node.op_type in {"Transpose", "Reshape", "Identity", "Cast"} and node.input[0] in sources:
@@ -81,7 +83,6 @@ def _strip(proto: ModelProto) -> None:
     for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         item.doc_string = ""
         del item.metadata_props[:]
-
 
 
 @contextmanager

@@ -15,7 +15,6 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from autocompress.facts import Facts
-from autocompress.graph.surgery import modules_of
 
 _ROOTS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 _NORMS_OVER_CHANNELS = (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.RMSNorm)
@@ -95,7 +94,9 @@ def _describe(model: nn.Module, group: Any, order: dict[str, int]) -> ChannelGro
         else:
             ins.add(names[module])
     chunks = max((_groups_of(module) for module in outs.values() if not _is_depthwise(module)), default=1)
-    chunks = max([chunks, *(_groups_of(model.get_submodule(n)) for n in ins if not _is_depthwise(model.get_submodule(n)))])
+    chunks = max(
+        [chunks, *(_groups_of(model.get_submodule(n)) for n in ins if not _is_depthwise(model.get_submodule(n)))]
+    )
     ordered = sorted(outs, key=order.__getitem__)
     width = len(group[0].idxs)
     return ChannelGroup(
@@ -104,7 +105,9 @@ def _describe(model: nn.Module, group: Any, order: dict[str, int]) -> ChannelGro
 
 
 def _removes_outputs(dependency: Any) -> bool:
-    return bool(getattr(dependency.handler, "__name__", "").startswith("prune_out") or _is_depthwise(dependency.target.module))
+    return bool(
+        getattr(dependency.handler, "__name__", "").startswith("prune_out") or _is_depthwise(dependency.target.module)
+    )
 
 
 def _groups_of(module: nn.Module) -> int:
@@ -122,7 +125,7 @@ def _why_not(model: nn.Module, group: ChannelGroup, example: Tensor) -> str:
         return f"has only {group.width} channels"
     try:
         kept, expected = _masked_and_cut(model, group, channels, example)
-    except Exception as error:  # noqa: BLE001  # whatever surgery breaks is the reason
+    except Exception as error:  # whatever surgery breaks is the reason
         return f"the network does not run without channels of this group: {_first_line(error)}"
     if kept.shape != expected.shape:
         return "its channels are the model's output"
@@ -186,5 +189,3 @@ def _first_line(error: Exception) -> str:
 def find_group(groups: tuple[ChannelGroup, ...], layer: str) -> ChannelGroup | None:
     """The group whose output channels ``layer`` has."""
     return next((group for group in groups if layer in group.outs), None)
-
-

@@ -95,7 +95,7 @@ def _exported(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram
         warnings.simplefilter("ignore")
         try:
             return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
-        except Exception:  # noqa: BLE001  # a forward pass that fixes the batch size still runs with one
+        except Exception:  # a forward pass that fixes the batch size still runs with one
             pass
         try:
             return torch.export.export(model, (example[:1],), strict=False)
@@ -156,8 +156,6 @@ def _operator(name: str) -> Any:
     """An ATen operator or one of a few on numbers, by name; nothing else can be named."""
     space, _, rest = name.partition(".")
     if space == "operator" and rest in _SYMBOLIC:
-
-
         return getattr(operator, rest)
     packet, _, overload = rest.partition(".")
     if space != "aten":

@@ -20,7 +20,9 @@ def replace_module(model: nn.Module, name: str, replacement: nn.Module) -> None:
     setattr(model.get_submodule(parent), last, replacement)
 
 
-def example_input(model_input_shape: tuple[int, ...], dtype: str = "float32", batch: int = 1, seed: int = 0) -> torch.Tensor:
+def example_input(
+    model_input_shape: tuple[int, ...], dtype: str = "float32", batch: int = 1, seed: int = 0
+) -> torch.Tensor:
     """A batch of the shape that the model takes: normal noise for floats, small whole numbers for integers."""
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, *model_input_shape)

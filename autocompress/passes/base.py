@@ -74,4 +74,6 @@ def require_layers(model: nn.Module, names: list[str], where: str) -> None:
     known = [name for name, _ in model.named_modules() if name]
     absent = [name for name in names if name not in set(known)]
     if absent:
-        raise RecipeError(f"{where} names the layer {absent[0]!r}, which the model does not have{near(absent[0], known)}")
+        raise RecipeError(
+            f"{where} names the layer {absent[0]!r}, which the model does not have{near(absent[0], known)}"
+        )

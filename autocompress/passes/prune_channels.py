@@ -49,7 +49,9 @@ class PruneChannels(Pass):
         for layer, ratio in ratios.items():
             if not 0 <= ratio <= MOST_PRUNED:
                 nearest = min(max(ratio, 0.0), MOST_PRUNED)
-                raise ValueError(f"the pruned ratio of {layer} must lie in [0, {MOST_PRUNED}], got {ratio}; nearest: {nearest}")
+                raise ValueError(
+                    f"the pruned ratio of {layer} must lie in [0, {MOST_PRUNED}], got {ratio}; nearest: {nearest}"
+                )
         return ratios
 
     def apply(self, model: nn.Module, context: PassContext) -> Outcome:

@@ -18,7 +18,12 @@ Progress = Callable[[int, int], None]
 
 
 def recover(
-    model: nn.Module, stream: SampleStream, settings: Recovery, *, teacher: Tensor | None, progress: Progress | None = None
+    model: nn.Module,
+    stream: SampleStream,
+    settings: Recovery,
+    *,
+    teacher: Tensor | None,
+    progress: Progress | None = None,
 ) -> None:
     """Train ``model`` in place on the stream's first ``steps × batch`` samples, then re-estimate BatchNorm.
 
@@ -99,7 +104,9 @@ def _descend(
         optimizer.step()
         schedule.step()
         if not math.isfinite(float(loss.detach())):
-            raise RunError(f"the loss must stay a number, got {float(loss.detach())} at step {step}; lower the learning rate")
+            raise RunError(
+                f"the loss must stay a number, got {float(loss.detach())} at step {step}; lower the learning rate"
+            )
         if progress is not None:
             progress(step + 1, settings.steps)
     if channels_last:

@@ -51,15 +51,15 @@ class Ladder:
 
     def int8_pays(self) -> bool | None:
         """Whether int8 is faster than fp32 at the same widths; None when that was not measured."""
-        times = {
-            rung.precision: rung.facts.latency_ms for rung in self.rungs if rung.ratio == 0.0 and rung.whole_rank
-        }
+        times = {rung.precision: rung.facts.latency_ms for rung in self.rungs if rung.ratio == 0.0 and rung.whole_rank}
         int8, fp32 = times.get(Format.INT8), times.get(Format.FP32)
         return None if int8 is None or fp32 is None else int8 < fp32
 
     def nearest(self, goal: Goal) -> Rung:
         """The rung whose worst violation of the costs is least."""
-        return min(self.rungs, key=lambda rung: max(goal.budget.violation(rung.facts, goal.baseline).values(), default=0))
+        return min(
+            self.rungs, key=lambda rung: max(goal.budget.violation(rung.facts, goal.baseline).values(), default=0)
+        )
 
     def anchors(self, goal: Goal) -> list[Rung]:
         """The mildest rung of each precision that meets the costs as measured: candidates that are sure to fit."""
@@ -69,13 +69,16 @@ class Ladder:
     def feasible_ratio(self, goal: Goal, precision: Format) -> float | None:
         """The least uniform ratio that should meet every cost limit, interpolated between rungs; None when none does."""
         rungs = sorted(
-            (rung for rung in self.rungs if rung.precision is precision and rung.whole_rank), key=lambda rung: rung.ratio
+            (rung for rung in self.rungs if rung.precision is precision and rung.whole_rank),
+            key=lambda rung: rung.ratio,
         )
         worst = [max(goal.budget.violation(rung.facts, goal.baseline).values(), default=-1.0) for rung in rungs]
         aim = MARGIN - 1
         if worst and worst[0] <= 0:
             return rungs[0].ratio
-        for (a, va), (b, vb) in zip(zip(rungs, worst, strict=True), list(zip(rungs, worst, strict=True))[1:], strict=False):
+        for (a, va), (b, vb) in zip(
+            zip(rungs, worst, strict=True), list(zip(rungs, worst, strict=True))[1:], strict=False
+        ):
             if vb <= aim:
                 return a.ratio + (b.ratio - a.ratio) * (va - aim) / (va - vb)
             if vb <= 0:

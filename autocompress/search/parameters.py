@@ -119,7 +119,9 @@ class RecipeBuilder:
         ]
         if Format.INT8 not in of_stage:
             return None
-        floats = [layer.name for layer in self.anatomy.layers if of_stage[self.anatomy.stage_of[layer.name]] is Format.FP32]
+        floats = [
+            layer.name for layer in self.anatomy.layers if of_stage[self.anatomy.stage_of[layer.name]] is Format.FP32
+        ]
         settings: dict[str, object] = {"default": INT8.model_dump(mode="json")}
         if floats:
             settings["layers"] = {name: FP32.model_dump(mode="json") for name in floats}
@@ -138,7 +140,9 @@ def summary(recipe: Recipe) -> str:
     ratios = recipe.settings_of("prune_channels").get("ratios", {})
     if ratios:
         mean = sum(ratios.values()) / len(ratios)
-        parts.append(f"−{mean:.0%} channels in {len(ratios)} groups ({recipe.settings_of('prune_channels')['criterion']})")
+        parts.append(
+            f"−{mean:.0%} channels in {len(ratios)} groups ({recipe.settings_of('prune_channels')['criterion']})"
+        )
     factored = recipe.settings_of("factorize").get("layers", {})
     if factored:
         parts.append(f"low rank in {len(factored)} layers")

@@ -19,11 +19,7 @@ def dominates(a: ModelFacts, b: ModelFacts) -> bool:
 
 def front(candidates: Sequence[ModelFacts]) -> list[int]:
     """Indices of the candidates that no other dominates, the fastest first."""
-    kept = [
-        index
-        for index, facts in enumerate(candidates)
-        if not any(dominates(other, facts) for other in candidates)
-    ]
+    kept = [index for index, facts in enumerate(candidates) if not any(dominates(other, facts) for other in candidates)]
     return sorted(kept, key=lambda index: _axes(candidates[index])[1])
 
 
@@ -49,7 +45,11 @@ def _message(goal: Goal, binding: tuple[Metric, ...], reachable: dict[Metric, fl
     limits = {limit.metric: limit for limit in goal.budget.limits}
     named = "; ".join(
         f"{limits[metric]} binds"
-        + (f" (best reachable {metric}: {format_quantity(reachable[metric], metric.kind)})" if metric in reachable else "")
+        + (
+            f" (best reachable {metric}: {format_quantity(reachable[metric], metric.kind)})"
+            if metric in reachable
+            else ""
+        )
         for metric in binding
     )
     return f"{named or 'the limits cannot be met together'}; the nearest feasible budget is {budget}"

@@ -102,7 +102,9 @@ class SearchSpace(Facts):
         known = self.passes.names()
         for name in techniques:
             if name not in known:
-                raise SpaceError(f"techniques of the space {self.name} are {', '.join(known)}; got {name!r}{near(name, known)}")
+                raise SpaceError(
+                    f"techniques of the space {self.name} are {', '.join(known)}; got {name!r}{near(name, known)}"
+                )
         dropped: dict[str, Any] = {name: None for name in known if name not in techniques}
         return self.model_copy(update={"passes": self.passes.model_copy(update=dropped)})
 
@@ -133,4 +135,6 @@ def load_space(name_or_file: str) -> SearchSpace:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the top level"
-        raise SpaceError(f"{path}, at {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from error
+        raise SpaceError(
+            f"{path}, at {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
+        ) from error

@@ -1,0 +1,86 @@
+"""What can be reached at all: the original and a few uniform recipes, exported untrained and measured."""
+
+from dataclasses import dataclass
+
+from autocompress.budget import Budget
+from autocompress.commands.baseline import measured_baseline
+from autocompress.commands.config import RunConfig
+from autocompress.commands.prepare import Prepared
+from autocompress.events import Observer
+from autocompress.graph.anatomy import Anatomy, anatomy_of
+from autocompress.graph.surgery import example_input
+from autocompress.models.config import weights_digest
+from autocompress.recipe import Base, Recovery
+from autocompress.search.costing import Costing
+from autocompress.search.goal import Goal
+from autocompress.search.ladder import Ladder, climb
+from autocompress.search.launcher import Launcher
+from autocompress.search.parameters import RecipeBuilder
+from autocompress.search.space import SearchSpace, load_space
+from autocompress.trial import Bench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """The network taken apart, the original's file and costs, and the ladder of uniform recipes."""
+
+    bench: Bench
+    anatomy: Anatomy
+    goal: Goal
+    baseline_file: bytes
+    ladder: Ladder
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether neither the original nor any uniform recipe meets the costs."""
+        candidates = (self.goal.baseline, *(rung.facts for rung in self.ladder.rungs))
+        return not any(self.goal.within_costs(facts) for facts in candidates)
+
+
+def survey(prepared: Prepared, launcher: Launcher, observer: Observer) -> Survey:
+    """Look at the network and measure its reach; the model is left alone."""
+    config = prepared.config
+    bench, anatomy = look(prepared, observer)
+    file, baseline = measured_baseline(bench, accuracy=False, rounds=6)
+    goal = Goal(budget=Budget.parse(config.budget), baseline=baseline, minimize=config.minimize)
+    costing = Costing(file, baseline, goal.budget, config.target)
+    builder = recipe_builder(prepared, anatomy, Recovery())
+    ladder = climb(bench, builder, costing, launcher, observer)
+    return Survey(bench=bench, anatomy=anatomy, goal=goal, baseline_file=file, ladder=ladder)
+
+
+def look(prepared: Prepared, observer: Observer) -> tuple[Bench, Anatomy]:
+    """The bench of this network, and its parts; groups that cannot be pruned are said with their reasons."""
+    preprocess = prepared.task.preprocess
+    anatomy = anatomy_of(prepared.model, example_input(preprocess.shape, preprocess.dtype))
+    for group in anatomy.groups:
+        if group.reason:
+            observer.note(f"channels of {group.name} stay: {group.reason}")
+    bench = Bench(
+        base=prepared.model,
+        task=prepared.task,
+        target=prepared.config.target,
+        machine=prepared.machine,
+        groups=anatomy.groups,
+        stream_seed=prepared.config.seed,
+    )
+    return bench, anatomy
+
+
+def recipe_builder(prepared: Prepared, anatomy: Anatomy, recovery: Recovery) -> RecipeBuilder:
+    """What turns parameters into recipes for this run."""
+    config = prepared.config
+    return RecipeBuilder(
+        space=search_space(config),
+        anatomy=anatomy,
+        base=Base(model=config.model, sha256=weights_digest(prepared.model)),
+        recovery=recovery,
+        seed=config.seed,
+        align=prepared.machine.channel_block,
+    )
+
+
+def search_space(config: RunConfig) -> SearchSpace:
+    """The space that the configuration names, cut down to its techniques."""
+    space = load_space(config.space)
+    return space.only(config.techniques) if config.techniques else space
