@@ -147,7 +147,8 @@ def finalist_of(made: Made, bench: Bench) -> Product:
 
 def export_base(bench: Bench) -> bytes:
     """The uncompressed model's file."""
-    return to_onnx(bench.base, bench.task.preprocess, bench.target.batch).SerializeToString()
+    content: bytes = to_onnx(bench.base, bench.task.preprocess, bench.target.batch).SerializeToString()
+    return content
 
 
 def facts_of(file: bytes) -> ModelFacts:

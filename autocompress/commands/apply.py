@@ -76,7 +76,7 @@ def apply(
     weights_bytes = 4 * sum(parameter.numel() for parameter in prepared.model.parameters())
     open_folder(out, config, weights_bytes, overwrite=overwrite)
     _train_base(prepared, out, observer)
-    bench, anatomy = look(prepared, observer)
+    bench, _ = look(prepared, observer)
     file, baseline = measured_baseline(bench, accuracy=True)
     write_whole(out / BASELINE / "model.onnx", file)
     digest = weights_digest(prepared.model)
@@ -102,7 +102,9 @@ def apply(
     )
     baseline = _with_test(baseline.with_latency(before), file, prepared)
     rows = Budget.parse(config.budget).rows(facts, baseline, "test") if config.budget else ()
-    certificate = certificate_of(prepared, made.file, facts, baseline, rows, latencies[0], recipe)
+    certificate = certificate_of(
+        prepared, made.file, recipe, facts=facts, baseline=baseline, rows=rows, latency=latencies[0]
+    )
     assert product.portable is not None
     write_bundle(out / BEST, made.file, product.portable, recipe, certificate)
     return Applied(
@@ -119,7 +121,7 @@ def apply(
 def _train_base(prepared: Prepared, out: Path, observer: Observer) -> None:
     stream = SampleStream(prepared.task, prepared.config.seed)
     pace = measure_pace(prepared.model, stream, prepared.machine.cores)
-    ensure_trained(prepared, stream, pace, Clock(prepared.config.time_s), out / BASELINE, observer)
+    ensure_trained(prepared, stream, pace, Clock(prepared.config.time_s), folder=out / BASELINE, observer=observer)
 
 
 def _with_test(facts: ModelFacts, file: bytes, prepared: Prepared) -> ModelFacts:

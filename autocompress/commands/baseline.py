@@ -3,6 +3,7 @@
 import copy
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import safetensors.torch
@@ -56,7 +57,7 @@ def default_recovery(model: nn.Module, pace: Pace) -> Recovery:
 
 
 def ensure_trained(
-    prepared: Prepared, stream: SampleStream, pace: Pace, clock: Clock, folder: Path, observer: Observer
+    prepared: Prepared, stream: SampleStream, pace: Pace, clock: Clock, *, folder: Path, observer: Observer
 ) -> None:
     """Give the model its weights: kept ones from an earlier session, or a training bounded by the run's time.
 
@@ -112,7 +113,7 @@ def _steps_per_s(model: nn.Module, stream: SampleStream, arithmetic: Arithmetic,
         teacher=None,
         progress=lambda _step, _steps: marks.append(time.perf_counter()),
     )
-    times = [after - before for before, after in zip(marks, marks[1:], strict=False)]
+    times = [after - before for before, after in pairwise(marks)]
     return 1.0 / min(times)
 
 

@@ -20,7 +20,6 @@ from autocompress.hardware.machine import package_versions
 from autocompress.measurement import Accuracy, Latency, ModelFacts
 from autocompress.recipe import Recipe
 from autocompress.result import (
-    ControlRow,
     Diagnosis,
     FrontPoint,
     LayerRow,
@@ -55,6 +54,22 @@ class Outcome:
     clock: Clock
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Ending:
+    """What certifying added; ``rows`` are those of the best, or of the structure that came nearest without one."""
+
+    baseline: ModelFacts
+    facts: ModelFacts | None
+    rows: tuple[BudgetRow, ...]
+    finalists: tuple[Finalist, ...]
+    points: tuple[FrontPoint, ...]
+
+    @property
+    def best(self) -> Finalist | None:
+        """The finalist that is returned."""
+        return self.finalists[0] if self.finalists else None
+
+
 def write_outcome(
     outcome: Outcome, baseline_latency: Latency | None, finalists: list[Finalist], observer: Observer
 ) -> Result:
@@ -64,17 +79,22 @@ def write_outcome(
     """
     baseline = _baseline(outcome, baseline_latency, judged=bool(finalists))
     best = finalists[0] if finalists else None
-    facts, rows, certificate = None, (), None
+    shutil.rmtree(outcome.out / BEST, ignore_errors=True)
+    facts = None
+    rows = outcome.goal.budget.rows(outcome.ladder.nearest(outcome.goal).facts, baseline, "val")
     if best is not None:
         facts = _tested(outcome, best, f"{BEST}/{FILE}")
         rows = outcome.goal.budget.rows(facts, baseline, "test")
         certificate = _certified(outcome, best, facts, baseline, rows)
         write_bundle(outcome.out / BEST, best.file(), best.portable(), best.recipe, certificate)
-    else:
-        rows = _closest_rows(outcome, baseline)
-        shutil.rmtree(outcome.out / BEST, ignore_errors=True)
-    points = _write_front(outcome, finalists, baseline)
-    result = _result(outcome, best, facts, baseline, rows, points, finalists)
+    ending = _Ending(
+        baseline=baseline,
+        facts=facts,
+        rows=rows,
+        finalists=tuple(finalists),
+        points=_write_front(outcome, finalists, baseline),
+    )
+    result = _result(outcome, ending)
     write_whole(outcome.out / RESULT, result.to_json())
     write_report(result, outcome.out / REPORT)
     observer.note(result.verdict)
@@ -114,17 +134,26 @@ def _certified(
     outcome: Outcome, finalist: Finalist, facts: ModelFacts, baseline: ModelFacts, rows: tuple[BudgetRow, ...]
 ) -> Certificate:
     assert finalist.latency is not None
-    return certificate_of(outcome.prepared, finalist.file(), facts, baseline, rows, finalist.latency, finalist.recipe)
+    return certificate_of(
+        outcome.prepared,
+        finalist.file(),
+        finalist.recipe,
+        facts=facts,
+        baseline=baseline,
+        rows=rows,
+        latency=finalist.latency,
+    )
 
 
 def certificate_of(
     prepared: Prepared,
     file: bytes,
+    recipe: Recipe,
+    *,
     facts: ModelFacts,
     baseline: ModelFacts,
     rows: tuple[BudgetRow, ...],
     latency: Latency,
-    recipe: Recipe,
 ) -> Certificate:
     """The certificate of one file of this run; more metrics only where its test accuracy has been read."""
     task, config = prepared.task, prepared.config
@@ -161,9 +190,9 @@ def _accuracy(value: float | None, interval: tuple[float, float] | None, samples
 
 
 def _write_front(outcome: Outcome, finalists: list[Finalist], baseline: ModelFacts) -> tuple[FrontPoint, ...]:
-    """Bundles of the other finalists that the best does not dominate; their accuracy is that of the validation split."""
+    """Bundles of the other finalists on the front; their accuracy is that of the validation split."""
     shutil.rmtree(outcome.out / PARETO, ignore_errors=True)
-    points = []
+    points: list[FrontPoint] = []
     for index in front([finalist.facts for finalist in finalists]):
         if index == 0:
             continue
@@ -176,38 +205,24 @@ def _write_front(outcome: Outcome, finalists: list[Finalist], baseline: ModelFac
     return tuple(points)
 
 
-def _closest_rows(outcome: Outcome, baseline: ModelFacts) -> tuple[BudgetRow, ...]:
-    """Without a model to return: the rows of the structure that came nearest."""
-    return outcome.goal.budget.rows(outcome.ladder.nearest(outcome.goal).facts, baseline, "val")
-
-
-def _result(
-    outcome: Outcome,
-    best: Finalist | None,
-    facts: ModelFacts | None,
-    baseline: ModelFacts,
-    rows: tuple[BudgetRow, ...],
-    points: tuple[FrontPoint, ...],
-    finalists: list[Finalist],
-) -> Result:
+def _result(outcome: Outcome, ending: _Ending) -> Result:
     prepared, config = outcome.prepared, outcome.prepared.config
-    met = facts is not None and all(row.met for row in rows)
-    diagnosis = None if met else _diagnosis(outcome, finalists)
-    controls: tuple[ControlRow, ...] = control_rows(outcome.records, outcome.goal)
-    finished = tuple(finalist.kept.record for finalist in finalists)
+    best, facts, baseline = ending.best, ending.facts, ending.baseline
+    met = facts is not None and all(row.met for row in ending.rows)
+    diagnosis = None if met else _diagnosis(outcome, ending.finalists)
     return Result(
         status=Status.MET if met else Status.INFEASIBLE,
         verdict=_verdict(facts, baseline, diagnosis),
         asked=config.budget,
-        budget=rows,
+        budget=ending.rows,
         baseline=baseline,
         best=facts,
         recipe=None if best is None else best.recipe,
         layers=_layers(outcome, best),
-        controls=controls,
-        pareto=points,
+        controls=control_rows(outcome.records, outcome.goal),
+        pareto=ending.points,
         trials=_counts(outcome.records),
-        trial_log=outcome.records + finished,
+        trial_log=outcome.records + tuple(finalist.kept.record for finalist in ending.finalists),
         diagnosis=diagnosis,
         model=config.model,
         data=config.data,
@@ -224,7 +239,7 @@ def _result(
     )
 
 
-def _diagnosis(outcome: Outcome, finalists: list[Finalist]) -> Diagnosis:
+def _diagnosis(outcome: Outcome, finalists: tuple[Finalist, ...]) -> Diagnosis:
     """From measured finalists if there are any, else from trials and the ladder."""
     measured = [finalist.facts for finalist in finalists]
     tried = [record.facts for record in outcome.records if record.facts is not None]

@@ -12,7 +12,6 @@ import torch
 from autocompress.clock import Clock
 from autocompress.commands.baseline import (
     FILE,
-    WEIGHTS,
     Pace,
     default_recovery,
     ensure_trained,
@@ -25,7 +24,6 @@ from autocompress.commands.prepare import Prepared
 from autocompress.commands.survey import Survey, recipe_builder, survey
 from autocompress.events import Observer
 from autocompress.facts import write_whole
-from autocompress.precision import Format
 from autocompress.recipe import Recovery
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
@@ -33,11 +31,10 @@ from autocompress.result import Result, TrialRecord
 from autocompress.search.controls import control_values
 from autocompress.search.costing import Costing
 from autocompress.search.finish import FINALISTS, Finish
-from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder
 from autocompress.search.launcher import Launcher
 from autocompress.search.loop import Search, first_guesses
-from autocompress.search.parameters import RecipeBuilder
+from autocompress.search.setting import Setting
 from autocompress.search.study import Study
 from autocompress.trial import Bench
 
@@ -63,26 +60,21 @@ class Pipeline:
         """Every stage in order; ends early when no structure can meet the costs."""
         with self._stage("plan", "what this network can reach on this machine"):
             found = survey(self.prepared, self.launcher, self.observer)
-        bench, goal, ladder = found.bench, found.goal, found.ladder
         if found.is_hopeless:
             return self._give_up(found)
-        pace = self._train_baseline(bench)
-        with self._stage("measure", "the trained baseline"):
-            baseline_file, baseline = measured_baseline(bench, accuracy=True)
-            self._keep_baseline(baseline_file)
-        goal = replace(goal, baseline=baseline)
-        costing = Costing(baseline_file, baseline, goal.budget, bench.target)
-        recovery = self._trial_recovery(bench, pace)
-        builder = recipe_builder(self.prepared, found.anatomy, recovery)
-        study = self._study(goal, builder)
+        pace = self._train_baseline(found.bench)
+        found = self._measure_baseline(found)
+        recovery = self._trial_recovery(found.bench, pace)
+        study = self._study(found, recovery)
         if study.records():
             recovery = study.records()[0].recipe.recovery
-            builder = recipe_builder(self.prepared, found.anatomy, recovery)
-        bench = self._with_teacher(bench, recovery, recovery.steps * recovery.batch)
+        found = self._with_teacher(found, recovery, recovery.steps * recovery.batch)
+        setting = self._setting(found, recovery)
         if study.is_new:
-            self._enqueue(study, bench, builder, ladder, goal, costing)
-        records = self._search(bench, builder, study, goal, costing)
-        found = replace(found, bench=bench, goal=goal, baseline_file=baseline_file)
+            self._enqueue(study, setting, found.ladder)
+        with self._stage("search", f"{recovery.steps} recovery steps a trial"):
+            most_trials = self.prepared.config.trials
+            records = Search(setting=setting, study=study, clock=self.clock, most_trials=most_trials).run()
         return self._finish(found, records, pace)
 
     @cached_property
@@ -93,12 +85,25 @@ class Pipeline:
         with self._stage("baseline", "how fast this network trains here"):
             pace = measure_pace(bench.base, self._stream, bench.machine.cores)
             folder = self.out / BASELINE
-            ensure_trained(self.prepared, self._stream, pace, self.clock, folder, self.observer)
+            ensure_trained(self.prepared, self._stream, pace, self.clock, folder=folder, observer=self.observer)
         return pace
 
-    def _keep_baseline(self, file: bytes) -> None:
-        write_whole(self.out / BASELINE / FILE, file)
-        assert (self.out / BASELINE / WEIGHTS).is_file()
+    def _measure_baseline(self, found: Survey) -> Survey:
+        """The survey with the trained baseline's file, costs and validation accuracy."""
+        with self._stage("measure", "the trained baseline"):
+            file, baseline = measured_baseline(found.bench, accuracy=True)
+            write_whole(self.out / BASELINE / FILE, file)
+        return replace(found, baseline_file=file, goal=replace(found.goal, baseline=baseline))
+
+    def _setting(self, found: Survey, recovery: Recovery) -> Setting:
+        return Setting(
+            bench=found.bench,
+            builder=recipe_builder(self.prepared, found.anatomy, recovery),
+            goal=found.goal,
+            costing=Costing(found.baseline_file, found.goal.baseline, found.goal.budget, found.bench.target),
+            launcher=self.launcher,
+            observer=self.observer,
+        )
 
     def _trial_recovery(self, bench: Bench, pace: Pace) -> Recovery:
         """Recovery of a trial: short enough that the search sees some variety."""
@@ -109,55 +114,33 @@ class Pipeline:
         most = max(60, MOST_EPOCHS_A_TRIAL * self._stream.epoch_length // recovery.batch)
         return recovery.model_copy(update={"steps": max(10, min(most, int(seconds * pace.one_thread)))})
 
-    def _study(self, goal: Goal, builder: RecipeBuilder) -> Study:
+    def _study(self, found: Survey, recovery: Recovery) -> Study:
         return Study(
             self.out / JOURNAL,
-            builder.knobs(),
+            recipe_builder(self.prepared, found.anatomy, recovery).knobs(),
             seed=self.prepared.config.seed,
-            minimize=goal.minimizes_cost,
+            minimize=found.goal.minimizes_cost,
             startup=STARTUP_TRIALS,
         )
 
-    def _enqueue(
-        self, study: Study, bench: Bench, builder: RecipeBuilder, ladder: Ladder, goal: Goal, costing: Costing
-    ) -> None:
-        """Controls first, then guesses around the uniform recipe that is just feasible."""
+    def _enqueue(self, study: Study, setting: Setting, ladder: Ladder) -> None:
+        """Controls, then recipes that are sure to fit, then guesses around the mildest uniform ones that should."""
         with self._stage("controls", "the simple alternatives"):
-            controls = control_values(bench, builder, ladder, goal, costing, self.launcher, self.observer)
-            for name, values in controls.items():
+            for name, values in control_values(setting, ladder).items():
                 study.enqueue(values, name)
-            starts = [
-                builder.uniform(ratio, precision)
-                for precision in Format
-                if (ratio := ladder.feasible_ratio(goal, precision)) is not None
-            ]
-            anchors = [rung.values for rung in ladder.anchors(goal)]
-            for guess in anchors + first_guesses(builder, starts or anchors, self.prepared.config.seed):
+            anchors = [rung.values for rung in ladder.anchors(setting.goal)]
+            starts = ladder.starts(setting.goal, setting.builder) or anchors
+            for guess in anchors + first_guesses(setting.builder, starts, self.prepared.config.seed):
                 study.enqueue(guess)
 
-    def _with_teacher(self, bench: Bench, recovery: Recovery, positions: int) -> Bench:
-        """The bench with the original's outputs along the stream, computed by all cores at once."""
+    def _with_teacher(self, found: Survey, recovery: Recovery, positions: int) -> Survey:
+        """The survey with the original's outputs along the stream, computed by all cores at once."""
+        bench = found.bench
         with self._stage("teacher", "the original's outputs, computed once for all trials"):
             torch.set_num_threads(bench.machine.cores)
             known = None if bench.teacher is None else torch.tensor(bench.teacher)
             outputs = teacher_outputs(bench.base, self._stream, positions, recovery.arithmetic, known)
-        return bench.with_teacher(outputs.numpy())
-
-    def _search(
-        self, bench: Bench, builder: RecipeBuilder, study: Study, goal: Goal, costing: Costing
-    ) -> tuple[TrialRecord, ...]:
-        with self._stage("search", f"{builder.recovery.steps} recovery steps a trial"):
-            return Search(
-                bench=bench,
-                builder=builder,
-                study=study,
-                goal=goal,
-                costing=costing,
-                launcher=self.launcher,
-                clock=self.clock,
-                observer=self.observer,
-                most_trials=self.prepared.config.trials,
-            ).run()
+        return replace(found, bench=bench.with_teacher(outputs.numpy()))
 
     def _finish(self, found: Survey, records: tuple[TrialRecord, ...], pace: Pace) -> Result:
         trained = [record for record in records if record.facts and record.facts.accuracy_val is not None]
@@ -175,8 +158,8 @@ class Pipeline:
             threads=found.bench.machine.cores,
             steps_per_s=pace.all_threads / (1 + TEACHER_SHARE / FINALISTS),
         )
-        positions = finish.steps(FINALISTS) * recovery.batch
-        finish = replace(finish, bench=self._with_teacher(found.bench, recovery, positions))
+        found = self._with_teacher(found, recovery, finish.steps(FINALISTS) * recovery.batch)
+        finish = replace(finish, bench=found.bench)
         with self._stage("finish", "full recovery of the best"):
             latency, finalists = finish.run(records)
         with self._stage("certify", "the file on the test split, read once"):

@@ -61,7 +61,7 @@ def prepare(
 
 
 def _fitted(config: RunConfig, task: Task) -> tuple[nn.Module, Task]:
-    """The model for this task, and the task with the model's own normalization and, for its pretrained weights, size."""
+    """The model for this task, and the task with the model's own normalization and, where pretrained, size."""
     model = build_model(_source(config, task), seed=config.seed)
     if task.preprocess.layout is not Layout.IMAGE:
         return model, task

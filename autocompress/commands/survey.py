@@ -16,6 +16,7 @@ from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder, climb
 from autocompress.search.launcher import Launcher
 from autocompress.search.parameters import RecipeBuilder
+from autocompress.search.setting import Setting
 from autocompress.search.space import SearchSpace, load_space
 from autocompress.trial import Bench
 
@@ -43,9 +44,15 @@ def survey(prepared: Prepared, launcher: Launcher, observer: Observer) -> Survey
     bench, anatomy = look(prepared, observer)
     file, baseline = measured_baseline(bench, accuracy=False, rounds=6)
     goal = Goal(budget=Budget.parse(config.budget), baseline=baseline, minimize=config.minimize)
-    costing = Costing(file, baseline, goal.budget, config.target)
-    builder = recipe_builder(prepared, anatomy, Recovery())
-    ladder = climb(bench, builder, costing, launcher, observer)
+    setting = Setting(
+        bench=bench,
+        builder=recipe_builder(prepared, anatomy, Recovery()),
+        goal=goal,
+        costing=Costing(file, baseline, goal.budget, config.target),
+        launcher=launcher,
+        observer=observer,
+    )
+    ladder = climb(setting)
     return Survey(bench=bench, anatomy=anatomy, goal=goal, baseline_file=file, ladder=ladder)
 
 

@@ -26,7 +26,7 @@ def write_bundle(folder: Path, file: bytes, portable: Portable, recipe: Recipe, 
     write_whole(beside / WEIGHTS, portable.weights)
     write_whole(beside / README, _readme(certificate))
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(beside, folder)
+    beside.replace(folder)
 
 
 def read_certificate(folder: Path) -> Certificate:
@@ -77,8 +77,8 @@ def _readme(certificate: Certificate) -> str:
     return f"""# {certificate.file.name}
 
 Made by autocompress; measured on {certificate.machine.cpu}, {certificate.target.runtime}, {certificate.target.threads}
-thread(s), batch {certificate.target.batch}. `certificate.json` holds every number with its interval, `recipe.yaml` how it
-was made; `structure.json` and `model.safetensors` are the same network for PyTorch (`autocompress.load`).
+thread(s), batch {certificate.target.batch}. `certificate.json` holds every number with its interval, `recipe.yaml` how
+it was made; `structure.json` and `model.safetensors` are the same network for PyTorch (`autocompress.load`).
 
 | limit | in units | this file | |
 | --- | --- | --- | --- |

@@ -5,31 +5,35 @@ from dataclasses import dataclass
 
 from autocompress.budget import Metric
 from autocompress.errors import RunError
-from autocompress.events import Observer
 from autocompress.measurement import ModelFacts
 from autocompress.precision import Format
 from autocompress.recipe import Recipe
-from autocompress.search.costing import Costing
 from autocompress.search.goal import Goal
-from autocompress.search.launcher import Job, Launcher, Work
 from autocompress.search.parameters import RecipeBuilder, Value, summary
-from autocompress.trial import Bench
+from autocompress.search.setting import Setting
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.95)  # clipped to the space; the last one is its strongest
 STRONG_RANK = 0.2
+HALF = 0.5  # of the channels: where to look when no cost is limited
 MARGIN = 0.98  # aim a little under a limit: interpolation between rungs is not exact
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One uniform recipe and what its untrained file costs."""
+class _Draft:
+    """One uniform recipe that is to be measured."""
 
     values: dict[str, Value]
     ratio: float
     precision: Format
     recipe: Recipe
-    facts: ModelFacts
     whole_rank: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung(_Draft):
+    """One uniform recipe and what its untrained file costs."""
+
+    facts: ModelFacts
 
     @property
     def name(self) -> str:
@@ -66,8 +70,15 @@ class Ladder:
         fitting = sorted((rung for rung in self.rungs if goal.within_costs(rung.facts)), key=lambda rung: rung.ratio)
         return list({(rung.precision, rung.whole_rank): rung for rung in reversed(fitting)}.values())
 
+    def starts(self, goal: Goal, builder: RecipeBuilder) -> list[dict[str, Value]]:
+        """Uniform recipes to look around: per precision the mildest that should fit; half where no cost is limited."""
+        ratios = {precision: self.feasible_ratio(goal, precision) for precision in Format}
+        if goal.minimizes_cost:
+            ratios = dict.fromkeys(Format, HALF)
+        return [builder.uniform(ratio, precision) for precision, ratio in ratios.items() if ratio is not None]
+
     def feasible_ratio(self, goal: Goal, precision: Format) -> float | None:
-        """The least uniform ratio that should meet every cost limit, interpolated between rungs; None when none does."""
+        """The least uniform ratio that should meet every cost limit, interpolated; None when no rung does."""
         rungs = sorted(
             (rung for rung in self.rungs if rung.precision is precision and rung.whole_rank),
             key=lambda rung: rung.ratio,
@@ -86,50 +97,46 @@ class Ladder:
         return None
 
 
-def climb(bench: Bench, builder: RecipeBuilder, costing: Costing, launcher: Launcher, observer: Observer) -> Ladder:
+def climb(setting: Setting) -> Ladder:
     """Build and measure the rungs.
 
     Raises:
         RunError: not one rung could be exported; with the first cause.
     """
     started = time.monotonic()
-    drafts = _drafts(builder)
-    jobs = [Job(key=key, work=Work.STRUCTURE, recipe=recipe) for key, (_, _, _, recipe, _) in enumerate(drafts)]
-    built, errors = {}, []
-    for done in launcher.run(bench, jobs):
-        if done.product is not None and done.product.file is not None:
-            built[done.key] = (done.product.file, done.product.facts)
-        else:
-            errors.append(done.error or "")
-        observer.progress(len(built) + len(errors), len(jobs), "uniform recipes exported")
-    if not built:
-        raise RunError(f"no recipe could be exported; the first cause: {errors[0].strip()}")
-    measured = costing.measure(built)
+    drafts = _drafts(setting.builder)
+    costed = setting.cost({key: draft.recipe for key, draft in enumerate(drafts)}, "uniform recipes")
+    if not costed.facts:
+        raise RunError(f"no recipe could be exported; the first cause: {next(iter(costed.errors.values())).strip()}")
     rungs = tuple(
-        Rung(values=values, ratio=ratio, precision=precision, recipe=recipe, facts=measured[key], whole_rank=whole)
-        for key, (values, ratio, precision, recipe, whole) in enumerate(drafts)
-        if key in measured
+        Rung(
+            values=draft.values,
+            ratio=draft.ratio,
+            precision=draft.precision,
+            recipe=draft.recipe,
+            facts=costed.facts[key],
+            whole_rank=draft.whole_rank,
+        )
+        for key, draft in enumerate(drafts)
+        if key in costed.facts
     )
     return Ladder(rungs=rungs, seconds=time.monotonic() - started)
 
 
-def _drafts(builder: RecipeBuilder) -> list[tuple[dict[str, Value], float, Format, Recipe, bool]]:
+def _drafts(builder: RecipeBuilder) -> list[_Draft]:
     """Distinct uniform recipes: int8 at all ratios, fp32 at the ends, and the strongest of everything."""
-    prune, quantize, factorize = (
-        builder.space.passes.prune_channels,
-        builder.space.passes.quantize,
-        builder.space.passes.factorize,
-    )
+    passes = builder.space.passes
+    prune, quantize, factorize = passes.prune_channels, passes.quantize, passes.factorize
     ratios = sorted({prune.ratio.clip(ratio) for ratio in RATIOS}) if prune else [0.0]
     formats = quantize.precision if quantize else (Format.FP32,)
     wanted = [(ratio, formats[0], 1.0) for ratio in ratios]
     wanted += [(ratio, other, 1.0) for other in formats[1:] for ratio in (ratios[0], ratios[-1])]
     if factorize:
-        wanted.append((ratios[-1], formats[0], factorize.rank.clip(STRONG_RANK)))
-        wanted.append((ratios[0], formats[0], factorize.rank.clip(STRONG_RANK)))
-    found: dict[str, tuple[dict[str, Value], float, Format, Recipe, bool]] = {}
+        wanted += [(ratio, formats[0], factorize.rank.clip(STRONG_RANK)) for ratio in (ratios[-1], ratios[0])]
+    found: dict[str, _Draft] = {}
     for ratio, precision, rank in wanted:
         values = builder.uniform(ratio, precision, rank)
         recipe = builder.recipe(values)
-        found.setdefault(recipe.structure_digest(), (values, ratio, precision, recipe, rank == 1.0))
+        draft = _Draft(values=values, ratio=ratio, precision=precision, recipe=recipe, whole_rank=rank == 1.0)
+        found.setdefault(recipe.structure_digest(), draft)
     return list(found.values())

@@ -31,7 +31,7 @@ class RayLauncher:
         if self._owned:
             _connect(workers, address)
         self._work = ray.remote(max_retries=3)(perform)
-        self._bench: tuple[int, Any] | None = None
+        self._bench: tuple[Bench, Any] | None = None
 
     def slots(self) -> int:
         """CPUs of the cluster now; nodes may come and go."""
@@ -56,8 +56,8 @@ class RayLauncher:
 
     def _share(self, bench: Bench) -> Any:
         """The bench in the object store, put there once."""
-        if self._bench is None or self._bench[0] != id(bench):
-            self._bench = (id(bench), ray.put(bench))
+        if self._bench is None or self._bench[0] is not bench:
+            self._bench = (bench, ray.put(bench))
         return self._bench[1]
 
     def _widest(self) -> int:

@@ -9,16 +9,13 @@ import numpy as np
 
 from autocompress.clock import Clock
 from autocompress.errors import RunError
-from autocompress.events import Observer
 from autocompress.measurement import ModelFacts
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
-from autocompress.search.costing import Costing
-from autocompress.search.goal import Goal
-from autocompress.search.launcher import Done, Job, Launcher, Work
+from autocompress.search.launcher import Done, Job, Work
 from autocompress.search.parameters import RecipeBuilder, Value, summary
+from autocompress.search.setting import Setting
 from autocompress.search.study import Ask, Study
-from autocompress.trial import Bench
 
 ROUNDS_PER_SLOT = 2  # candidates of a round per slot: enough that slots rarely wait, few enough to learn between rounds
 BARREN_ROUNDS = 12  # rounds in a row without anything new and feasible after which the space counts as used up
@@ -44,14 +41,9 @@ class Draft:
 class Search:
     """What a search works with; ``run`` does it."""
 
-    bench: Bench
-    builder: RecipeBuilder
+    setting: Setting
     study: Study
-    goal: Goal
-    costing: Costing
-    launcher: Launcher
     clock: Clock
-    observer: Observer
     most_trials: int | None = None
 
     def run(self) -> tuple[TrialRecord, ...]:
@@ -76,13 +68,16 @@ class Search:
         return sum(r.state is not TrialState.PRUNED and r.kind is TrialKind.SEARCH for r in self.study.records())
 
     def _is_over(self, round_s: float) -> bool:
+        """Whether trials or time are used up; a search without any answer may use the time of finishing, too."""
         if self.most_trials is not None and self._trained() >= self.most_trials:
             return True
-        return self.clock.search_left_s < round_s
+        answered = any(r.state is TrialState.COMPLETE and r.within_budget for r in self.study.records())
+        left_s = self.clock.search_left_s if answered else self.clock.left_s
+        return bool(self.study.records()) and left_s < round_s
 
     def _round(self) -> int:
         """One round; how many candidates were trained."""
-        self.observer.deadline(self.clock.left_s)
+        self.setting.observer.deadline(self.clock.left_s)
         drafts = self._ask()
         self._cost(drafts)
         feasible = [draft for draft in drafts if self._is_worth_training(draft)]
@@ -95,12 +90,12 @@ class Search:
     def _ask(self) -> list[Draft]:
         """New candidates: repeats of what this run has seen are closed at once and cost nothing."""
         seen = {record.recipe.structure_digest() for record in self.study.records()}
-        wanted = ROUNDS_PER_SLOT * self.launcher.slots()
+        wanted = ROUNDS_PER_SLOT * self.setting.launcher.slots()
         if self.most_trials is not None:
             wanted = max(1, min(wanted, self.most_trials - self._trained()))
         drafts: list[Draft] = []
         for ask in islice(self._asks(), 4 * wanted):
-            recipe = self.builder.recipe(ask.values)
+            recipe = self.setting.builder.recipe(ask.values)
             digest = recipe.structure_digest()
             if digest in seen and ask.control is None:
                 self.study.drop(ask)
@@ -116,27 +111,22 @@ class Search:
             yield self.study.ask()
 
     def _cost(self, drafts: list[Draft]) -> None:
-        """Build all untrained files, then measure them together while nothing else of ours runs."""
-        by_key = {draft.ask.number: draft for draft in drafts}
-        jobs = [Job(key=key, work=Work.STRUCTURE, recipe=draft.recipe) for key, draft in by_key.items()]
-        files: dict[int, tuple[bytes, ModelFacts]] = {}
-        for done in self.launcher.run(self.bench, jobs):
-            draft = by_key[done.key]
-            _take(draft, done)
-            if done.product is not None and done.product.file is not None:
-                files[done.key] = (done.product.file, done.product.facts)
-        for key, facts in self.costing.measure(files).items():
-            by_key[key].facts = facts
+        """What the drafts cost, before any training."""
+        costed = self.setting.cost({draft.ask.number: draft.recipe for draft in drafts}, "candidates of this round")
+        for draft in drafts:
+            key = draft.ask.number
+            draft.facts, draft.error = costed.facts.get(key), costed.errors.get(key)
+            draft.notes, draft.work_s = costed.notes.get(key, ()), costed.seconds.get(key, 0.0)
 
     def _is_worth_training(self, draft: Draft) -> bool:
         if draft.error is not None or draft.facts is None:
             return False
-        return draft.ask.control is not None or self.goal.within_costs(draft.facts)
+        return draft.ask.control is not None or self.setting.goal.within_costs(draft.facts)
 
     def _train(self, drafts: list[Draft]) -> None:
         by_key = {draft.ask.number: draft for draft in drafts}
         jobs = [Job(key=key, work=Work.TRIAL, recipe=draft.recipe) for key, draft in by_key.items()]
-        for done in self.launcher.run(self.bench, jobs):
+        for done in self.setting.launcher.run(self.setting.bench, jobs):
             draft = by_key[done.key]
             _take(draft, done)
             if done.product is not None and draft.facts is not None:
@@ -152,15 +142,15 @@ class Search:
             summary=summary(draft.recipe),
             recipe=draft.recipe,
             facts=facts,
-            within_budget=None if facts is None else self.goal.within_costs(facts),
+            within_budget=None if facts is None else self.setting.goal.within_costs(facts),
             seconds=draft.work_s,
             control=draft.ask.control,
             notes=draft.notes,
             error=draft.error,
         )
-        violation = {} if facts is None else self.goal.violation(facts)
-        self.study.tell(draft.ask, record, violation, None if facts is None else self.goal.objective(facts))
-        self.observer.trial(record)
+        violation = {} if facts is None else self.setting.goal.violation(facts)
+        self.study.tell(draft.ask, record, violation, None if facts is None else self.setting.goal.objective(facts))
+        self.setting.observer.trial(record)
 
 
 def first_guesses(builder: RecipeBuilder, starts: list[dict[str, Value]], seed: int) -> list[dict[str, Value]]:

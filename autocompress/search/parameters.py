@@ -94,7 +94,7 @@ class RecipeBuilder:
         criterion = values.get("criterion", self.space.passes.prune_channels.criterion[0])
         return PassStep(
             name="prune_channels",
-            settings={"ratios": ratios, "criterion": Criterion(criterion).value, "align": self.align},
+            settings={"ratios": ratios, "criterion": Criterion(str(criterion)).value, "align": self.align},
         )
 
     def _factorize(self, values: Mapping[str, Value], kept: dict[str, int]) -> PassStep | None:
@@ -115,7 +115,8 @@ class RecipeBuilder:
         if choice is None:
             return None
         of_stage = [
-            Format(values.get(f"precision.{stage}", choice.precision[0])) for stage in range(len(self.anatomy.stages))
+            Format(str(values.get(f"precision.{stage}", choice.precision[0])))
+            for stage in range(len(self.anatomy.stages))
         ]
         if Format.INT8 not in of_stage:
             return None

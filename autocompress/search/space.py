@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from autocompress.errors import SpaceError, near
 from autocompress.facts import Facts
@@ -80,7 +80,7 @@ class Techniques(Facts):
 class SearchSpace(Facts):
     """One space as its file states it."""
 
-    model_config = {**Facts.model_config, "populate_by_name": True, "serialize_by_alias": True}
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
     schema_version: int = Field(1, alias="schema", ge=1, le=1)
     name: str

@@ -1,0 +1,40 @@
+# Targets make what they need: a virtual environment in $(VENV), then the packages.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := autocompress tests examples
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/autocompress compress resnet18 --data digits --input-size 32 \
+	  --budget "latency<=60%,size<=35%" --time 3m --out runs/demo --overwrite
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) runs dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch and torchvision are installed together and first: pip then picks a pair that fits, and keeps it.
+$(VENV)/.runtime: pyproject.toml
+	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed: make PYTHON=...'"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch torchvision
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --editable ".[lint]"
+	touch $@

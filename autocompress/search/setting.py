@@ -1,0 +1,51 @@
+"""What every stage of a search works with, and the one way to learn what candidates cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from autocompress.events import Observer
+from autocompress.measurement import ModelFacts
+from autocompress.recipe import Recipe
+from autocompress.search.costing import Costing
+from autocompress.search.goal import Goal
+from autocompress.search.launcher import Job, Launcher, Work
+from autocompress.search.parameters import RecipeBuilder
+from autocompress.trial import Bench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costed:
+    """Costs of the candidates that could be built; the errors of the others; what passes skipped; seconds of work."""
+
+    facts: dict[int, ModelFacts]
+    errors: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Network and data, how recipes are made, what is sought, where work is done and who watches."""
+
+    bench: Bench
+    builder: RecipeBuilder
+    goal: Goal
+    costing: Costing
+    launcher: Launcher
+    observer: Observer
+
+    def cost(self, recipes: Mapping[int, Recipe], what: str) -> Costed:
+        """Export every recipe untrained, then measure all files together while nothing else of ours runs."""
+        jobs = [Job(key=key, work=Work.STRUCTURE, recipe=recipe) for key, recipe in recipes.items()]
+        found = Costed(facts={})
+        files: dict[int, tuple[bytes, ModelFacts]] = {}
+        for ended, done in enumerate(self.launcher.run(self.bench, jobs), 1):
+            if done.product is None or done.product.file is None:
+                found.errors[done.key] = done.error or "no reason was given"
+            else:
+                files[done.key] = (done.product.file, done.product.facts)
+                found.notes[done.key] = done.product.notes
+                found.seconds[done.key] = done.product.seconds
+            self.observer.progress(ended, len(jobs), what)
+        found.facts.update(self.costing.measure(files))
+        return found

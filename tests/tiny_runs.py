@@ -1,0 +1,107 @@
+"""A tiny but real classification task, a network that learns it in seconds, and runs on them that take seconds.
+
+Imports nothing from beside this file, so that ``tiny_runs.py:tiny_task`` and ``tiny_runs.py:tiny_net`` work as a
+user's own ``path/file.py:factory``.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import autocompress as ac
+from autocompress.commands import baseline
+from autocompress.recipe import Distill, Recovery
+from autocompress.recover.sample_stream import SampleStream
+from autocompress.recover.train import recover
+from autocompress.search import costing, finish
+from autocompress.search.launcher import SerialLauncher
+from autocompress.task import Layout, Preprocess, Split, Task
+
+SIDE, CLASSES = 8, 3
+FILE = Path(__file__)
+
+
+def tiny_task(n_train: int = 240, n_val: int = 90, n_test: int = 90) -> Task:
+    """Stripes lying, stripes standing, or a chessboard, in noise: about one image in twenty cannot be told."""
+    return Task(
+        name="stripes",
+        train=_drawn(n_train, seed=1),
+        val=_drawn(n_val, seed=2),
+        test=_drawn(n_test, seed=3),
+        preprocess=Preprocess(layout=Layout.IMAGE, shape=(1, SIDE, SIDE), mean=(0.5,), std=(0.25,)),
+        n_outputs=CLASSES,
+        class_names=("lying", "standing", "chess"),
+    )
+
+
+class TinyNet(nn.Module):
+    """A stem, one residual block, one block that halves the resolution, and a linear head."""
+
+    def __init__(self, width: int = 16, n_outputs: int = CLASSES) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.block = Residual(width)
+        self.down = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=False)
+        self.down_norm = nn.BatchNorm2d(2 * width)
+        self.head = nn.Linear(2 * width, n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x)))
+        x = F.relu(self.down_norm(self.down(self.block(x))))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+class Residual(nn.Module):
+    """Two convolutions around which the input passes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+
+
+def tiny_net() -> nn.Module:
+    """The network with fresh weights, the same ones every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return TinyNet().eval()
+
+
+@lru_cache
+def _trained_state() -> dict[str, Tensor]:
+    torch.set_num_threads(1)
+    model = tiny_net()
+    settings = Recovery(steps=60, batch=64, learning_rate=1e-2, distill=Distill(logits=0))
+    recover(model, SampleStream(tiny_task(), 0), settings, teacher=None)
+    return model.state_dict()
+
+
+def trained_net() -> nn.Module:
+    """The network after half a second of training."""
+    model = tiny_net()
+    model.load_state_dict(_trained_state())
+    return model
+
+
+def _drawn(n: int, seed: int) -> Split:
+    rng = np.random.default_rng(seed)
+    targets = np.arange(n, dtype=np.int64) % CLASSES
+    rows, columns = np.indices((SIDE, SIDE)) // 2 % 2
+    patterns = np.stack([rows, columns, rows ^ columns]).astype(np.float32)
+    signal = 0.5 + 0.25 * (patterns[targets] - 0.5) * rng.choice([-1, 1], n)[:, None, None]
+    pixels = signal + rng.normal(0, 0.3, (n, SIDE, SIDE))
+    return Split(inputs=(255 * pixels.clip(0, 1)).astype(np.uint8)[..., None], targets=targets)
