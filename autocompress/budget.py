@@ -10,8 +10,10 @@
 ``accuracy_drop<=1%`` is a drop of at most one percentage point (0.01) of the metric.
 """
 
+import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Self
 
@@ -102,7 +104,8 @@ class Limit(Facts):
     def __str__(self) -> str:
         op = ">=" if self.metric.is_floor else "<="
         if self.relative or self.metric is Metric.ACCURACY_DROP:
-            return f"{self.metric}{op}{self.amount * 100:g}%"
+            # Decimal, because a hundredth of a float is seldom the float that was written
+            return f"{self.metric}{op}{Decimal(repr(self.amount)).scaleb(2).normalize():f}%"
         return f"{self.metric}{op}{exact_quantity(self.amount, self.metric.kind)}"
 
 
@@ -131,8 +134,9 @@ class Budget(Facts):
     def __init__(self, limits: Any = None, **metrics: str | float) -> None:
         """Either ``limits``, or one keyword a metric with its amount as text (``latency="5ms"``) or number."""
         given = () if limits is None else tuple(limits)
+        fields = {"limits": given + tuple(_keyword_limit(name, amount) for name, amount in metrics.items())}
         try:
-            super().__init__(limits=given + tuple(_keyword_limit(name, amount) for name, amount in metrics.items()))
+            super().__init__(**fields)
         except ValidationError as error:
             raise BudgetError(f"a budget looks like {EXAMPLE!r}; {error.errors()[0]['msg']}") from error
 
@@ -264,6 +268,8 @@ def _limit(metric: Metric, text: str, piece: str) -> Limit:
     amount, relative = _amount(metric, text, piece)
     if amount <= 0:
         raise BudgetError(f"the amount of a limit must be above zero, got {piece!r}; no model can meet it")
+    if math.isinf(amount):
+        raise BudgetError(f"the amount of a limit must be finite, got {piece!r}; leave the limit out")
     return Limit(metric=metric, amount=amount, relative=relative)
 
 
@@ -274,4 +280,6 @@ def _amount(metric: Metric, text: str, piece: str) -> tuple[float, bool]:
         value = parse_quantity(text[:-1] if percent else text, kind)
     except ValueError as error:
         raise BudgetError(f"in {piece!r}: {error}; for example {EXAMPLE!r}") from error
-    return (value / 100, metric is not Metric.ACCURACY_DROP) if percent else (value, False)
+    if not percent or math.isinf(value):
+        return value, False
+    return float(Decimal(text[:-1].strip()).scaleb(-2)), metric is not Metric.ACCURACY_DROP

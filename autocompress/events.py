@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from autocompress.measurement import ModelFacts
 from autocompress.result import TrialRecord
 
 
@@ -23,6 +24,9 @@ class Observer(Protocol):
     def deadline(self, seconds_left: float) -> None:
         """How long the run may still take."""
 
+    def baseline(self, facts: ModelFacts) -> None:
+        """The original has been measured; told again when its accuracy is known."""
+
 
 class Silence:
     """An observer that ignores everything."""
@@ -40,4 +44,7 @@ class Silence:
         """Ignore."""
 
     def deadline(self, seconds_left: float) -> None:
+        """Ignore."""
+
+    def baseline(self, facts: ModelFacts) -> None:
         """Ignore."""

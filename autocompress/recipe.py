@@ -115,7 +115,8 @@ class Recipe(Facts):
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"]) or "the top level"
             raise RecipeError(
-                f"a recipe has schema, base, passes, recovery and seed; at {place}: {first['msg']}, got {first['input']!r}"
+                "a recipe has schema, base, passes, recovery and seed; "
+                f"at {place}: {first['msg']}, got {first['input']!r}"
             ) from error
 
     def with_steps(self, steps: int) -> "Recipe":

@@ -1,10 +1,10 @@
-"""A tiny but real classification task, a network that learns it in seconds, and runs on them that take seconds.
+"""A tiny but real classification task, a network that learns it at once, and whole runs on them that take seconds.
 
-Imports nothing from beside this file, so that ``tiny_runs.py:tiny_task`` and ``tiny_runs.py:tiny_net`` work as a
+Imports nothing from beside this file, so that ``tiny_runs.py:tiny_task`` and ``tiny_runs.py:tiny_net`` also serve as a
 user's own ``path/file.py:factory``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -17,20 +17,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import autocompress as ac
-from autocompress.commands import baseline
+from autocompress.commands import prepare
+from autocompress.hardware.latency import measure_latency
+from autocompress.hardware.machine import this_machine
+from autocompress.measurement import Latency
 from autocompress.recipe import Distill, Recovery
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.train import recover
-from autocompress.search import costing, finish
+from autocompress.result import Result
+from autocompress.search import costing
 from autocompress.search.launcher import SerialLauncher
+from autocompress.target import Machine, Target
 from autocompress.task import Layout, Preprocess, Split, Task
+from autocompress.trial import Bench
 
-SIDE, CLASSES = 8, 3
+SIDE, CLASSES = 12, 3
+NOISE = 0.35  # of the pixels, so that some images stay in doubt
 FILE = Path(__file__)
+TASK, NET = f"{FILE}:tiny_task", f"{FILE}:tiny_net"
 
 
 def tiny_task(n_train: int = 240, n_val: int = 90, n_test: int = 90) -> Task:
-    """Stripes lying, stripes standing, or a chessboard, in noise: about one image in twenty cannot be told."""
+    """Stripes lying, stripes standing, or a chessboard, in noise."""
     return Task(
         name="stripes",
         train=_drawn(n_train, seed=1),
@@ -97,11 +105,45 @@ def trained_net() -> nn.Module:
     return model
 
 
+def tiny_bench(**changes: Any) -> Bench:
+    """The trained network on its task and this machine."""
+    given = {"base": trained_net(), "task": tiny_task(), "target": Target(), "machine": one_core()}
+    return Bench(**(given | changes))
+
+
+def one_core() -> Machine:
+    """This machine as if it had one core, so that other work on it does not hold up torch's threads."""
+    return this_machine().model_copy(update={"cores": 1})
+
+
+@contextmanager
+def brief_measuring() -> Iterator[None]:
+    """Real measurements, all of a few short rounds."""
+
+    def brief(files: Sequence[Path], target: Target, **_: Any) -> list[Latency]:
+        return measure_latency(files, target, rounds=3, window_ms=8.0)
+
+    with (
+        mock.patch.object(costing, "measure_latency", brief),
+        mock.patch.object(prepare, "this_machine", one_core),
+    ):
+        yield
+
+
+def compress_briefly(out: Path, budget: str, *, model: Any = None, data: Any = None, **settings: Any) -> Result:
+    """A whole run in seconds: the trained tiny network, two trials, short measurements, all in this process."""
+    given: dict[str, Any] = {"launcher": SerialLauncher(), "trials": 2, "time": 200}
+    with brief_measuring():
+        return ac.compress(
+            trained_net() if model is None else model, data or tiny_task(), budget, out, **(given | settings)
+        )
+
+
 def _drawn(n: int, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     targets = np.arange(n, dtype=np.int64) % CLASSES
     rows, columns = np.indices((SIDE, SIDE)) // 2 % 2
     patterns = np.stack([rows, columns, rows ^ columns]).astype(np.float32)
     signal = 0.5 + 0.25 * (patterns[targets] - 0.5) * rng.choice([-1, 1], n)[:, None, None]
-    pixels = signal + rng.normal(0, 0.3, (n, SIDE, SIDE))
+    pixels = signal + rng.normal(0, NOISE, (n, SIDE, SIDE))
     return Split(inputs=(255 * pixels.clip(0, 1)).astype(np.uint8)[..., None], targets=targets)

@@ -68,6 +68,7 @@ class Pipeline:
         study = self._study(found, recovery)
         if study.records():
             recovery = study.records()[0].recipe.recovery
+            self._recall(study)
         found = self._with_teacher(found, recovery, recovery.steps * recovery.batch)
         setting = self._setting(found, recovery)
         if study.is_new:
@@ -93,6 +94,7 @@ class Pipeline:
         with self._stage("measure", "the trained baseline"):
             file, baseline = measured_baseline(found.bench, accuracy=True)
             write_whole(self.out / BASELINE / FILE, file)
+        self.observer.baseline(baseline)
         return replace(found, baseline_file=file, goal=replace(found.goal, baseline=baseline))
 
     def _setting(self, found: Survey, recovery: Recovery) -> Setting:
@@ -122,6 +124,12 @@ class Pipeline:
             minimize=found.goal.minimizes_cost,
             startup=STARTUP_TRIALS,
         )
+
+    def _recall(self, study: Study) -> None:
+        """Tell of the trials of earlier sessions, so that whoever watches knows the best so far."""
+        self.observer.note(f"going on after {len(study.records())} trials")
+        for record in study.records():
+            self.observer.trial(record)
 
     def _enqueue(self, study: Study, setting: Setting, ladder: Ladder) -> None:
         """Controls, then recipes that are sure to fit, then guesses around the mildest uniform ones that should."""

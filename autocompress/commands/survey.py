@@ -43,6 +43,7 @@ def survey(prepared: Prepared, launcher: Launcher, observer: Observer) -> Survey
     config = prepared.config
     bench, anatomy = look(prepared, observer)
     file, baseline = measured_baseline(bench, accuracy=False, rounds=6)
+    observer.baseline(baseline)
     goal = Goal(budget=Budget.parse(config.budget), baseline=baseline, minimize=config.minimize)
     setting = Setting(
         bench=bench,

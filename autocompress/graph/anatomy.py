@@ -29,11 +29,13 @@ class Anatomy:
 
     def widths_after(self, layer: LayerFacts, kept: dict[str, int]) -> tuple[int, int]:
         """Input and output channels of ``layer`` when each group in ``kept`` keeps that many."""
-        fed = next((group for group in self.groups if layer.name in group.ins and group.name in kept), None)
         own = find_group(self.groups, layer.name)
-        c_in = layer.c_in if fed is None else layer.c_in * kept[fed.name] // fed.width
         c_out = layer.c_out if own is None or own.name not in kept else kept[own.name]
-        return c_in, c_out
+        if layer.groups == layer.c_in == layer.c_out > 1:  # depthwise: in and out are the same channels
+            return c_out, c_out
+        cut = [group for group in self.groups if group.name in kept]
+        gone = sum((group.width - kept[group.name]) * group.feeds.get(layer.name, 0) for group in cut)
+        return layer.c_in - gone, c_out
 
 
 def anatomy_of(model: nn.Module, example: Tensor) -> Anatomy:

@@ -6,12 +6,14 @@ tracer sees, such as a shortcut that pads a hard-coded number of channels.
 """
 
 import copy
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch_pruning as tp
+from pydantic import Field
 from torch import Tensor, nn
 
 from autocompress.facts import Facts
@@ -25,7 +27,8 @@ class ChannelGroup(Facts):
     """Channels that go together. ``reason`` says why a group cannot be treated; it is empty for the others.
 
     ``outs`` lose output channels, the first of them names the group; ``ins`` lose the inputs that those fed.
-    Channels come in ``chunks`` equal parts (grouped convolutions), which must all keep the same number.
+    ``feeds`` counts how many inputs of each of the ``ins`` one channel feeds: several after a flatten. Channels come in
+    ``chunks`` equal parts (grouped convolutions, group norms), which must all keep the same number.
     """
 
     name: str
@@ -33,6 +36,7 @@ class ChannelGroup(Facts):
     chunks: int = 1
     outs: tuple[str, ...]
     ins: tuple[str, ...]
+    feeds: dict[str, int] = Field(default_factory=dict)
     reason: str = ""
 
 
@@ -51,8 +55,12 @@ def channel_groups(model: nn.Module, example: Tensor) -> tuple[ChannelGroup, ...
 
 
 def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
-    """The dependency graph of ``model``; its parameters must require gradients for as long as tracing takes."""
+    """The dependency graph of ``model``, which is left as it was.
+
+    Its parameters require gradients and it is in eval mode for as long as tracing takes.
+    """
     frozen = [p for p in model.parameters() if not p.requires_grad]
+    modes = [(module, module.training) for module in model.modules()]
     for parameter in frozen:
         parameter.requires_grad_(True)
     try:
@@ -62,6 +70,8 @@ def trace(model: nn.Module, example: Tensor) -> tp.DependencyGraph:
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
+        for module, training in modes:
+            module.training = training
 
 
 def remove_channels(graph: tp.DependencyGraph, model: nn.Module, group_name: str, channels: list[int]) -> None:
@@ -83,24 +93,28 @@ def _all_groups(graph: tp.DependencyGraph) -> Iterator[Any]:
 
 def _describe(model: nn.Module, group: Any, order: dict[str, int]) -> ChannelGroup:
     names = {module: name for name, module in model.named_modules()}
-    outs: dict[str, nn.Module] = {}
-    ins: set[str] = set()
-    for dependency, _ in group:
-        module = dependency.target.module
-        if module not in names or not isinstance(module, _ROOTS):
-            continue
-        if _removes_outputs(dependency):
-            outs[names[module]] = module
-        else:
-            ins.add(names[module])
-    chunks = max((_groups_of(module) for module in outs.values() if not _is_depthwise(module)), default=1)
-    chunks = max(
-        [chunks, *(_groups_of(model.get_submodule(n)) for n in ins if not _is_depthwise(model.get_submodule(n)))]
-    )
-    ordered = sorted(outs, key=order.__getitem__)
     width = len(group[0].idxs)
+    outs: set[str] = set()
+    fed: dict[str, set[int]] = {}
+    parts = [1]
+    for dependency, indices in group:
+        module = dependency.target.module
+        if module not in names:
+            continue
+        parts.append(_parts_of(module))
+        if isinstance(module, _ROOTS) and _removes_outputs(dependency):
+            outs.add(names[module])
+        elif isinstance(module, _ROOTS):
+            fed.setdefault(names[module], set()).update(indices)
+    ordered = sorted(outs, key=order.__getitem__)
+    ins = sorted(fed, key=order.__getitem__)
     return ChannelGroup(
-        name=ordered[0], width=width, chunks=chunks, outs=tuple(ordered), ins=tuple(sorted(ins, key=order.__getitem__))
+        name=ordered[0],
+        width=width,
+        chunks=math.lcm(*parts),
+        outs=tuple(ordered),
+        ins=tuple(ins),
+        feeds={name: len(fed[name]) // width for name in ins},
     )
 
 
@@ -108,6 +122,13 @@ def _removes_outputs(dependency: Any) -> bool:
     return bool(
         getattr(dependency.handler, "__name__", "").startswith("prune_out") or _is_depthwise(dependency.target.module)
     )
+
+
+def _parts_of(module: nn.Module) -> int:
+    """Into how many equal parts ``module`` cuts its channels."""
+    if isinstance(module, nn.GroupNorm):
+        return module.num_groups
+    return 1 if _is_depthwise(module) else _groups_of(module)
 
 
 def _groups_of(module: nn.Module) -> int:
@@ -122,7 +143,7 @@ def _why_not(model: nn.Module, group: ChannelGroup, example: Tensor) -> str:
     """Why removing channels of ``group`` would be wrong; empty when it is sound."""
     channels = _every_other(group)
     if not channels:
-        return f"has only {group.width} channels"
+        return f"has only {group.width} channels" + (f" in {group.chunks} parts" if group.chunks > 1 else "")
     try:
         kept, expected = _masked_and_cut(model, group, channels, example)
     except Exception as error:  # whatever surgery breaks is the reason
@@ -133,7 +154,7 @@ def _why_not(model: nn.Module, group: ChannelGroup, example: Tensor) -> str:
         return ""
     scale = float(expected.abs().max()) + 1e-12
     if float((kept - expected).abs().max()) > _TOLERANCE * scale:
-        return "removing its channels is not the same as zeroing them: the forward pass moves channels by fixed numbers"
+        return "removing its channels is not the same as zeroing them: the forward pass uses them in a way not traced"
     return ""
 
 

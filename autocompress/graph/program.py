@@ -1,10 +1,14 @@
 """A network as data: its operators as JSON, its weights as safetensors. Reading one back runs no code but torch's.
 
 ``torch.export`` gives the operators; they are ATen's, looked up by name, so the original Python classes are not needed.
+``torch.fx`` writes the names in a structure into Python source, so names that are no plain names are refused.
 """
 
+import contextlib
 import json
+import keyword
 import operator
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +16,14 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 
 from autocompress.errors import ModelError
 from autocompress.graph.surgery import example_input
 
 SCHEMA = 1
 _TRAINING_FLAG = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.instance_norm.default": 5}
+_RUNNING_MEAN = 3  # argument of both norms; without it they use each batch's own statistics in either mode
 _SYMBOLIC = {"add", "sub", "mul", "floordiv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge", "getitem"}
 
 
@@ -41,7 +47,7 @@ class ProgramModule(fx.GraphModule):
         super().train(mode)
         for node in self.graph.nodes:
             place = _TRAINING_FLAG.get(str(node.target)) if node.op == "call_function" else None
-            if place is not None:
+            if place is not None and (place <= _RUNNING_MEAN or node.args[_RUNNING_MEAN] is not None):
                 node.update_arg(place, mode)
         self.recompile()
         return self
@@ -50,20 +56,26 @@ class ProgramModule(fx.GraphModule):
 def to_portable(model: nn.Module, shape: tuple[int, ...], dtype: str = "float32") -> Portable:
     """The network in inference mode as data, for any batch size; ``shape`` is one input without batch.
 
+    A weight that several layers share is stored once and stays shared. The model is put in eval mode.
+
     Raises:
         ModelError: ``torch.export`` cannot trace the model.
     """
     model.eval()
     program = _exported(model, example_input(shape, dtype, batch=2))
     tensors, places, trainable = {}, {}, []
+    owners: dict[int, str] = {}
     for spec in program.graph_signature.input_specs:
         if spec.target is None:
             continue
         source = program.state_dict if spec.target in program.state_dict else program.constants
-        tensors[spec.target] = source[spec.target].detach().clone().contiguous()
-        places[spec.arg.name] = spec.target
+        tensor = source[spec.target]
+        places[spec.arg.name] = owner = owners.setdefault(id(tensor), spec.target)
+        if owner != spec.target:
+            continue
+        tensors[owner] = tensor.detach().clone().contiguous()
         if spec.kind.name == "PARAMETER":
-            trainable.append(spec.target)
+            trainable.append(owner)
     nodes = [_node_to_json(node, places) for node in program.graph.nodes]
     structure = {"schema": SCHEMA, "input": list(shape), "trainable": trainable, "nodes": nodes}
     return Portable(structure=json.dumps(structure), weights=safetensors.torch.save(tensors))
@@ -78,13 +90,14 @@ def from_portable(portable: Portable) -> ProgramModule:
     try:
         data = json.loads(portable.structure)
         tensors = safetensors.torch.load(portable.weights)
-        graph, known = fx.Graph(), {}
+        graph = fx.Graph()
+        known: dict[str, fx.Node] = {}
         for item in data["nodes"]:
             known[item["name"]] = _node_from_json(graph, item, known)
         trainable = set(data["trainable"])
         root = {name: nn.Parameter(t) if name in trainable else t for name, t in tensors.items()}
         return ProgramModule(root, graph).eval()
-    except (KeyError, TypeError, AttributeError, ValueError, safetensors.SafetensorError) as error:
+    except _MALFORMED as error:
         raise ModelError(
             f"structure.json and model.safetensors must be a pair written by autocompress: {error!r}"
         ) from error
@@ -93,10 +106,8 @@ def from_portable(portable: Portable) -> ProgramModule:
 def _exported(model: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
+        with contextlib.suppress(Exception):  # a forward pass that fixes the batch size still runs with one
             return torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False)
-        except Exception:  # a forward pass that fixes the batch size still runs with one
-            pass
         try:
             return torch.export.export(model, (example[:1],), strict=False)
         except Exception as error:
@@ -119,7 +130,7 @@ def _node_to_json(node: fx.Node, places: dict[str, str]) -> dict[str, Any]:
 
 
 def _name_of(target: Any) -> str:
-    if isinstance(target, torch._ops.OpOverload):
+    if isinstance(target, OpOverload):
         return str(target)
     name = str(getattr(target, "__name__", target))
     if name in _SYMBOLIC:
@@ -141,26 +152,42 @@ def _to_json(value: Any) -> Any:
 
 
 def _node_from_json(graph: fx.Graph, item: dict[str, Any], known: dict[str, fx.Node]) -> fx.Node:
+    name = _plain_name(item["name"])
     if item["op"] == "input":
-        return graph.placeholder(item["name"])
+        return graph.placeholder(name)
     if item["op"] == "tensor":
-        return graph.create_node("get_attr", item["target"], name=item["name"])
+        return graph.create_node("get_attr", _tensor_name(item["target"]), name=name)
     if item["op"] == "output":
-        return graph.output(_from_json(item["args"], known))
+        return graph.create_node("output", "output", (_from_json(item["args"], known),))
     arguments = tuple(_from_json(arg, known) for arg in item["args"])
-    keywords = {key: _from_json(value, known) for key, value in item["kwargs"].items()}
-    return graph.create_node("call_function", _operator(item["target"]), arguments, keywords, name=item["name"])
+    keywords = {_plain_name(key): _from_json(value, known) for key, value in item["kwargs"].items()}
+    return graph.create_node("call_function", _operator(item["target"]), arguments, keywords, name=name)
+
+
+def _plain_name(name: str) -> str:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ModelError(f"nodes and arguments of a stored network have plain names, got {name!r}")
+    return name
+
+
+def _tensor_name(name: str) -> str:
+    if _ENDS_A_STRING.search(name):
+        raise ModelError(f"tensors of a stored network have names without quotes or control characters, got {name!r}")
+    return name
 
 
 def _operator(name: str) -> Any:
-    """An ATen operator or one of a few on numbers, by name; nothing else can be named."""
+    """An ATen operator or one of a few on numbers, by name; nothing else can be named, nor what opens files."""
     space, _, rest = name.partition(".")
     if space == "operator" and rest in _SYMBOLIC:
         return getattr(operator, rest)
     packet, _, overload = rest.partition(".")
-    if space != "aten":
+    found = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None) if space == "aten" else None
+    if not isinstance(found, OpOverload):
         raise ModelError(f"a stored network holds ATen operators only, got {name!r}")
-    return getattr(getattr(torch.ops.aten, packet), overload or "default")
+    if any(argument.name == "filename" for argument in found._schema.arguments):  # noqa: SLF001  # no public way
+        raise ModelError(f"a stored network holds no operators on files, got {name!r}")
+    return found
 
 
 def _from_json(value: Any, known: dict[str, fx.Node]) -> Any:
@@ -173,9 +200,16 @@ def _from_json(value: Any, known: dict[str, fx.Node]) -> Any:
         return known[content]
     if label == "float":
         return float(content)
-    return torch.device(content) if label == "device" else getattr(torch, content)
+    if label == "device":
+        return torch.device(content)
+    constant = getattr(torch, content, None)
+    if _CONSTANTS.get(type(constant)) != label:
+        raise ModelError(f"a stored network has no {label!r} called {content!r}")
+    return constant
 
 
+_ENDS_A_STRING = re.compile(r"""[\x00-\x1f\x7f"'\\]""")  # in the Python source that torch.fx writes
+_MALFORMED = (KeyError, TypeError, AttributeError, ValueError, RuntimeError, safetensors.SafetensorError)
 _CONSTANTS: dict[type, str] = {
     torch.dtype: "dtype",
     torch.device: "device",

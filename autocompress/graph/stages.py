@@ -1,5 +1,7 @@
 """Layers grouped into a handful of stages, so that a search has few dimensions."""
 
+from itertools import pairwise
+
 from autocompress.graph.layer_table import LayerFacts
 
 MOST_STAGES = 5
@@ -28,4 +30,4 @@ def stages_of(layers: tuple[LayerFacts, ...], most: int = MOST_STAGES) -> tuple[
 def _by_depth(names: list[str]) -> tuple[tuple[str, ...], ...]:
     parts = min(3, len(names))
     bounds = [round(i * len(names) / parts) for i in range(parts + 1)] if parts else [0]
-    return tuple(tuple(names[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+    return tuple(tuple(names[a:b]) for a, b in pairwise(bounds))

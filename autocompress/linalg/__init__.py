@@ -1,0 +1,1 @@
+"""Tensor maths: tensors in, tensors out."""

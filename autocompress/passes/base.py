@@ -56,7 +56,7 @@ class Pass(Facts):
     source: ClassVar[str]
     saves: ClassVar[str]
 
-    def apply(self, model: nn.Module, context: PassContext) -> Outcome:
+    def apply(self, model: nn.Module, context: PassContext) -> Outcome:  # noqa: ARG002  # for those that override it
         """Change ``model`` in place."""
         raise RecipeError(f"the pass {self.name} has no apply step")
 

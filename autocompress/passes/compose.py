@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from pydantic import ValidationError
 from torch import nn
@@ -29,7 +30,7 @@ def read_passes(recipe: Recipe) -> tuple[Pass, ...]:
         RecipeError: an unknown pass, a setting outside its range, a pass twice, or passes out of order.
     """
     passes = tuple(_read(step.name, step.settings) for step in recipe.passes)
-    for before, after in zip(passes, passes[1:], strict=False):
+    for before, after in pairwise(passes):
         if after.name == before.name:
             raise RecipeError(f"a recipe has each pass once, got {after.name} twice; join their settings")
         if after.stage < before.stage:
@@ -48,7 +49,9 @@ def compose(base: nn.Module, recipe: Recipe, context: PassContext) -> Composed:
     """
     passes = read_passes(recipe)
     model = copy.deepcopy(base)
-    plan, changed, skipped = FilePlan(), {}, {}
+    plan = FilePlan()
+    changed: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for done, item in enumerate(passes):
         try:
             outcome = item.apply(model, context)

@@ -3,8 +3,9 @@
 from enum import StrEnum
 from typing import ClassVar
 
+import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from autocompress.errors import RecipeError
 from autocompress.facts import Facts
@@ -42,10 +43,11 @@ class Factorize(Pass):
 
     layers: dict[str, Factors] = Field(default_factory=dict)
 
-    def apply(self, model: nn.Module, context: PassContext) -> Outcome:  # noqa: ARG002  # needs no data
+    def apply(self, model: nn.Module, context: PassContext) -> Outcome:
         """Replace layers in place."""
         require_layers(model, list(self.layers), "factorize.layers")
         outcome = Outcome()
+        originals: dict[str, nn.Module] = {}
         for name, factors in self.layers.items():
             layer = model.get_submodule(name)
             reason = why_not(layer)
@@ -61,8 +63,11 @@ class Factorize(Pass):
             if factors.rank > paying_rank(layer):
                 outcome.skipped[name] = f"rank {factors.rank} saves no weights; it does up to {paying_rank(layer)}"
                 continue
+            originals[name] = layer
             replace_module(model, name, low_rank_pair(layer, factors.rank).train(layer.training))
             outcome.changed[name] = f"rank {factors.rank} of {most_rank(layer)}"
+        if originals and not _runs(model, context.example):
+            _put_back(model, context.example, originals, outcome)
         return outcome
 
 
@@ -72,4 +77,53 @@ def why_not(layer: nn.Module) -> str:
         return f"a {type(layer).__name__} cannot be factorized; linear layers and 2-d convolutions can"
     if isinstance(layer, nn.Conv2d) and layer.groups != 1:
         return "it is a grouped convolution"
+    if not _is_plain(layer):
+        return f"a {type(layer).__name__} does more than its weight says"
     return ""
+
+
+@torch.no_grad()
+def _is_plain(layer: nn.Linear | nn.Conv2d) -> bool:
+    """Whether a layer computes what its base class would: subclasses may pad or scale on their own."""
+    if type(layer) in (nn.Linear, nn.Conv2d):
+        return True
+    base = nn.Linear.forward if isinstance(layer, nn.Linear) else nn.Conv2d.forward
+    try:
+        return all(torch.allclose(layer(probe), base(layer, probe)) for probe in _probes(layer))  # type: ignore[arg-type]
+    except RuntimeError:  # shapes differ
+        return False
+
+
+def _probes(layer: nn.Linear | nn.Conv2d) -> list[Tensor]:
+    """Small inputs, of an even and an odd size where there is one."""
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(layer, nn.Linear):
+        return [torch.randn(1, layer.in_features, generator=generator)]
+    reach = max((k - 1) * d + s for k, d, s in zip(layer.kernel_size, layer.dilation, layer.stride, strict=True))
+    return [torch.randn(1, layer.in_channels, size, size, generator=generator) for size in (reach + 1, reach + 2)]
+
+
+@torch.no_grad()
+def _runs(model: nn.Module, example: Tensor) -> bool:
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()(example)
+    except Exception:  # whatever the network raises
+        return False
+    finally:
+        for module, training in modes:
+            module.training = training
+    return True
+
+
+def _put_back(model: nn.Module, example: Tensor, originals: dict[str, nn.Module], outcome: Outcome) -> None:
+    """Restore layers whose weight the module around them reads itself, as ``nn.MultiheadAttention`` does."""
+    pairs = {name: model.get_submodule(name) for name in originals}
+    for name, layer in originals.items():
+        replace_module(model, name, layer)
+    for name, pair in pairs.items():
+        replace_module(model, name, pair)
+        if not _runs(model, example):
+            replace_module(model, name, originals[name])
+            del outcome.changed[name]
+            outcome.skipped[name] = "the module around it reads its weight without calling it"

@@ -60,8 +60,14 @@ class PruneChannels(Pass):
         outcome = Outcome()
         groups = context.groups if context.groups is not None else channel_groups(model, context.example)
         self._accumulate_gradients(model, context)
+        named: dict[str, str] = {}
         for layer, ratio in self.ratios.items():
             group = find_group(groups, layer)
+            if group is not None and named.setdefault(group.name, layer) != layer:
+                raise RecipeError(
+                    f"prune_channels.ratios gives each group one ratio; {named[group.name]} and {layer} are of one "
+                    "group; keep one of them"
+                )
             if group is None or group.reason:
                 outcome.skipped[layer] = group.reason if group else "its output channels belong to no group"
                 continue

@@ -1,0 +1,1 @@
+"""Making good what compression cost: training, distillation, BatchNorm statistics."""

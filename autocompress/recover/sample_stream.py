@@ -1,7 +1,7 @@
 """An endless, deterministic order of training samples with their random changes.
 
-Every candidate of a run learns from the same stream, so the teacher's outputs at a position hold for all of them and are
-computed once.
+Every candidate of a run learns from the same stream, so the teacher's outputs at a position hold for all of them and
+are computed once.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,13 @@ class _Epoch:
 
 
 class SampleStream:
-    """Positions 0, 1, 2, … of the stream; position ``p`` lies in epoch ``p // n`` of a training split of ``n`` samples."""
+    """Positions 0, 1, 2, … of the stream; ``p`` lies in epoch ``p // n`` of a training split of ``n`` samples."""
 
     def __init__(self, task: Task, seed: int) -> None:
         self.task = task
         self.seed = seed
         self._pad = _padding(task)
+        self._mirrors = task.augment is Augment.SHIFT_FLIP and task.preprocess.layout is Layout.IMAGE
         self._epoch = lru_cache(maxsize=2)(self._draw)
 
     @property
@@ -55,7 +56,7 @@ class SampleStream:
         inputs = self.task.train.inputs[index]
         if self._pad:
             inputs = _shifted(inputs, drawn.shift[places], self._pad)
-        if self.task.augment is Augment.SHIFT_FLIP:
+        if self._mirrors:
             inputs = np.where(drawn.mirrored[places][:, None, None, None], inputs[:, :, ::-1], inputs)
         return inputs, self.task.train.targets[index]
 

@@ -88,7 +88,7 @@ def _descend(
     model.train()
     channels_last = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step, settings.steps))
     for step in range(settings.steps):
@@ -110,7 +110,7 @@ def _descend(
         if progress is not None:
             progress(step + 1, settings.steps)
     if channels_last:
-        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        model.to(memory_format=torch.contiguous_format)
 
 
 def _one_cycle(step: int, steps: int) -> float:

@@ -2,9 +2,11 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cloudpickle
 import ray
 
 from autocompress.errors import InputError
@@ -55,7 +57,8 @@ class RayLauncher:
             ray.shutdown()
 
     def _share(self, bench: Bench) -> Any:
-        """The bench in the object store, put there once."""
+        """The bench in the object store, put there once; a user's own code travels in it."""
+        _let_user_code_travel()
         if self._bench is None or self._bench[0] is not bench:
             self._bench = (bench, ray.put(bench))
         return self._bench[1]
@@ -74,6 +77,13 @@ def _connect(workers: int, address: str | None) -> None:
         ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"--ray-address must name a running Ray cluster, got {address!r}: {error}") from error
+
+
+def _let_user_code_travel() -> None:
+    """Ray carries its own copy of cloudpickle, with its own list of modules to send by value."""
+    for name in cloudpickle.list_registry_pickle_by_value():
+        if name in sys.modules:
+            ray.cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
 def _collect(reference: Any, key: int) -> Done:

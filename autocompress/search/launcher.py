@@ -70,7 +70,7 @@ def perform(bench: Bench, job: Job) -> Done:
     """Do one job; whatever it raises ends in ``error`` with its traceback, so that a bad candidate ends alone."""
     try:
         return Done(key=job.key, product=_product(bench, job))
-    except (AutocompressError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError, MemoryError):
+    except Exception:  # whatever a candidate breaks ends that candidate alone
         return Done(key=job.key, error=traceback.format_exc(limit=-6))
 
 

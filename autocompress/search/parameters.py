@@ -48,7 +48,8 @@ class RecipeBuilder:
                 found.append(Knob(name=f"rank.{stage}", range=passes.factorize.rank))
             if passes.quantize and len(passes.quantize.precision) > 1:
                 found.append(Knob(name=f"precision.{stage}", choices=tuple(passes.quantize.precision)))
-        if passes.prune_channels and len(passes.prune_channels.criterion) > 1:
+        prunes = any(knob.name.startswith("prune.") for knob in found)
+        if prunes and passes.prune_channels and len(passes.prune_channels.criterion) > 1:
             found.append(Knob(name="criterion", choices=tuple(passes.prune_channels.criterion)))
         return tuple(found)
 

@@ -18,8 +18,8 @@ DEFAULT = "default"
 class Range(Facts):
     """All numbers from ``low`` to ``high``."""
 
-    low: float
-    high: float
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:

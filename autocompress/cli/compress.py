@@ -1,0 +1,125 @@
+"""``autocompress compress``: the main job."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autocompress.cli.answer import BUDGET_MISSED, OK, Answer
+from autocompress.cli.flags import (
+    RUN,
+    Budget,
+    Config,
+    Data,
+    DataFlags,
+    Model,
+    ModelFlags,
+    Overwrite,
+    SearchFlags,
+    TargetFlags,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autocompress.result import Result
+
+EXAMPLES = """
+autocompress compress resnet18 --data digits --budget 'latency<=60%,size<=35%' --out runs/digits
+
+autocompress compress nets.py:small --checkpoint small.safetensors --data photos/ --budget 'latency<=5ms,accuracy_drop<=1%' --time 30m --out runs/photos
+
+autocompress compress --config runs/digits/config.yaml --out runs/again
+"""  # noqa: E501  # a command is one line
+
+
+def compress(
+    *,
+    ctx: typer.Context,
+    model: Model = None,
+    data: Data = None,
+    budget: Budget = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", rich_help_panel=RUN, help="A new or empty folder for the run.")],
+    weights: ModelFlags,
+    inputs: DataFlags,
+    search: SearchFlags,
+    target: TargetFlags,
+    config: Config = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", rich_help_panel=RUN, help="Go on with the run in --out, after a kill or for longer."),
+    ] = False,
+    overwrite: Overwrite = False,
+) -> Answer:
+    """Find the most accurate model that meets a budget, measured on this machine.
+
+    Exit code 0: budget met; 3: no model meets it, the report says why; 130, 143: stopped, --resume goes on.
+    """
+    from autocompress.cli.progress import watching
+    from autocompress.cli.settings import run_config
+    from autocompress.commands import compress as compressing
+    from autocompress.result import Status
+
+    run = run_config(
+        model=model,
+        data=data,
+        budget=budget,
+        file=config,
+        weights=weights,
+        inputs=inputs,
+        target=target,
+        search=search,
+    )
+    try:
+        with watching(f"{run.model} · {run.data} · {run.budget}", run.budget, run.minimize) as observer:
+            result = compressing.run(run, out, resume=resume, overwrite=overwrite, observer=observer)
+    except KeyboardInterrupt as stop:
+        stop.add_note(how_to_go_on(out, ctx.obj))
+        raise
+    return Answer(
+        facts=result,
+        show=lambda console: show_result(console, result, out),
+        exit_code=OK if result.status is Status.MET else BUDGET_MISSED,
+    )
+
+
+def how_to_go_on(out: Path, argv: Sequence[str] | None) -> str:
+    """The command that takes a stopped run up again, or that there is nothing to take up."""
+    if not (out / "config.yaml").is_file():
+        return "nothing had been written yet"
+    words = [word for word in argv or () if word not in ("--overwrite", "--resume")]
+    return f"go on with: {shlex.join(['autocompress', *words, '--resume'])}"
+
+
+def show_result(console: "Console", result: "Result", out: Path) -> None:
+    """The verdict, the budget, before and after, and where things are."""
+    from autocompress.cli.tables import budget_table, change_table, say
+    from autocompress.commands.folder import BEST, REPORT
+
+    say(console, result.verdict, "bold green" if result.diagnosis is None else "bold yellow")
+    console.print()
+    console.print(budget_table(result.budget))
+    console.print()
+    if result.best is not None:
+        console.print(change_table(result.baseline, result.best))
+    elif result.diagnosis is not None:
+        _show_reach(console, result)
+    console.print()
+    if result.best is not None:
+        say(console, f"model   {out / BEST / 'model.onnx'}")
+    say(console, f"report  {out / REPORT}")
+    if result.best is not None:
+        say(console, f"verify  {shlex.join(['autocompress', 'verify', str(out)])}")
+
+
+def _show_reach(console: "Console", result: "Result") -> None:
+    """What could be had instead of an infeasible budget."""
+    from autocompress.cli.tables import plain_table
+    from autocompress.delivery.report_text import reaches
+
+    table = plain_table("metric", "limit", "best reachable", "", right=("best reachable",))
+    for reach in reaches(result):
+        table.add_row(reach.metric, reach.limit, reach.best, "binds" if reach.binding else "")
+    console.print(table)
