@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autocompress.data.metrics import balanced_accuracy
 from autocompress.data.preprocess import model_input
 from autocompress.evaluate import evaluate_file, predict_file
+from autocompress.export.compact import compact
 from autocompress.export.onnx_file import to_onnx
 from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.graph.channel_groups import ChannelGroup
@@ -147,7 +148,8 @@ def finalist_of(made: Made, bench: Bench) -> Product:
 
 def export_base(bench: Bench) -> bytes:
     """The uncompressed model's file."""
-    content: bytes = to_onnx(bench.base, bench.task.preprocess, bench.target.batch).SerializeToString()
+    proto = compact(to_onnx(bench.base, bench.task.preprocess, bench.target.batch))
+    content: bytes = proto.SerializeToString()
     return content
 
 
@@ -212,7 +214,7 @@ def _made(bench: Bench, composed: Composed, samples: int, started: float) -> Mad
 def _write(bench: Bench, model: nn.Module, plan: FilePlan, samples: int) -> ModelProto:
     batch = bench.target.batch
     proto = to_onnx(model, bench.task.preprocess, batch)
-    return quantize_onnx(proto, plan, calibration_inputs(bench, max(samples, batch)), bench.machine, batch)
+    return compact(quantize_onnx(proto, plan, calibration_inputs(bench, max(samples, batch)), bench.machine, batch))
 
 
 def calibration_inputs(bench: Bench, samples: int) -> Array:

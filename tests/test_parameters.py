@@ -16,7 +16,7 @@ from autocompress.recipe import Base, Recipe, Recovery
 from autocompress.search.parameters import Knob, RecipeBuilder, summary
 from autocompress.search.space import load_space
 
-SLOWER = settings(max_examples=150, deadline=None)  # each example traces the network several times
+SLOWER = settings(max_examples=8, deadline=None)  # each example traces the network several times
 
 
 @lru_cache
@@ -84,9 +84,8 @@ def test_widths_that_ranks_are_chosen_for_are_those_that_pruning_leaves(name, da
     kept = builder._kept_widths(values)
     for layer in builder.anatomy.layers:
         weight = pruned.get_submodule(layer.name).weight
-        assert builder.anatomy.widths_after(layer, kept) == (weight.shape[1] * layer.groups, weight.shape[0]) or (
-            layer.groups > 1
-        )
+        if layer.groups == 1:  # grouped layers have no ranks
+            assert builder.anatomy.widths_after(layer, kept) == (weight.shape[1], weight.shape[0])
 
 
 @pytest.mark.parametrize("name", TINY_MODELS)

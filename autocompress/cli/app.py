@@ -97,4 +97,5 @@ def _usage_ending(error: Exception) -> Ending:
     place = getattr(error, "ctx", None)
     path = place.command_path if place is not None else "autocompress"
     message = error.format_message() if hasattr(error, "format_message") else str(error)
+    message = message.replace("Input should be", "must be")
     return Ending(code=BAD_INPUT, kind="UsageError", message=f"{message}\n{path} --help shows the flags and an example")

@@ -2,8 +2,11 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import cloudpickle
@@ -71,12 +74,25 @@ class RayLauncher:
 def _connect(workers: int, address: str | None) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+        with _own_sigterm():
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         return
     try:
-        ray.init(address=address, **quiet)
+        with _own_sigterm():
+            ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"--ray-address must name a running Ray cluster, got {address!r}: {error}") from error
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """What SIGTERM does stays as the caller has it: Ray's own handler would end the process where it stands."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _let_user_code_travel() -> None:
