@@ -33,6 +33,7 @@ from autocompress.target import Machine, Target
 from autocompress.task import Array, Task
 
 CALIBRATION_SAMPLES = 256  # ranges settle well before; Krishnamoorthi 2018, sec. 3.1 uses about 100 batches of 1
+SCORED_SAMPLES = 3000  # of a trial: its accuracy is then known to about a point, and judging stays cheap
 STRUCTURE_SAMPLES = 1  # a structure is timed, not judged: any range will do
 
 
@@ -100,11 +101,11 @@ def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     return _made(bench, composed, CALIBRATION_SAMPLES, started)
 
 
-def run_trial(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
-    """``make_model``, and the accuracy of the file on the whole validation split."""
+def run_trial(bench: Bench, recipe: Recipe, *, threads: int, most_samples: int | None = None) -> Made:
+    """``make_model``, and the accuracy of the file on the validation split, or on ``most_samples`` of it."""
     made = make_model(bench, recipe, threads=threads)
     started = time.monotonic()
-    accuracy = accuracy_of(made.file, bench.task, "val", threads=threads)
+    accuracy = accuracy_of(made.file, bench.task, "val", threads=threads, most_samples=most_samples)
     facts = made.facts.model_copy(update={"accuracy_val": accuracy.value, "accuracy_val_interval": accuracy.interval})
     return replace(made, facts=facts, seconds=made.seconds + time.monotonic() - started)
 
@@ -161,12 +162,18 @@ def facts_of(file: bytes) -> ModelFacts:
         return ModelFacts(size_bytes=len(file), macs=count_macs(path), params=count_params(path))
 
 
-def accuracy_of(file: bytes, task: Task, split: str, *, threads: int) -> Accuracy:
-    """The task's metric of a file on a whole split, run in the target runtime."""
+def accuracy_of(file: bytes, task: Task, split: str, *, threads: int, most_samples: int | None = None) -> Accuracy:
+    """The task's metric of a file on a split, run in the target runtime.
+
+    The whole split, or the same random ``most_samples`` of it for every file.
+    """
+    samples = dict(task.splits())[split]
+    if most_samples is not None and most_samples < len(samples):
+        samples = samples.take(np.random.default_rng(0).permutation(len(samples))[:most_samples])
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         path = Path(folder, "model.onnx")
         path.write_bytes(file)
-        return evaluate_file(path, dict(task.splits())[split], task, threads=threads)
+        return evaluate_file(path, samples, task, threads=threads)
 
 
 def more_metrics_of(file: bytes, task: Task, threads: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from autocompress.budget import BudgetRow, Metric
 from autocompress.cli.progress_state import Seen
-from autocompress.cli.progress_words import NOTHING, costs, outcome, time_left
+from autocompress.cli.progress_words import NOTHING, outcome, time_left
 from autocompress.delivery.report_text import METRIC_WORDS, bound, last_line
 from autocompress.measurement import ModelFacts
 from autocompress.result import TrialRecord, TrialState
@@ -15,11 +15,11 @@ from autocompress.units import format_duration, format_quantity
 
 BAR_WIDTH = 30
 ALWAYS = (Metric.ACCURACY, Metric.LATENCY, Metric.SIZE)
-STYLE_OF_STATE = {TrialState.COMPLETE: "", TrialState.PRUNED: "dim", TrialState.FAILED: "red"}
+TRIAL_COLUMNS = (5, 6, 7, 7)  # number, accuracy, latency, size
 
 
 def render(seen: Seen, now: float, height: int) -> RenderableType:
-    """Everything worth knowing now, in at most ``height - 1`` lines."""
+    """Everything worth knowing now, in at most ``height - 1`` lines; long lines are cut at the terminal's edge."""
     parts: list[RenderableType] = [_line(seen.title, "bold"), *_stages(seen, now), *_bars(seen, now)]
     used = len(parts)
     if seen.baseline is not None:
@@ -85,10 +85,12 @@ def _comparison(seen: Seen, baseline: ModelFacts) -> Table:
     for name in ("", "original", "best so far", "limit", ""):
         table.add_column(name, justify="left" if name in ("", "limit") else "right", no_wrap=True)
     for metric in (*ALWAYS, *(other for other in rows if other not in (*ALWAYS, Metric.ACCURACY_DROP))):
-        table.add_row(
-            f"  {METRIC_WORDS[metric]}", _value(metric, baseline), _value(metric, best), *_limits(metric, rows)
-        )
+        table.add_row(f"  {_name(metric)}", _value(metric, baseline), _value(metric, best), *_limits(metric, rows))
     return table
+
+
+def _name(metric: Metric) -> str:
+    return "accuracy, val" if metric is Metric.ACCURACY else METRIC_WORDS[metric]
 
 
 def _value(metric: Metric, facts: ModelFacts | None) -> str:
@@ -114,16 +116,24 @@ def _trials(seen: Seen, most: int) -> list[RenderableType]:
     head = Text("  trials  ", style="dim", no_wrap=True)
     head.append(f"{trained} trained, {over} outside the budget", style="not dim default")
     head.append(f", {failed} failed", style="not dim red" if failed else "not dim default")
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for justify in ("right", "right", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+    table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    for width in TRIAL_COLUMNS:
+        table.add_column(justify="right", min_width=width, no_wrap=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for record in seen.trials[: -most - 1 : -1]:
-        table.add_row(*_trial_cells(record, is_best=record is seen.best), style=STYLE_OF_STATE[record.state])
+        table.add_row(*_trial_cells(record, is_best=record is seen.best), style=_style(record))
     return [head, table] if table.row_count else [head]
+
+
+def _style(record: TrialRecord) -> str:
+    if record.state is TrialState.FAILED:
+        return "red"
+    return "" if record.within_budget else "dim"
 
 
 def _trial_cells(record: TrialRecord, *, is_best: bool) -> tuple[Text | str, ...]:
     words = last_line(record) if record.state is TrialState.FAILED else record.summary
     words = f"{record.control}: {words}" if record.control else words
-    number = Text(f"{'★ ' if is_best else '  '}{record.number:>4}", style="green" if is_best else "")
-    return number, outcome(record), costs(record.facts), words
+    number = Text(f"{'★ ' if is_best else ''}{record.number}", style="green" if is_best else "")
+    costs = (_value(Metric.LATENCY, record.facts), _value(Metric.SIZE, record.facts))
+    return number, outcome(record), *costs, Text(words)

@@ -29,15 +29,11 @@ def plain_table(*columns: str, right: Iterable[str] = ()) -> Table:
 
 def budget_table(rows: Iterable[BudgetRow]) -> Table:
     """Every limit beside the value."""
-    table = plain_table(" ", "budget", "limit", "value", "note", right=("value",))
+    rows = tuple(rows)
+    table = plain_table(" ", "budget", "limit", "value", "note" * any(row.note for row in rows), right=("value",))
     for row in rows:
-        table.add_row(
-            mark(met=row.met),
-            METRIC_WORDS[row.metric],
-            bound(row),
-            quantity(row.value, row.metric.kind),
-            Text(row.note, "dim"),
-        )
+        limit, value = bound(row), quantity(row.value, row.metric.kind)
+        table.add_row(mark(met=row.met), METRIC_WORDS[row.metric], limit, value, Text(row.note, "dim"))
     return table
 
 

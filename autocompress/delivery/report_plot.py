@@ -27,6 +27,7 @@ from autocompress.delivery.report_points import (
 )
 from autocompress.delivery.report_text import METRIC_WORDS, bound, counted
 from autocompress.result import Result, TrialState
+from autocompress.trial import SCORED_SAMPLES
 
 _SYMBOLS: dict[Series, tuple[str, int]] = {
     Series.EXPORTED: ("circle-open", 17),  # a ring around what was exported; drawn first, so below the rest
@@ -182,11 +183,16 @@ def _label(point: Point, frame: Frame) -> dict[str, Any]:
     }
 
 
+def _sampled(samples: int | None) -> str:
+    return f", on {SCORED_SAMPLES:,} of the samples" if samples and samples > SCORED_SAMPLES else ""
+
+
 def _caption(result: Result, points: tuple[Point, ...], ticks: tuple[Tick, ...], frame: Frame) -> str:
     samples = result.samples.get("val")
     said = [
         f"Scores are of the validation split{f' ({samples:,} samples)' if samples else ''}.",
-        "Search trials are scored after a short recovery; finalists, exported and returned models after a full one.",
+        f"Search trials are scored after a short recovery{_sampled(samples)}; finalists, exported and returned models "
+        "after a full one.",
         "The line is the best score to be had at each cost; the tinted area lies within the limits that are drawn.",
     ]
     low = sum(point.y < frame.y[0] for point in points)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from autocompress.errors import AutocompressError
 from autocompress.recipe import Recipe
-from autocompress.trial import Bench, Product, finalist_of, make_structure, product_of, run_trial
+from autocompress.trial import SCORED_SAMPLES, Bench, Product, finalist_of, make_structure, product_of, run_trial
 
 
 class Work(StrEnum):
@@ -77,5 +77,6 @@ def perform(bench: Bench, job: Job) -> Done:
 def _product(bench: Bench, job: Job) -> Product:
     if job.work is Work.STRUCTURE:
         return product_of(make_structure(bench, job.recipe, threads=job.threads), file=True)
-    made = run_trial(bench, job.recipe, threads=job.threads)
-    return finalist_of(made, bench) if job.work is Work.FINALIST else product_of(made, file=False)
+    if job.work is Work.FINALIST:
+        return finalist_of(run_trial(bench, job.recipe, threads=job.threads), bench)
+    return product_of(run_trial(bench, job.recipe, threads=job.threads, most_samples=SCORED_SAMPLES), file=False)

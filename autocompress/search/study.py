@@ -45,6 +45,7 @@ class Study:
     def __init__(self, journal: Path, knobs: tuple[Knob, ...], *, seed: int, minimize: bool, startup: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = {knob.name: _distribution(knob) for knob in knobs}
+        _cut_torn_line(journal)
         storage = JournalStorage(JournalFileBackend(str(journal)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -118,6 +119,15 @@ def _distribution(knob: Knob) -> BaseDistribution:
     if knob.range is None:
         return CategoricalDistribution(knob.choices)
     return FloatDistribution(knob.range.low, knob.range.high)
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Take off a last line that a kill cut short: Optuna would append to it, and nobody could read on from there."""
+    if not journal.is_file():
+        return
+    with journal.open("rb+") as file:
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
 
 
 def _finished(storage: JournalStorage) -> int:

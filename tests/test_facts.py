@@ -1,0 +1,137 @@
+"""Records and files: whole or not at all, and the same after a round trip."""
+
+import importlib
+import os
+import pkgutil
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from sample_result import sample_result
+
+import autocompress
+from autocompress.budget import Budget
+from autocompress.facts import Facts, read_json, write_whole
+from autocompress.graph.channel_groups import ChannelGroup
+from autocompress.measurement import Accuracy, Latency
+from autocompress.models.source import ModelSource
+from autocompress.passes import PASSES
+from autocompress.precision import INT8, FilePlan
+from autocompress.result import Status, TrialRecord
+from autocompress.target import Target
+
+LATENCY = Latency(
+    median_ms=1.1, p95_ms=1.2, interval_ms=(1.0, 1.15), rounds=5, rejected_rounds=1, runs=99, load_ms=3.5, threads=2
+)
+# Every record that a run writes or reads holds only these, or is made of them.
+SAMPLES: list[Facts] = [
+    sample_result(Status.MET),
+    sample_result(Status.INFEASIBLE),
+    *(sample_result(Status.MET).trial_log),
+    Budget.parse("latency<=5ms,size<=50%,accuracy_drop<=1%"),
+    Target(threads=4, batch=8),
+    LATENCY,
+    Accuracy(value=0.9, interval=(0.85, 0.93), samples=100),
+    FilePlan(default=INT8, layers={"head": INT8}),
+    ChannelGroup(name="a", width=8, chunks=2, outs=("a", "b"), ins=("c",), feeds={"c": 4}, reason="none"),
+]
+
+
+@pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
+def test_a_record_is_the_same_after_json_and_yaml(record):
+    kind = type(record)
+    assert kind.from_json(record.to_json()) == record
+    assert kind.from_yaml(record.to_yaml()) == record
+    assert kind.from_json(record.to_json()).digest() == record.digest()
+
+
+@pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
+def test_a_record_is_frozen_and_refuses_what_it_does_not_know(record):
+    with pytest.raises(ValidationError, match="Instance is frozen"):
+        setattr(record, next(iter(type(record).model_fields)), None)
+    if not isinstance(record, Budget):  # whose keywords are metrics
+        with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+            type(record).model_validate({"nonsense": 1})
+
+
+def every_facts_class() -> list[type[Facts]]:
+    for module in pkgutil.walk_packages(autocompress.__path__, "autocompress."):
+        if not module.name.startswith(("autocompress.cli", "autocompress.hardware.runner")):
+            importlib.import_module(module.name)
+    found, queue = set(), [Facts]
+    while queue:
+        for kind in queue.pop().__subclasses__():
+            found.add(kind)
+            queue.append(kind)
+    return sorted((kind for kind in found if kind.__module__.startswith("autocompress.")), key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("kind", every_facts_class(), ids=lambda kind: kind.__name__)
+def test_every_kind_of_record_is_frozen_and_closed(kind):
+    assert kind.model_config["frozen"]
+    assert kind.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize("name", list(PASSES))
+def test_a_pass_with_its_defaults_is_the_same_after_json_and_yaml(name):
+    settings = PASSES[name]()
+    assert PASSES[name].from_json(settings.to_json()) == settings
+    assert PASSES[name].from_yaml(settings.to_yaml()) == settings
+
+
+def test_a_digest_depends_on_the_values_alone():
+    assert Target(threads=2).digest() == Target(threads=2, batch=1).digest()
+    assert Target(threads=2).digest() != Target(threads=3).digest()
+    assert len(Target().digest()) == 16
+
+
+def test_a_trial_record_without_facts_keeps_its_nothing():
+    record = TrialRecord.from_json(SAMPLES[2].to_json())
+    empty = record.model_copy(update={"facts": None, "error": "Traceback ä\n  …"})
+    assert TrialRecord.from_json(empty.to_json()) == empty
+
+
+def test_yaml_cannot_run_anything():
+    with pytest.raises(Exception, match="could not determine a constructor"):
+        Target.from_yaml("!!python/object/apply:os.getcwd []")
+
+
+@pytest.mark.parametrize("content", ["text äµ\n", b"\x00bytes\r\n"])
+def test_a_file_is_written_as_it_is_into_folders_that_are_made(tmp_path, content):
+    path = tmp_path / "a" / "b" / "file"
+    write_whole(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("failing", ["write_bytes", "replace"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, failing):
+    path = tmp_path / "file"
+    write_whole(path, "old")
+
+    def fail(self, content):
+        with self.open("wb") as half:
+            half.write(b"ne")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, failing, fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path, monkeypatch):
+    path = tmp_path / "file.json"
+    write_whole(path, "[1]")
+    seen = []
+    write = Path.write_bytes
+
+    def watched(self, content):
+        written = write(self, content)
+        seen.append(read_json(path))
+        return written
+
+    monkeypatch.setattr(Path, "write_bytes", watched)
+    write_whole(path, "[2]")
+    assert (seen, read_json(path)) == ([[1]], [2])
