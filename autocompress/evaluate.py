@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def evaluate_file(file: Path, split: Split, task: Task, *, threads: int, seed: i
     The interval is Wilson's for top-1 accuracy, else a seeded bootstrap over samples.
 
     Raises:
-        MeasurementError: the runtime cannot load or run the file, or its output holds NaN.
+        MeasurementError: the runtime cannot load or run the file, its output holds NaN, or the metric is no number.
     """
     outputs = predict_file(file, split.inputs, task.preprocess, threads=threads)
     if task.metric is None:
@@ -34,7 +34,10 @@ def evaluate_file(file: Path, split: Split, task: Task, *, threads: int, seed: i
         interval = wilson_interval(int(correct.sum()), correct.size)
     else:
         interval = _bootstrap_interval(outputs, split.targets, task, seed)
-    return Accuracy(value=task.evaluate(outputs, split.targets), interval=interval, samples=len(split))
+    value = task.evaluate(outputs, split.targets)
+    if not isfinite(value):
+        raise MeasurementError(f"{task.metric_name} must be a number, the task's metric gives {value} for {file}")
+    return Accuracy(value=value, interval=interval, samples=len(split))
 
 
 def predict_file(file: Path, inputs: Array, preprocess: Preprocess, *, threads: int) -> Array:

@@ -12,6 +12,7 @@ from autocompress.target import Machine, Target
 from autocompress.task import Preprocess
 
 SCHEMA = 1
+SCORED_SAMPLES = 3000  # of a trial, at most: its accuracy is then known to about a point, and judging stays cheap
 
 
 class Status(StrEnum):
@@ -85,7 +86,7 @@ class ControlRow(Facts):
 class Diagnosis(Facts):
     """Why no model meets the budget, and what could be had instead."""
 
-    binding: tuple[Metric, ...] = Field(description="the limits that no candidate meets, worst first")
+    binding: tuple[Metric, ...] = Field(description="the limits that the nearest candidate misses, worst first")
     reachable: dict[Metric, float] = Field(description="best value of each metric over all candidates, in its unit")
     nearest_budget: str = Field(description="the closest budget that a measured candidate meets")
     message: str

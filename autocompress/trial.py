@@ -33,7 +33,6 @@ from autocompress.target import Machine, Target
 from autocompress.task import Array, Task
 
 CALIBRATION_SAMPLES = 256  # ranges settle well before; Krishnamoorthi 2018, sec. 3.1 uses about 100 batches of 1
-SCORED_SAMPLES = 3000  # of a trial: its accuracy is then known to about a point, and judging stays cheap
 STRUCTURE_SAMPLES = 1  # a structure is timed, not judged: any range will do
 
 

@@ -11,3 +11,11 @@ def _seeded():
     """One thread and one seed, whatever the test before has set."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """The folder of one whole run on the tiny task, for all tests that only read it."""
+    from tiny_runs import finish_a_run  # the search's imports are slow, and few tests need them
+
+    return finish_a_run(tmp_path_factory.mktemp("finished") / "run")

@@ -71,7 +71,7 @@ def test_a_written_recipe_has_the_keys_of_the_format():
 
 
 def test_a_digest_is_the_same_in_every_process_and_version():
-    assert Recipe.from_yaml(EXAMPLE).digest() == "DIGEST"
+    assert Recipe.from_yaml(EXAMPLE).digest() == "212fd2ff83a24110"
 
 
 def test_a_digest_knows_values_not_the_order_of_keys():

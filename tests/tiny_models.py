@@ -170,6 +170,20 @@ class ViT(nn.Module):
         return self.head(self.norm(x).mean(1))
 
 
+def group_norm() -> nn.Module:
+    """Channels normalized in four parts, then as one."""
+    return nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2, 1),
+        nn.GroupNorm(4, 32),
+        nn.ReLU(),
+        nn.Conv2d(32, 8, 3, 2, 1),
+        nn.GroupNorm(1, 8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(128, N_OUTPUTS),
+    )
+
+
 class Tied(nn.Module):
     """Two layers that hold one weight, and one layer that runs twice."""
 
@@ -224,6 +238,7 @@ _ALL = {
     "grouped": Tiny(make=grouped),
     "concat": Tiny(make=lambda: Pooled(Concat(), 16)),
     "squeeze-excite": Tiny(make=squeeze_excite),
+    "group norm": Tiny(make=group_norm),
     "vit": Tiny(make=ViT),
     "tied": Tiny(make=Tied),
     "conv1d": Tiny(make=conv1d, shape=(2, 24)),

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +34,12 @@ from autocompress.trial import Bench
 
 SIDE, CLASSES = 12, 3
 NOISE = 0.35  # of the pixels, so that some images stay in doubt
+SMALL_SPACE = """
+name: small
+passes:
+  prune_channels: {ratio: {low: 0.5, high: 0.75}}
+  quantize: {precision: [int8]}
+"""
 FILE = Path(__file__)
 TASK, NET = f"{FILE}:tiny_task", f"{FILE}:tiny_net"
 
@@ -117,11 +124,11 @@ def one_core() -> Machine:
 
 
 @contextmanager
-def brief_measuring() -> Iterator[None]:
-    """Real measurements, all of a few short rounds."""
+def brief_measuring(rounds: int = 3, window_ms: float = 8.0) -> Iterator[None]:
+    """Real measurements, all of a few short rounds, as on a machine with one core."""
 
     def brief(files: Sequence[Path], target: Target, **_: Any) -> list[Latency]:
-        return measure_latency(files, target, rounds=3, window_ms=8.0)
+        return measure_latency(files, target, rounds=rounds, window_ms=window_ms)
 
     with (
         mock.patch.object(costing, "measure_latency", brief),
@@ -132,11 +139,33 @@ def brief_measuring() -> Iterator[None]:
 
 def compress_briefly(out: Path, budget: str, *, model: Any = None, data: Any = None, **settings: Any) -> Result:
     """A whole run in seconds: the trained tiny network, two trials, short measurements, all in this process."""
-    given: dict[str, Any] = {"launcher": SerialLauncher(), "trials": 2, "time": 200}
+    given: dict[str, Any] = {"launcher": SerialLauncher(), "trials": 2, "time": 100}
     with brief_measuring():
         return ac.compress(
             trained_net() if model is None else model, data or tiny_task(), budget, out, **(given | settings)
         )
+
+
+def finish_a_run(out: Path) -> Path:
+    """``out`` with a run in it that met its budget, measured longer than brief runs are."""
+    with brief_measuring(rounds=6, window_ms=20.0):
+        ac.compress(
+            NET,
+            TASK,
+            "latency<=5ms,size<=50%,accuracy>=70%,accuracy_drop<=30%",
+            out,
+            launcher=SerialLauncher(),
+            checkpoint=kept_weights(out.with_suffix(".safetensors")),
+            trials=2,
+            time=100,
+        )
+    return out
+
+
+def kept_weights(path: Path) -> Path:
+    """The trained network's weights in a file."""
+    path.write_bytes(safetensors.torch.save(trained_net().state_dict()))
+    return path
 
 
 def _drawn(n: int, seed: int) -> Split:

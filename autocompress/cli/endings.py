@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +22,12 @@ class Terminated(KeyboardInterrupt):  # no error: it unwinds as Ctrl-C does
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """An exit code, the kind of error and its message; the first word of the message's line for people is ``label``."""
+    """An exit code, the kind of error and its message; what was stopped on purpose is no error."""
 
     code: int
     kind: str
     message: str
-    label: str = "error"
+    is_error: bool = True
 
     def to_json(self) -> str:
         """One JSON object."""
@@ -39,9 +40,9 @@ def ending_of(error: BaseException) -> Ending:
     if isinstance(error, AutocompressError):
         return Ending(code=error.exit_code, kind=type(error).__name__, message=f"{error}{notes}")
     if isinstance(error, Terminated):
-        return Ending(code=TERMINATED, kind="Terminated", message=f"asked to end{notes}", label="stopped")
+        return Ending(code=TERMINATED, kind="Terminated", message=f"stopped by SIGTERM{notes}", is_error=False)
     if isinstance(error, KeyboardInterrupt):
-        return Ending(code=INTERRUPTED, kind="Interrupted", message=f"by Ctrl-C{notes}", label="stopped")
+        return Ending(code=INTERRUPTED, kind="Interrupted", message=f"stopped by Ctrl-C{notes}", is_error=False)
     first = next(iter(str(error).splitlines()), "") or "no message"
     message = f"{type(error).__name__}: {first}; this should not happen: --debug shows where{notes}"
     return Ending(code=FAILURE, kind=type(error).__name__, message=message)
@@ -52,8 +53,8 @@ def complain(ending: Ending) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    label = Text(f"{ending.label}: ", style="bold red" if ending.label == "error" else "bold yellow")
-    Console(stderr=True).print(label.append(ending.message, style="not bold default"), soft_wrap=True)
+    text = Text.assemble(("error: ", "bold red"), ending.message) if ending.is_error else Text(ending.message)
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True)
 
 
 def show_traceback(error: BaseException) -> None:
@@ -61,7 +62,7 @@ def show_traceback(error: BaseException) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True).print(Text("".join(traceback.format_exception(error))), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(Text("".join(traceback.format_exception(error))), soft_wrap=True)
 
 
 def wants_debug(*, flag: bool) -> bool:
@@ -76,6 +77,9 @@ def sigterm_unwinds() -> Iterator[None]:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise Terminated
 
+    if threading.current_thread() is not threading.main_thread():  # Python allows no handlers there
+        yield
+        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield

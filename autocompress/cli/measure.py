@@ -26,7 +26,7 @@ def measure(
 ) -> Answer:
     """Measure latency and peak RAM of an ONNX file; count size, MACs and parameters."""
     from autocompress.cli.progress import watching
-    from autocompress.cli.settings import target_of
+    from autocompress.cli.records import target_of
     from autocompress.commands import measure as measuring
 
     with watching(str(file)) as observer:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
 
@@ -11,15 +11,15 @@ from typing import TextIO
 def reserved_stdout() -> Iterator[TextIO]:
     """Where the answer goes; whatever else is written to standard output meanwhile goes to standard error.
 
-    The descriptor itself is turned around, so native libraries and child processes are caught as well.
+    The descriptor is turned around beneath ``sys.stdout``, so native libraries and child processes are caught as well.
     """
     sys.stdout.flush()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     os.dup2(2, 1)
     try:
-        yield out
+        with redirect_stdout(sys.stderr):
+            yield out
     finally:
-        sys.stdout.flush()  # what was held back belongs to standard error
         with suppress(BrokenPipeError):  # a reader such as `head` has seen enough
             out.flush()
         os.dup2(out.fileno(), 1)

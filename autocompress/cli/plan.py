@@ -57,6 +57,8 @@ def plan(
 
 def show_plan(console: "Console", found: "Plan") -> None:
     """Reach, limits, what cannot be used, and how a run would share its time."""
+    from rich.text import Text
+
     from autocompress.cli.tables import budget_table, plain_table, say
     from autocompress.delivery.report_text import METRIC_WORDS, quantity
     from autocompress.units import format_duration
@@ -66,7 +68,9 @@ def show_plan(console: "Console", found: "Plan") -> None:
     reach = plain_table("metric", "original", "least", "reached by", right=("original", "least"))
     for row in found.reach:
         kind = row.metric.kind
-        reach.add_row(METRIC_WORDS[row.metric], quantity(row.baseline, kind), quantity(row.least, kind), row.least_by)
+        reach.add_row(
+            METRIC_WORDS[row.metric], quantity(row.baseline, kind), quantity(row.least, kind), Text(row.least_by)
+        )
     console.print(reach)
     console.print()
     console.print(budget_table(found.rows))

@@ -20,7 +20,7 @@ class LiveView:
     """An observer that keeps ``seen`` up to date and has it drawn."""
 
     def __init__(self, console: Console, seen: Seen) -> None:
-        self._console = console
+        self.console = console
         self.seen = replace(seen, started=time.monotonic())
         self._live = Live(
             console=console, get_renderable=self._picture, refresh_per_second=REFRESHES_PER_S, transient=True
@@ -60,4 +60,4 @@ class LiveView:
         self.seen = replace(self.seen, baseline=facts)
 
     def _picture(self) -> RenderableType:
-        return render(self.seen, time.monotonic(), self._console.height)
+        return render(self.seen, time.monotonic(), self.console.height)

@@ -73,7 +73,7 @@ def _bar(done: float, total: float, words: str) -> Table:
     grid.add_column(width=1)
     grid.add_column(width=BAR_WIDTH)
     grid.add_column(no_wrap=True, overflow="ellipsis")
-    grid.add_row("", ProgressBar(total=total, completed=done, width=BAR_WIDTH), words)
+    grid.add_row("", ProgressBar(total=total, completed=done, width=BAR_WIDTH), Text(words))
     return grid
 
 

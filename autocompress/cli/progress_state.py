@@ -10,7 +10,7 @@ from autocompress.measurement import ModelFacts
 from autocompress.result import TrialRecord, TrialState
 from autocompress.search.goal import Goal
 
-KEPT = 12  # notes and trials that are remembered; a screen shows fewer
+KEPT = 20  # notes and trials that are remembered; a screen shows fewer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ def pairs_table(rows: Iterable[tuple[str, str]]) -> Table:
     table = plain_table("", "")
     table.show_header = False
     for name, value in rows:
-        table.add_row(Text(name, "dim"), value)
+        table.add_row(Text(name, "dim"), Text(value))
     return table
 
 

@@ -26,8 +26,7 @@ from autocompress.delivery.report_points import (
     ticks_of,
 )
 from autocompress.delivery.report_text import METRIC_WORDS, bound, counted
-from autocompress.result import Result, TrialState
-from autocompress.trial import SCORED_SAMPLES
+from autocompress.result import SCORED_SAMPLES, Result, TrialState
 
 _SYMBOLS: dict[Series, tuple[str, int]] = {
     Series.EXPORTED: ("circle-open", 17),  # a ring around what was exported; drawn first, so below the rest
@@ -191,8 +190,7 @@ def _caption(result: Result, points: tuple[Point, ...], ticks: tuple[Tick, ...],
     samples = result.samples.get("val")
     said = [
         f"Scores are of the validation split{f' ({samples:,} samples)' if samples else ''}.",
-        f"Search trials are scored after a short recovery{_sampled(samples)}; finalists, exported and returned models "
-        "after a full one.",
+        f"Search trials are scored after a short recovery{_sampled(samples)}; all others after a full one.",
         "The line is the best score to be had at each cost; the tinted area lies within the limits that are drawn.",
     ]
     low = sum(point.y < frame.y[0] for point in points)

@@ -1,5 +1,6 @@
 """From a PyTorch model to one ONNX file: static batch, inference only, nothing in it but the network."""
 
+import ast
 import copy
 import io
 import logging
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 
 import onnx
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 from torch import nn
 
 from autocompress.errors import ModelError
@@ -17,11 +18,12 @@ from autocompress.graph.surgery import example_input
 from autocompress.task import Preprocess
 
 INPUT_NAME, OUTPUT_NAME = "input", "output"
+_SCOPES = "pkg.torch.onnx.name_scopes"
 _WEIGHTED_OPS = {"Conv", "Gemm", "MatMul"}
 
 
 def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
-    """The network as ONNX with BatchNorm folded; nodes with weights carry their layer's name.
+    """The network as ONNX with BatchNorm folded; nodes with weights carry their layer's name (see ``layer_of``).
 
     Raises:
         ModelError: the exporter cannot translate the model; with its reason.
@@ -47,15 +49,32 @@ def read_onnx(content: bytes) -> ModelProto:
     return onnx.load_model(io.BytesIO(content))
 
 
+def layer_of(node: NodeProto) -> str:
+    """The layer that a named node belongs to; what the node does where it belongs to none."""
+    return str(node.name).partition("#")[0]
+
+
 def _name_nodes(proto: ModelProto) -> None:
     """Call each convolution and matrix product by the layer whose weight it uses, the others by what they do."""
     sources = _weight_sources(proto)
+    constants = {item.name for item in proto.graph.initializer}
     taken: set[str] = set()
     for place, node in enumerate(proto.graph.node):
-        layer = next((sources[i] for i in node.input if i in sources), "") if node.op_type in _WEIGHTED_OPS else ""
+        layer = ""
+        if node.op_type in _WEIGHTED_OPS:
+            layer = next((sources[i] for i in node.input if i in sources), "")
+            if not layer and not constants.isdisjoint(node.input):
+                layer = _module_of(node)
         name = layer or f"{node.op_type.lower()}_{place}"
         node.name = name if name not in taken else f"{name}#{place}"
         taken.add(node.name)
+
+
+def _module_of(node: NodeProto) -> str:
+    """The module that a node was traced in, by the exporter's notes: for weights that were folded to new constants."""
+    notes = next((item.value for item in node.metadata_props if item.key == _SCOPES), "[]")
+    modules = ast.literal_eval(notes)[:-1]  # from the whole model down to the module; last comes the node itself
+    return str(modules[-1]) if modules else ""
 
 
 def _weight_sources(proto: ModelProto) -> dict[str, str]:

@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from autocompress.export.onnx_file import INPUT_NAME
+from autocompress.export.onnx_file import INPUT_NAME, layer_of
 from autocompress.precision import FilePlan, Format
 from autocompress.target import ActivationType, Machine
 from autocompress.task import Array
@@ -71,18 +71,26 @@ def quantize_onnx(proto: ModelProto, plan: FilePlan, calibration: Array, machine
         )
         quantized = onnx.load(target)
     quantized.producer_name, quantized.producer_version = "autocompress", ""
+    del quantized.metadata_props[:]
+    del quantized.graph.value_info[:]
     return quantized
 
 
 def _float_nodes(proto: ModelProto, plan: FilePlan) -> list[str]:
-    """Nodes to leave in float: layers that the plan says so of, and products without weights (attention)."""
+    """Nodes to leave in float: what the plan says, products without weights (attention), what only these feed."""
     constants = {item.name for item in proto.graph.initializer}
-    return [
-        node.name
-        for node in proto.graph.node
-        if node.op_type in _WEIGHTED
-        and (constants.isdisjoint(node.input) or plan.of(node.name.split("#")[0]).weights is Format.FP32)
-    ]
+    integers: set[str] = set()  # tensors that an int8 layer makes, or passes on through nodes without weights
+    floats = []
+    for node in proto.graph.node:
+        if node.op_type in _WEIGHTED:
+            is_int8 = not constants.isdisjoint(node.input) and plan.of(layer_of(node)).weights is Format.INT8
+        else:
+            is_int8 = not integers.isdisjoint(node.input)
+        if is_int8:
+            integers.update(node.output)
+        else:
+            floats.append(node.name)
+    return floats
 
 
 @contextmanager

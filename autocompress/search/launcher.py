@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from autocompress.errors import AutocompressError
 from autocompress.recipe import Recipe
-from autocompress.trial import SCORED_SAMPLES, Bench, Product, finalist_of, make_structure, product_of, run_trial
+from autocompress.result import SCORED_SAMPLES
+from autocompress.trial import Bench, Product, finalist_of, make_structure, product_of, run_trial
 
 
 class Work(StrEnum):

@@ -50,7 +50,7 @@ class Search:
         """Rounds until time or trials are used up; the records of all finished trials, earlier sessions included.
 
         Raises:
-            RunError: every trial failed; with the first cause.
+            RunError: every trial that was not ruled out by its costs failed; with the first cause.
         """
         barren, longest_s = 0, 0.0
         while not self._is_over(longest_s) and barren < BARREN_ROUNDS:
@@ -60,8 +60,7 @@ class Search:
             longest_s = max(longest_s, time.monotonic() - started) if trained else longest_s
             self.clock.save()
         records = self.study.records()
-        if records and all(record.state is TrialState.FAILED for record in records):
-            raise RunError(f"every trial failed; the first cause:\n{records[0].error}")
+        _raise_if_all_failed(records)
         return records
 
     def _trained(self) -> int:
@@ -151,6 +150,15 @@ class Search:
         violation = {} if facts is None else self.setting.goal.violation(facts)
         self.study.tell(draft.ask, record, violation, None if facts is None else self.setting.goal.objective(facts))
         self.setting.observer.trial(record)
+
+
+def _raise_if_all_failed(records: tuple[TrialRecord, ...]) -> None:
+    """A search without any success is infeasible only if costs are the reason, not if everything that fits breaks."""
+    failed = [record for record in records if record.state is TrialState.FAILED]
+    fitting = [record for record in failed if record.within_budget]
+    worked = any(record.state is TrialState.COMPLETE for record in records)
+    if not worked and (fitting or (failed and len(failed) == len(records))):
+        raise RunError(f"every trial failed; the first cause:\n{(fitting or failed)[0].error}")
 
 
 def first_guesses(builder: RecipeBuilder, starts: list[dict[str, Value]], seed: int) -> list[dict[str, Value]]:

@@ -1,6 +1,7 @@
 """Which models are worth keeping beside the best, and what to say when none meets the budget."""
 
 from collections.abc import Sequence
+from math import floor
 
 from autocompress.budget import Limit, Metric
 from autocompress.measurement import ModelFacts
@@ -24,7 +25,7 @@ def front(candidates: Sequence[ModelFacts]) -> list[int]:
 
 
 def diagnose(goal: Goal, candidates: Sequence[ModelFacts]) -> Diagnosis:
-    """Which limits bind, the best value of each metric, and the budget that the nearest candidate meets.
+    """Which limits the nearest candidate misses, the best value of each metric, and the budget that it does meet.
 
     ``candidates`` may be structures without accuracy; the nearest is the one whose worst violation is least.
     """
@@ -43,16 +44,18 @@ def diagnose(goal: Goal, candidates: Sequence[ModelFacts]) -> Diagnosis:
 
 def _message(goal: Goal, binding: tuple[Metric, ...], reachable: dict[Metric, float], budget: str) -> str:
     limits = {limit.metric: limit for limit in goal.budget.limits}
-    named = "; ".join(
-        f"{limits[metric]} binds"
-        + (
-            f" (best reachable {metric}: {format_quantity(reachable[metric], metric.kind)})"
-            if metric in reachable
-            else ""
-        )
-        for metric in binding
-    )
+    named = "; ".join(_binds(limits[metric], reachable.get(metric), goal) for metric in binding)
     return f"{named or 'the limits cannot be met together'}; the nearest feasible budget is {budget}"
+
+
+def _binds(limit: Limit, best: float | None, goal: Goal) -> str:
+    """One limit that the nearest candidate misses; some other may meet it and miss the rest."""
+    if best is None:
+        return f"{limit} binds"
+    shown, bound = format_quantity(best, limit.metric.kind), limit.resolve(goal.baseline)
+    if best >= bound if limit.metric.is_floor else best <= bound:
+        return f"{limit} binds together with the other limits (alone, {shown} is reached)"
+    return f"{limit} binds (best reachable {limit.metric}: {shown})"
 
 
 def _nearest_limit(limit: Limit, facts: ModelFacts, goal: Goal) -> str:
@@ -67,7 +70,7 @@ def _nearest_limit(limit: Limit, facts: ModelFacts, goal: Goal) -> str:
         return f"accuracy_drop<={100 * drop + 0.05:.1f}%"
     value = limit.metric.of(facts) or 0.0
     if limit.relative:
-        return f"{limit.metric}<={100 * value / (limit.resolve(goal.baseline) / limit.amount) + 0.5:.0f}%"
+        return f"{limit.metric}<={floor(100 * value / (limit.resolve(goal.baseline) / limit.amount)) + 1}%"
     return f"{limit.metric}<={format_quantity(value * 1.02, limit.metric.kind).replace(' ', '')}"
 
 

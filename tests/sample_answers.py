@@ -1,0 +1,95 @@
+"""What plan, measure, verify, apply and doctor find, as real commands leave it."""
+
+from sample_result import ASKED, machine, sample_recipe, sample_result
+
+from autocompress.budget import Metric
+from autocompress.commands.apply import Applied
+from autocompress.commands.doctor import Check, Diagnosis
+from autocompress.commands.measure import FileCost
+from autocompress.commands.plan import Plan, Reach
+from autocompress.commands.verify import Verification
+from autocompress.measurement import Accuracy, Latency
+from autocompress.result import Status
+from autocompress.target import Target
+
+
+def sample_plan(*, feasible: bool = True) -> Plan:
+    result = sample_result()
+    return Plan(
+        model="resnet18",
+        data="digits",
+        asked=ASKED[Status.MET],
+        feasible=feasible,
+        baseline=result.baseline,
+        reach=(Reach(metric=Metric.LATENCY, baseline=2.9, least=0.41, least_by="−85% channels · int8"),),
+        rows=result.budget[:2],
+        binding=() if feasible else (Metric.LATENCY,),
+        message="some uniform recipe meets every cost limit" if feasible else "latency<=50% binds",
+        dropped={"channels of fc": "its channels are the model's output"},
+        needs_training=True,
+        steps_per_s=12.5,
+        stage_estimate_s={"plan": 10.0, "search": 300.0},
+    )
+
+
+def sample_latency(*, noisy: bool = False) -> Latency:
+    return Latency(
+        median_ms=1.262, p95_ms=1.4, interval_ms=(1.25, 1.28), rounds=12, runs=400, load_ms=9, threads=1, noisy=noisy
+    )
+
+
+def sample_cost(*, noisy: bool = False) -> FileCost:
+    return FileCost(
+        file="runs/x/best/model.onnx",
+        latency=sample_latency(noisy=noisy),
+        size_bytes=231_904,
+        peak_ram_bytes=9_600_000,
+        macs=14_000_000,
+        params=142_090,
+        target=Target(),
+        machine=machine(),
+    )
+
+
+def sample_verification(*, met: bool = True, same_file: bool = True) -> Verification:
+    result = sample_result()
+    assert result.best is not None
+    rows = tuple(row.model_copy(update={"met": met}) for row in result.budget)
+    return Verification(
+        folder="runs/x/best",
+        met=met,
+        same_file=same_file,
+        budget=rows,
+        certified=result.best,
+        latency=sample_latency(),
+        size_bytes=231_904,
+        peak_ram_bytes=9_600_000,
+        accuracy_test=Accuracy(value=0.9722, interval=(0.95, 0.98), samples=360),
+        notes=("certified on another processor",),
+    )
+
+
+def sample_applied() -> Applied:
+    result = sample_result()
+    assert result.best is not None
+    return Applied(
+        folder="runs/x/best",
+        recipe=sample_recipe(),
+        baseline=result.baseline,
+        facts=result.best,
+        changed={"layer1.0.conv1": "16 of 64 channels go"},
+        skipped={"fc": "its channels are the model's output"},
+        seconds=12.0,
+    )
+
+
+def sample_health(*, healthy: bool = True) -> Diagnosis:
+    return Diagnosis(
+        healthy=healthy,
+        checks=(
+            Check(name="timing", works=healthy, detail="the same file measured as two differs by 0.4% [noise]"),
+            Check(name="optional: dashboard", works=False, detail="pip install 'autocompress[dashboard]'"),
+        ),
+        machine=machine(),
+        versions={"torch": "2.14.1"},
+    )

@@ -1,0 +1,68 @@
+"""The command itself, in its own process, on a tiny network: a run from end to end, stopped and taken up again."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+from tiny_runs import NET, TASK
+
+COMMAND = [sys.executable, "-c", "from autocompress.cli import main; main()"]
+SETTINGS = ["--workers", "1", "--time", "20s", "--techniques", "quantize"]
+
+
+def started(*words: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def ended(*words: str) -> tuple[int, dict, str]:
+    """Exit code, the one JSON object on standard output, and standard error."""
+    process = started(*words, "--json")
+    out, err = process.communicate()
+    return process.returncode, json.loads(out), err
+
+
+def test_an_error_in_json_is_the_only_thing_on_standard_output():
+    code, answer, err = ended("measure", "nowhere.onnx")
+    assert code == 2
+    assert answer["error"]["kind"] == "InputError"
+    assert "error: measure takes an ONNX file; there is no nowhere.onnx" in err
+
+
+def test_what_is_said_while_the_interpreter_ends_is_not_part_of_the_answer():
+    code = (
+        "import atexit, os, sys; atexit.register(lambda: os.write(1, b'goodbye')); "
+        "from autocompress.cli import main; sys.argv[1:] = ['report', 'nowhere', '--json']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["kind"] == "InputError"
+    assert done.stderr.endswith("goodbye")
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_run_stopped_by_sigterm_goes_on_with_the_command_that_it_names(tmp_path):
+    """The budget is out of reach, which is found without training: whole runs that train are tested elsewhere."""
+    out = tmp_path / "run"
+    words = ["compress", NET, "--data", TASK, "--budget", "size<=100B", "--out", str(out), *SETTINGS]
+    with started(*words) as process:
+        assert process.stderr is not None
+        while "original: " not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGTERM)
+        *_, before, last = process.stderr.read().splitlines()
+    assert process.returncode == 143
+    assert before == "stopped by SIGTERM"
+    assert last == f"go on with: {shlex.join(['autocompress', *words, '--resume'])}"
+
+    code, answer, err = ended(*words, "--resume")
+    assert (code, answer["status"]) == (3, "infeasible"), err
+    assert answer == json.loads((out / "result.json").read_text())
+    assert "size<=100B binds" in err
