@@ -182,7 +182,9 @@ def test_rows_say_limit_value_and_whether_it_is_met():
     assert rows[4].met is True  # 0.95 - 0.94 is 0.010000000000000009 in floating point
     assert [row.note for row in rows] == ["", "", "", "val split", "val split, baseline minus this"]
     assert [row.met for row in budget.rows(facts, BASE, "test")[3:]] == [False, False]
-    assert [row.met for row in budget.rows(facts.model_copy(update={"accuracy_val": None}), BASE, "val")[3:]] == [None] * 2
+    assert [row.met for row in budget.rows(facts.model_copy(update={"accuracy_val": None}), BASE, "val")[3:]] == [
+        None
+    ] * 2
 
 
 def test_a_relative_accuracy_floor_is_of_the_split_that_counts():

@@ -117,9 +117,21 @@ def test_the_model_is_left_alone(name):
     [
         *((name, "head", OUTPUT) for name in ("residual", "vit", "conv1d")),
         ("mlp", "5", OUTPUT),
-        ("padded shortcut", "features.0.0", "the network does not run without channels of this group: RuntimeError: mat1"),
-        ("vit", "embed", "the network does not run without channels of this group: RuntimeError: shape '[1, 16, 3, 2, 4]'"),
-        ("tied", "one", "removing its channels is not the same as zeroing them: the forward pass uses them in a way not"),
+        (
+            "padded shortcut",
+            "features.0.0",
+            "the network does not run without channels of this group: RuntimeError: mat1",
+        ),
+        (
+            "vit",
+            "embed",
+            "the network does not run without channels of this group: RuntimeError: shape '[1, 16, 3, 2, 4]'",
+        ),
+        (
+            "tied",
+            "one",
+            "removing its channels is not the same as zeroing them: the forward pass uses them in a way not",
+        ),
     ],
 )
 def test_what_cannot_be_treated_has_a_reason(name, group, reason):

@@ -69,7 +69,5 @@ def test_the_model_keeps_its_mode_and_loses_the_hooks():
     [((3, 3), 1, "Conv2d 64→128 3×3"), ((1, 7), 4, "Conv2d 64→128 1×7 /4"), ((), 1, "Conv2d 64→128")],
 )
 def test_a_layer_reads_as_kind_and_shape(kernel, groups, text):
-    layer = LayerFacts(
-        name="a", kind="Conv2d", c_in=64, c_out=128, kernel=kernel, groups=groups, positions=1, params=1
-    )
+    layer = LayerFacts(name="a", kind="Conv2d", c_in=64, c_out=128, kernel=kernel, groups=groups, positions=1, params=1)
     assert str(layer) == text

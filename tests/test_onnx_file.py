@@ -48,7 +48,9 @@ def test_batchnorm_is_folded(name):
 def test_every_layer_lends_its_name_to_its_node(name):
     proto = exported(name)
     named = {layer_of(node) for node in proto.graph.node if node.op_type in WEIGHTED_OPS}
-    layers = {key for key, module in tiny(name).named_modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)}
+    layers = {
+        key for key, module in tiny(name).named_modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
+    }
     if name == "tied":
         layers -= {"one"}  # its weight is the other's
     assert layers <= named
@@ -72,7 +74,10 @@ def test_one_input_of_a_fixed_batch_and_one_output():
     proto = exported("residual", 4)
     (entry,), (result,) = proto.graph.input, proto.graph.output
     assert (entry.name, result.name) == ("input", "output")
-    assert [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in (entry, result)] == [[4, 3, 16, 16], [4, 4]]
+    assert [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in (entry, result)] == [
+        [4, 3, 16, 16],
+        [4, 4],
+    ]
     x = inputs_of("residual", 8)
     torch.testing.assert_close(torch.from_numpy(run(proto, x)), tiny("residual")(x).detach(), rtol=1e-4, atol=1e-5)
 

@@ -83,12 +83,18 @@ OUT_OF_RANGE: dict[str, list[tuple[Settings, str]]] = {
         ({"align": 0}, "prune_channels.align: Input should be greater than or equal to 1, got 0"),
     ],
     "factorize": [
-        ({"layers": {"head": {"rank": 0}}}, "factorize.layers.head.rank: Input should be greater than or equal to 1, got 0"),
+        (
+            {"layers": {"head": {"rank": 0}}},
+            "factorize.layers.head.rank: Input should be greater than or equal to 1, got 0",
+        ),
         (
             {"layers": {"head": {"rank": 5}}},
             "factorize.layers.head.rank must lie in [1, 4] at the layer's final width, got 5; nearest: 4 (in factorize)",
         ),
-        ({"layers": {"head": {"rank": 2, "method": "qr"}}}, "factorize.layers.head.method: Input should be 'svd', got 'qr'"),
+        (
+            {"layers": {"head": {"rank": 2, "method": "qr"}}},
+            "factorize.layers.head.method: Input should be 'svd', got 'qr'",
+        ),
     ],
     "quantize": [
         ({"default": {"weights": "int3"}}, "quantize.default.weights: Input should be 'fp32' or 'int8', got 'int3'"),
@@ -262,7 +268,10 @@ def test_passes_out_of_order_are_refused(early, late):
     message = f"{early} must come before {late}: passes run in the order structure, decompose, precision"
     with pytest.raises(RecipeError, match=f"^{message}$"):
         composed("mlp", PassStep(name=late), PassStep(name=early))
-    assert [item.name for item in read_passes(Recipe(passes=(PassStep(name=early), PassStep(name=late))))] == [early, late]
+    assert [item.name for item in read_passes(Recipe(passes=(PassStep(name=early), PassStep(name=late))))] == [
+        early,
+        late,
+    ]
 
 
 def test_a_failure_names_its_pass_and_those_before_it():
@@ -270,7 +279,9 @@ def test_a_failure_names_its_pass_and_those_before_it():
         PassStep(name="prune_channels", settings={"ratios": {"0": 0.5}}),
         PassStep(name="factorize", settings={"layers": {"0": {"rank": 17}}}),
     ]
-    message = r"factorize\.layers\.0\.rank must lie in \[1, 12\] .*; nearest: 12 \(in factorize, after prune_channels\)$"
+    message = (
+        r"factorize\.layers\.0\.rank must lie in \[1, 12\] .*; nearest: 12 \(in factorize, after prune_channels\)$"
+    )
     with pytest.raises(RecipeError, match=message):
         composed("mlp", *steps)
 

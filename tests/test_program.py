@@ -172,8 +172,14 @@ CODE = "x=__import__('pathlib').Path('pwned').touch()"
     ("change", "message"),
     [
         (lambda s: name_the_input(s, CODE), "nodes and arguments of a stored network have plain names, got"),
-        (lambda s: name_the_input(s, "lambda"), "nodes and arguments of a stored network have plain names, got 'lambda'"),
-        (lambda s: node(s, "call").update(kwargs={CODE: 1}), "nodes and arguments of a stored network have plain names"),
+        (
+            lambda s: name_the_input(s, "lambda"),
+            "nodes and arguments of a stored network have plain names, got 'lambda'",
+        ),
+        (
+            lambda s: node(s, "call").update(kwargs={CODE: 1}),
+            "nodes and arguments of a stored network have plain names",
+        ),
         (
             lambda s: node(s, "tensor").update(target='0") or ' + CODE + '("'),
             "tensors of a stored network have names without quotes or control characters, got",
@@ -217,13 +223,17 @@ def test_text_in_arguments_stays_text(tmp_path, monkeypatch):
     ],
 )
 def test_a_malformed_structure_is_refused(change):
-    with pytest.raises(ModelError, match=r"^structure\.json and model\.safetensors must be a pair written by autocompress: "):
+    with pytest.raises(
+        ModelError, match=r"^structure\.json and model\.safetensors must be a pair written by autocompress: "
+    ):
         from_portable(crafted(change))
 
 
 @pytest.mark.parametrize(("structure", "weights"), [("{", b""), ("[]", b""), ("{}", b"\x08pickle"), ("null", b"")])
 def test_what_is_no_structure_is_refused(structure, weights):
-    with pytest.raises(ModelError, match=r"^structure\.json and model\.safetensors must be a pair written by autocompress: "):
+    with pytest.raises(
+        ModelError, match=r"^structure\.json and model\.safetensors must be a pair written by autocompress: "
+    ):
         from_portable(Portable(structure=structure, weights=weights))
 
 

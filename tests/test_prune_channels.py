@@ -150,7 +150,15 @@ def test_the_kept_width_is_a_multiple_near_what_was_asked(width, chunks, ratio, 
 
 @pytest.mark.parametrize(
     ("width", "ratio", "align", "kept"),
-    [(64, 0.5, 8, 32), (64, 0.45, 8, 32), (64, 0.0, 8, 64), (64, 0.95, 8, 8), (12, 0.5, 8, 6), (3, 0.9, 8, 1), (65, 0, 8, 64)],
+    [
+        (64, 0.5, 8, 32),
+        (64, 0.45, 8, 32),
+        (64, 0.0, 8, 64),
+        (64, 0.95, 8, 8),
+        (12, 0.5, 8, 6),
+        (3, 0.9, 8, 1),
+        (65, 0, 8, 64),
+    ],
 )
 def test_the_kept_width_by_example(width, ratio, align, kept):
     assert kept_width(group(width), ratio, align) == kept

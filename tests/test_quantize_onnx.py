@@ -64,7 +64,9 @@ def test_outputs_stay_close_and_the_file_is_whole(name):
 def test_bytes_are_a_quarter():
     wide = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 4))
     proto = to_onnx(wide, Preprocess(layout=Layout.AS_STORED, shape=(64,)), 1)
-    small = quantize_onnx(proto, FilePlan(default=INT8), np.random.default_rng(0).normal(size=(8, 64)).astype("f"), machine(), 1)
+    small = quantize_onnx(
+        proto, FilePlan(default=INT8), np.random.default_rng(0).normal(size=(8, 64)).astype("f"), machine(), 1
+    )
     assert 0.25 < small.ByteSize() / proto.ByteSize() < 0.28
 
 
@@ -113,7 +115,9 @@ def test_a_plan_without_int8_leaves_the_file_as_it_is():
 
 
 def test_a_plan_that_keeps_every_layer_in_float_changes_no_output():
-    layers = dict.fromkeys([node.name for node in exported("residual").graph.node if node.op_type in WEIGHTED_OPS], FP32)
+    layers = dict.fromkeys(
+        [node.name for node in exported("residual").graph.node if node.op_type in WEIGHTED_OPS], FP32
+    )
     x = inputs_of("residual", 4)
     np.testing.assert_array_equal(run(quantized("residual", layers=layers), x), run(exported("residual"), x))
 

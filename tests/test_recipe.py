@@ -32,7 +32,9 @@ seed: 3
 """
 words = text("abcdefgxyz_.0123456789äé", min_size=1, max_size=8).filter(lambda word: word != "name")
 values = recursive(
-    integers(-5, 5) | floats(-10, 10) | words | none(), lambda inner: lists(inner) | dictionaries(words, inner), max_leaves=6
+    integers(-5, 5) | floats(-10, 10) | words | none(),
+    lambda inner: lists(inner) | dictionaries(words, inner),
+    max_leaves=6,
 )
 recipes = builds(
     Recipe,
@@ -102,13 +104,25 @@ def test_with_steps_changes_the_steps_of_a_copy():
     [
         ("a: [", "a recipe is a YAML file: while parsing a flow node"),
         ("!!python/object/apply:os.getcwd []", "a recipe is a YAML file: could not determine a constructor"),
-        ("- 1", "a recipe has schema, base, passes, recovery and seed; at the top level: Input should be a valid dictionary"),
-        ("sed: 1", "a recipe has schema, base, passes, recovery and seed; at sed: Extra inputs are not permitted, got 1"),
+        (
+            "- 1",
+            "a recipe has schema, base, passes, recovery and seed; at the top level: Input should be a valid dictionary",
+        ),
+        (
+            "sed: 1",
+            "a recipe has schema, base, passes, recovery and seed; at sed: Extra inputs are not permitted, got 1",
+        ),
         ("schema: 2", "at schema: Input should be less than or equal to 1, got 2"),
         ("seed: -1", "at seed: Input should be greater than or equal to 0, got -1"),
         ("recovery: {steps: many}", "at recovery.steps: Input should be a valid integer"),
-        ("recovery: {distill: {logits: 2}}", "at recovery.distill.logits: Input should be less than or equal to 1, got 2"),
-        ("passes: [{a: {}, b: {}}]", "at passes.0: Value error, a pass is one 'name: settings' pair, got the keys ['a', 'b']"),
+        (
+            "recovery: {distill: {logits: 2}}",
+            "at recovery.distill.logits: Input should be less than or equal to 1, got 2",
+        ),
+        (
+            "passes: [{a: {}, b: {}}]",
+            "at passes.0: Value error, a pass is one 'name: settings' pair, got the keys ['a', 'b']",
+        ),
         ("passes: [{quantize: 5}]", "at passes.0.settings: Input should be a valid dictionary"),
     ],
 )

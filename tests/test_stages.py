@@ -17,7 +17,11 @@ def layers_at(*positions: int) -> tuple[LayerFacts, ...]:
 
 
 def test_layers_of_one_resolution_form_a_stage_and_pooled_ones_join_the_stage_before():
-    assert stages_of(layers_at(64, 64, 1, 1, 64, 16, 1, 4, 1)) == (("l0", "l1", "l2", "l3", "l4"), ("l5", "l6"), ("l7", "l8"))
+    assert stages_of(layers_at(64, 64, 1, 1, 64, 16, 1, 4, 1)) == (
+        ("l0", "l1", "l2", "l3", "l4"),
+        ("l5", "l6"),
+        ("l7", "l8"),
+    )
 
 
 def test_a_resolution_that_comes_back_is_the_same_stage():

@@ -51,7 +51,11 @@ def test_units_are_exact(text, kind, value):
         ("nan", Kind.FRACTION, "'nan' is not a number with a unit"),
         ("5", Kind.TIME, "'5' lacks its unit; use one of: ns, us, µs, ms, s"),
         ("5MB", Kind.TIME, "'MB' in '5MB' is not a unit of this quantity; use one of: ns, us, µs, ms, s"),
-        ("5mb", Kind.BYTES, "'mb' in '5mb' is not a unit of this quantity; use one of: B, kB, KB, MB, GB, KiB, MiB, GiB"),
+        (
+            "5mb",
+            Kind.BYTES,
+            "'mb' in '5mb' is not a unit of this quantity; use one of: B, kB, KB, MB, GB, KiB, MiB, GiB",
+        ),
         ("5ms", Kind.FRACTION, "'ms' in '5ms' is not a unit of this quantity; no unit belongs here"),
     ],
 )

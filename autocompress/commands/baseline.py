@@ -26,6 +26,7 @@ BATCH = 64
 MOST_EPOCHS = 40
 FEWEST_STEPS = 1500  # small data sets need more passes
 PROBE_STEPS = 3
+LEAST_S = 5.0  # of training, however little time there is
 WEIGHTS = "model.safetensors"
 FILE = "model.onnx"
 
@@ -72,10 +73,14 @@ def ensure_trained(
         prepared.model.eval()
         return
     torch.manual_seed(prepared.config.seed)
-    settings = _baseline_settings(prepared, stream, pace, clock)
-    train_baseline(
-        prepared.model, stream, settings, progress=lambda step, steps: observer.progress(step, steps, "training steps")
-    )
+    settings = _baseline_settings(prepared, stream, pace)
+    limit_s = max(LEAST_S, min(BASELINE_SHARE * clock.limit_s, clock.left_s))
+    expected = max(1, min(settings.steps, int(limit_s * pace.all_threads)))
+
+    def report(step: int, _most: int) -> None:
+        observer.progress(min(step, expected), expected, "training steps")
+
+    train_baseline(prepared.model, stream, settings, limit_s=limit_s, progress=report)
     _keep(prepared.model, kept)
     clock.save()
 
@@ -92,11 +97,10 @@ def measured_baseline(bench: Bench, *, accuracy: bool, rounds: int = 12) -> tupl
     return file, facts
 
 
-def _baseline_settings(prepared: Prepared, stream: SampleStream, pace: Pace, clock: Clock) -> Recovery:
+def _baseline_settings(prepared: Prepared, stream: SampleStream, pace: Pace) -> Recovery:
+    """As many steps as are worth while; time may end the training before."""
     recovery = default_recovery(prepared.model, pace)
-    usable_s = max(5.0, min(BASELINE_SHARE * clock.limit_s, clock.left_s))
-    most = max(FEWEST_STEPS, MOST_EPOCHS * stream.epoch_length // BATCH)
-    steps = int(min(most, max(20, usable_s * pace.all_threads)))
+    steps = max(FEWEST_STEPS, MOST_EPOCHS * stream.epoch_length // BATCH)
     rate = recovery.learning_rate * (0.3 if prepared.fine_tunes else 2.0)
     return recovery.model_copy(update={"steps": steps, "learning_rate": rate, "weight_decay": 0.05})
 

@@ -1,6 +1,7 @@
 """One training loop: for baselines from nothing, and for compressed models under their teacher."""
 
 import math
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -12,7 +13,7 @@ from autocompress.recipe import Arithmetic, Distill, Recovery
 from autocompress.recover.losses import label_loss, recovery_loss
 from autocompress.recover.sample_stream import SampleStream
 
-WARM_UP = 0.1  # of all steps
+WARM_UP = 0.1  # of the way
 NORM_SAMPLES = 1024  # enough for a mean and variance per channel
 Progress = Callable[[int, int], None]
 
@@ -44,19 +45,33 @@ def recover(
         return recovery_loss(stream.task, model(inputs), targets, followed, settings.distill)
 
     if settings.steps:
-        _descend(model, stream, settings, loss_at, progress)
+        _descend(model, stream, settings, loss_at, way_at=lambda step: step / settings.steps, progress=progress)
     reestimate_batchnorm(model, stream)
 
 
 def train_baseline(
-    model: nn.Module, stream: SampleStream, settings: Recovery, *, progress: Progress | None = None
+    model: nn.Module,
+    stream: SampleStream,
+    settings: Recovery,
+    *,
+    limit_s: float = math.inf,
+    progress: Progress | None = None,
 ) -> None:
-    """Train ``model`` in place from its initial weights on labels, smoothed by 0.1 where the task is classification."""
+    """Train ``model`` in place from its initial weights on labels, smoothed by 0.1 where the task is classification.
+
+    After ``limit_s`` seconds it has come to the end of its schedule whatever steps are left: a machine that slows down
+    gets fewer steps, each further along, and not a schedule that is cut off.
+    """
+    started = time.monotonic()
 
     def loss_at(_start: int, inputs: Tensor, targets: Tensor) -> Tensor:
         return label_loss(stream.task, model(inputs).float(), targets, smoothing=0.1)
 
-    _descend(model, stream, settings.model_copy(update={"distill": Distill(logits=0)}), loss_at, progress)
+    def way_at(step: int) -> float:
+        return max(step / settings.steps, (time.monotonic() - started) / limit_s)
+
+    settings = settings.model_copy(update={"distill": Distill(logits=0)})
+    _descend(model, stream, settings, loss_at, way_at=way_at, progress=progress)
     reestimate_batchnorm(model, stream)
 
 
@@ -83,15 +98,22 @@ def _descend(
     stream: SampleStream,
     settings: Recovery,
     loss_at: Callable[[int, Tensor, Tensor], Tensor],
+    *,
+    way_at: Callable[[int], float],
     progress: Progress | None,
 ) -> None:
+    """Steps of AdamW; ``way_at`` says how much of the schedule lies behind, from 0 to the end at 1."""
     model.train()
     channels_last = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _one_cycle(step, settings.steps))
     for step in range(settings.steps):
+        way = way_at(step)
+        if way >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * _one_cycle(way)
         start = step * settings.batch
         inputs, targets = stream.batch(start, settings.batch)
         if channels_last and inputs.dim() == 4:
@@ -102,7 +124,6 @@ def _descend(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
-        schedule.step()
         if not math.isfinite(float(loss.detach())):
             raise RunError(
                 f"the loss must stay a number, got {float(loss.detach())} at step {step}; lower the learning rate"
@@ -113,12 +134,11 @@ def _descend(
         model.to(memory_format=torch.contiguous_format)
 
 
-def _one_cycle(step: int, steps: int) -> float:
-    """Linear warm-up over the first tenth, then half a cosine to zero."""
-    warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+def _one_cycle(way: float) -> float:
+    """Share of the peak rate: linear warm-up over the first tenth of the way, then half a cosine to zero."""
+    if way < WARM_UP:
+        return (way + WARM_UP / 10) / (WARM_UP + WARM_UP / 10)
+    return 0.5 * (1 + math.cos(math.pi * (way - WARM_UP) / (1 - WARM_UP)))
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -1,0 +1,190 @@
+"""Imports go down the floors only, heavy packages stay in their place, nothing prints, nothing unpickles.
+
+Read from the source, so that imports inside functions and under ``TYPE_CHECKING`` count too.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import autocompress
+
+ROOT = Path(autocompress.__file__).parent
+# A module belongs to the longest entry that it is or lies in.
+FLOORS = {
+    0: ["errors", "units", "facts", "registry", "paths", "user_code"],
+    1: ["budget", "recipe", "task", "target", "measurement", "result", "events", "precision", "clock"],
+    2: ["linalg", "data"],
+    3: ["models", "graph", "layers"],
+    4: ["passes"],
+    5: ["recover", "export"],
+    6: ["hardware", "evaluate"],
+    7: ["trial"],
+    8: ["search"],
+    9: ["delivery"],
+    10: ["api", "cli", "commands", "__init__"],
+}
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
+# Where a package may be imported; those not listed may be imported anywhere.
+HOMES = {
+    "optuna": ["search/study.py"],
+    "ray": ["search/launch_ray.py"],
+    "timm": ["models/timm_zoo.py"],
+    "onnxruntime": ["hardware/", "evaluate.py", "export/", "delivery/report_snippet.py"],
+    "onnx": ["export/", "hardware/", "trial.py"],
+    "onnxscript": ["export/"],
+    "torch_pruning": ["graph/channel_groups.py", "passes/prune_channels.py"],
+    "safetensors": ["graph/program.py", "models/checkpoint.py", "commands/baseline.py"],
+    "sklearn": ["data/digits.py"],
+    "torchvision": ["commands/doctor.py"],
+    "PIL": ["data/"],
+    "cloudpickle": ["user_code.py", "search/launch_ray.py"],
+    "plotly": ["delivery/"],
+    "jinja2": ["delivery/"],
+    "typer": ["cli/"],
+    "click": ["cli/"],
+    "rich": ["cli/"],
+    "torch": ["linalg/", "models/", "graph/", "layers/", "passes/", "recover/", "export/", "trial.py", "search/"]
+    + ["delivery/", "commands/", "api.py", "task.py"],
+}
+# A text that is handed to users, to be run on their side; its tests run it.
+SNIPPET = "delivery/report_snippet.py"
+PICKLES = {"load", "loads", "Unpickler", "dump", "dumps", "Pickler"}
+
+
+def modules() -> list[str]:
+    """Every module of the package by its path."""
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text())
+
+
+def floor_of(dotted: str) -> int | None:
+    """The floor of ``budget`` or ``search.space``; None when nobody has said where it belongs."""
+    parts = dotted.split(".")
+    return next(
+        (FLOOR_OF[name] for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in FLOOR_OF), None
+    )
+
+
+def dotted_of(module: str) -> str:
+    return module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def imports_of(tree: ast.Module) -> Iterator[str]:
+    """Everything that is imported, wherever in the file; of ``from a import b``, ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they lead"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inner_imports_of(tree: ast.Module) -> list[str]:
+    names = [name.removeprefix("autocompress.") for name in imports_of(tree) if name.startswith("autocompress.")]
+    return [name for name in names if not name.startswith("__")]  # autocompress.__version__ is no module
+
+
+def called(tree: ast.Module) -> Iterator[tuple[ast.Call, str]]:
+    """Every call with the name of what is called, ``a.b`` for attributes of names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_has_a_floor(module):
+    assert floor_of(dotted_of(module)) is not None, f"say in FLOORS where {module} belongs"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_go_down_the_floors_or_stay(module):
+    own = floor_of(dotted_of(module))
+    upwards = [name for name in inner_imports_of(tree_of(module)) if (floor_of(name) or 0) > own]
+    assert not upwards
+
+
+@pytest.mark.parametrize("module", modules())
+def test_only_modules_that_have_a_floor_are_imported(module):
+    assert all(floor_of(name) is not None for name in inner_imports_of(tree_of(module)))
+
+
+@pytest.mark.parametrize("module", modules())
+def test_heavy_packages_are_imported_in_their_place_only(module):
+    for name in imports_of(tree_of(module)):
+        homes = HOMES.get(name.split(".")[0])
+        if homes is not None:
+            assert any(module.startswith(home) for home in homes), f"{name} belongs in {', '.join(homes)}"
+
+
+@pytest.mark.parametrize(
+    "module", [module for module in modules() if not module.startswith("cli/") and module != SNIPPET]
+)
+def test_nothing_prints_outside_the_command_line(module):
+    for call, name in called(tree_of(module)):
+        assert name not in {"print", "sys.stdout.write", "sys.stderr.write"}, f"line {call.lineno}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_nothing_evaluates_or_unpickles(module):
+    for call, name in called(tree_of(module)):
+        space, _, function = name.rpartition(".")
+        assert name not in {"eval", "exec", "compile", "__import__", "builtins.eval", "builtins.exec"}, (
+            f"line {call.lineno}"
+        )
+        assert not (space in {"pickle", "cloudpickle", "marshal", "shelve", "joblib"} and function in PICKLES), (
+            f"{name}"
+        )
+        if name == "torch.load":
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+            assert given.get("weights_only") == "True", f"line {call.lineno}"
+        if name == "yaml.load":
+            pytest.fail(f"line {call.lineno}: yaml.safe_load runs nothing")
+
+
+@pytest.mark.parametrize("module", modules())
+def test_code_speaks_of_itself_without_catch_all_names(module):
+    assert not {"utils", "helpers", "common", "misc"}.intersection(module.removesuffix(".py").split("/"))
+
+
+def broken(source: str, module: str) -> list[str]:
+    """What the rules above find wrong in ``source`` if it stood at ``module``."""
+    tree = ast.parse(source)
+    found = [name for name in inner_imports_of(tree) if (floor_of(name) or 0) > (floor_of(dotted_of(module)) or 0)]
+    found += [
+        name
+        for name in imports_of(tree)
+        if (homes := HOMES.get(name.split(".")[0])) and not any(module.startswith(home) for home in homes)
+    ]
+    return found + [name for _, name in called(tree) if name in {"print", "eval", "pickle.loads"}]
+
+
+@pytest.mark.parametrize(
+    ("source", "finding"),
+    [
+        ("from autocompress.search.space import load_space", "search.space.load_space"),
+        ("import autocompress.api", "api"),
+        ("from autocompress import api", "api"),
+        ("def f():\n    from autocompress.trial import Bench", "trial.Bench"),
+        ("if TYPE_CHECKING:\n    from autocompress.cli.app import app", "cli.app.app"),
+        ("def f():\n    import ray.util", "ray.util"),
+        ("from optuna.trial import Trial", "optuna.trial.Trial"),
+        ("class A:\n    def f(self):\n        print(1)", "print"),
+        ("x = eval('1')", "eval"),
+        ("pickle.loads(b'')", "pickle.loads"),
+    ],
+)
+def test_what_breaks_the_rules_is_found(source, finding):
+    assert broken(source, "graph/surgery.py") == [finding]
+
+
+def test_what_keeps_the_rules_is_not():
+    assert not broken("from autocompress.graph.surgery import modules_of\nimport torch", "graph/stages.py")
+    assert not broken("from autocompress.task import Task", "passes/base.py")
