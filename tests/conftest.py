@@ -1,9 +1,12 @@
 """What every test stands on: one thread, one seed."""
 
+import os
+
 import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home folder
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +19,6 @@ def _seeded():
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     """The folder of one whole run on the tiny task, for all tests that only read it."""
-    from tiny_runs import finish_a_run  # the search's imports are slow, and few tests need them
+    from tiny_runs import finish_a_run  # noqa: PLC0415  # the search's imports are slow, and few tests need them
 
     return finish_a_run(tmp_path_factory.mktemp("finished") / "run")

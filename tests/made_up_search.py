@@ -57,14 +57,14 @@ def _int8_share(recipe: Recipe) -> float:
 class MadeUpLauncher:
     """Answers at once; ``fails`` says which recipes raise in ``fails_in``, ``jobs`` keeps what was asked."""
 
-    fails: Callable[[Recipe], bool] = lambda recipe: False
+    fails: Callable[[Recipe], bool] = lambda _: False
     fails_in: tuple[Work, ...] = tuple(Work)
     jobs: list[Job] = field(default_factory=list)
 
     def slots(self) -> int:
         return 2
 
-    def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
+    def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:  # noqa: ARG002  # as the protocol has it
         for job in jobs:
             self.jobs.append(job)
             if job.work in self.fails_in and self.fails(job.recipe):

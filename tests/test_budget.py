@@ -58,8 +58,10 @@ def test_the_grammar(text, limits):
         ("latency", "a limit is METRIC<=AMOUNT, got 'latency'; for example 'latency<=5ms"),
         (
             "latencie<=5ms",
-            "a budget limits latency, size, ram, macs, params, energy, accuracy, accuracy_drop; got 'latencie' in "
-            "'latencie<=5ms'; near: latency",
+            (
+                "a budget limits latency, size, ram, macs, params, energy, accuracy, accuracy_drop; got 'latencie' in "
+                "'latencie<=5ms'; near: latency"
+            ),
         ),
         ("latency>=5ms", "latency is limited with '<=' (or '='), got '>=' in 'latency>=5ms'; write latency<=5ms"),
         ("latency<5ms", "latency is limited with '<=' (or '='), got '<' in 'latency<5ms'; write latency<=5ms"),

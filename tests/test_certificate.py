@@ -11,6 +11,7 @@ from autocompress.task import Layout, Preprocess
 
 SERIES = Preprocess(layout=Layout.AS_STORED, shape=(24,), dtype="int64")
 
+
 def test_a_certificate_survives_its_own_json():
     certificate = certificate_of()
     assert Certificate.from_json(certificate.to_json()) == certificate

@@ -35,7 +35,7 @@ def ratios_of(recipe: Recipe) -> set[float]:
 
 
 def test_int8_alone_and_uniform_pruning_with_it_are_always_tried():
-    setting, found = controls_of("latency<=3ms")
+    _, found = controls_of("latency<=3ms")
     assert list(found) == [UNIFORM_INT8, UNIFORM_PRUNING]
     assert [step.name for step in found[UNIFORM_INT8].passes] == ["quantize"]
     assert [step.name for step in found[UNIFORM_PRUNING].passes] == ["prune_channels", "quantize"]

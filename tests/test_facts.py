@@ -1,7 +1,6 @@
 """Records and files: whole or not at all, and the same after a round trip."""
 
 import importlib
-import os
 import pkgutil
 from pathlib import Path
 
@@ -160,7 +159,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     with pytest.raises(OSError, match="No space left"):
         write_whole(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path, monkeypatch):

@@ -16,7 +16,9 @@ def goal_of(budget: str, **changes) -> Goal:
     return Goal(**({"budget": Budget.parse(budget), "baseline": BASELINE} | changes))
 
 
-def facts_of(accuracy: float | None = 0.9, latency: float | None = 5.0, size: int = 500, samples: int = 0) -> ModelFacts:
+def facts_of(
+    accuracy: float | None = 0.9, latency: float | None = 5.0, size: int = 500, samples: int = 0
+) -> ModelFacts:
     """``samples`` gives the accuracy its Wilson interval."""
     interval = wilson_interval(round((accuracy or 0) * samples), samples) if samples else None
     return ModelFacts(

@@ -28,7 +28,9 @@ def goal_of(budget: str) -> Goal:
     return Goal(budget=Budget.parse(budget), baseline=BASELINE)
 
 
-STEPS = ladder_of(rung(0.0, 8.0), rung(0.5, 4.0), rung(0.75, 2.0), rung(0.5, 0.1, Format.FP32), rung(0.0, 0.1, whole=False))
+STEPS = ladder_of(
+    rung(0.0, 8.0), rung(0.5, 4.0), rung(0.75, 2.0), rung(0.5, 0.1, Format.FP32), rung(0.0, 0.1, whole=False)
+)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_a_recipe_that_cannot_be_exported_is_no_rung():
 
 
 def test_where_nothing_can_be_exported_the_first_cause_is_given():
-    setting = made_up_setting("latency<=5ms", fails=lambda recipe: True)
+    setting = made_up_setting("latency<=5ms", fails=lambda _: True)
     with pytest.raises(RunError, match="no recipe could be exported; the first cause: made to fail"):
         climb(setting)
 
@@ -147,4 +149,6 @@ def test_starts_are_the_mildest_uniform_recipes_that_should_fit():
     starts = ladder.starts(setting.goal, setting.builder)
     expected = [ladder.feasible_ratio(setting.goal, precision) for precision in Format]
     assert None not in expected
-    assert starts == [setting.builder.uniform(ratio, precision) for ratio, precision in zip(expected, Format, strict=True)]
+    assert starts == [
+        setting.builder.uniform(ratio, precision) for ratio, precision in zip(expected, Format, strict=True)
+    ]

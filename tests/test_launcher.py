@@ -111,7 +111,6 @@ def test_an_address_without_a_cluster_is_refused():
 
 @pytest.fixture(scope="module")
 def on_ray():
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home folder
     for own in (tiny_runs, sys.modules[__name__]):
         cloudpickle.register_pickle_by_value(own)
     launcher = RayLauncher(workers=2)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,13 +96,13 @@ def test_a_failing_candidate_ends_alone_with_its_error(tmp_path):
 
 
 def test_when_every_trial_fails_the_run_ends_with_the_first_cause(tmp_path):
-    setting = made_up_setting(TIGHT, fails=lambda recipe: True)
+    setting = made_up_setting(TIGHT, fails=lambda _: True)
     with pytest.raises(RunError, match=r"every trial failed; the first cause:\nmade to fail"):
         search_in(tmp_path, setting, trials=3).run()
 
 
 def test_when_all_that_fits_fails_in_training_the_run_does_not_pass_for_infeasible(tmp_path):
-    setting = made_up_setting(TIGHT, fails=lambda recipe: True, fails_in=(Work.TRIAL,))
+    setting = made_up_setting(TIGHT, fails=lambda _: True, fails_in=(Work.TRIAL,))
     with pytest.raises(RunError, match="every trial failed; the first cause:\nmade to fail"):
         search_in(tmp_path, setting, trials=3).run()
     states = {record.state for record in search_in(tmp_path, setting).study.records()}
@@ -144,6 +145,29 @@ def test_a_resumed_search_goes_on_from_the_records_of_the_first(tmp_path):
     assert len(set(digests)) == len(digests)
 
 
+def test_ctrl_c_in_the_middle_of_training_loses_no_finished_trial(tmp_path):
+    """What was in work is asked for again by the next session."""
+    setting = made_up_setting("latency<=9ms")
+    run = launcher_of(setting).run
+
+    def interrupted(bench, jobs):
+        for number, done in enumerate(run(bench, jobs)):
+            if number == 2 and jobs[0].work is Work.TRIAL:
+                raise KeyboardInterrupt
+            yield done
+
+    launcher_of(setting).run = interrupted
+    search = search_in(tmp_path, setting, trials=6)
+    with pytest.raises(KeyboardInterrupt):
+        search.run()
+    finished = search.study.records()
+    assert len(finished) == 2
+    both = search_in(tmp_path, made_up_setting("latency<=9ms"), trials=6).run()
+    assert all(record in both for record in finished)
+    in_work = [job.recipe for job in launcher_of(setting).jobs if job.work is Work.STRUCTURE][2:4]
+    assert {recipe.digest() for recipe in in_work} <= {record.recipe.digest() for record in both}
+
+
 def test_a_search_that_has_its_trials_already_asks_for_nothing(tmp_path):
     first = search_in(tmp_path, made_up_setting(TIGHT), trials=3).run()
     setting = made_up_setting(TIGHT)
@@ -153,15 +177,15 @@ def test_a_search_that_has_its_trials_already_asks_for_nothing(tmp_path):
 
 
 def test_whoever_watches_is_told_of_every_trial(tmp_path):
+    seen: list[TrialRecord] = []
+
     class Watcher(Silence):
-        seen: list[TrialRecord] = []
-
         def trial(self, record: TrialRecord) -> None:
-            self.seen.append(record)
+            seen.append(record)
 
-    setting = made_up_setting(TIGHT)
-    object.__setattr__(setting, "observer", watcher := Watcher())
-    assert tuple(watcher.seen) == () != search_in(tmp_path, setting).run() == tuple(watcher.seen)
+    setting = replace(made_up_setting(TIGHT), observer=Watcher())
+    assert search_in(tmp_path, setting).run() == tuple(seen)
+    assert seen
 
 
 def test_first_guesses_are_recipes_of_the_space_around_the_starts(tmp_path):

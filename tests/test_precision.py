@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from autocompress.passes import Quantize
 from autocompress.precision import FP32, INT8, FilePlan, Precision
 
 
@@ -36,3 +37,10 @@ def test_one_sided_int8_is_refused():
 
 def test_a_precision_reads_weights_first():
     assert (str(FP32), str(INT8)) == ("fp32/fp32", "int8/int8")
+
+
+def test_the_quantize_pass_adds_its_part_to_the_plan_and_leaves_the_model():
+    before = FilePlan(layers={"stem": FP32, "head": INT8})
+    plan = Quantize(default=INT8, layers={"head": FP32, "block": INT8}).finalize(before)
+    assert plan == FilePlan(default=INT8, layers={"stem": FP32, "head": FP32, "block": INT8})
+    assert before.layers["head"] == INT8

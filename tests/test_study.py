@@ -35,7 +35,9 @@ def record_of(ask: Ask, state: TrialState = TrialState.COMPLETE, accuracy: float
     )
 
 
-def tell(study: Study, state: TrialState = TrialState.COMPLETE, accuracy: float = 0.9, size: float = -0.5) -> TrialRecord:
+def tell(
+    study: Study, state: TrialState = TrialState.COMPLETE, accuracy: float = 0.9, size: float = -0.5
+) -> TrialRecord:
     ask = study.ask()
     record = record_of(ask, state, accuracy)
     study.tell(ask, record, {Metric.SIZE: size}, accuracy)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -155,6 +156,19 @@ def test_a_baseline_learns_from_nothing():
     inputs, targets = SampleStream(task, 0).batch(0, 96)
     assert float((model(inputs).argmax(1) == targets).float().mean()) > 0.9
     assert not model.training
+
+
+def test_a_baseline_whose_time_is_up_ends_its_schedule_early(monkeypatch):
+    seconds = iter(range(1000))
+    monkeypatch.setattr("autocompress.recover.train.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    told = []
+    model = tiny("residual")
+    settings = Recovery(steps=100, batch=8)
+    stream = SampleStream(task_for("residual"), 0)
+    train_baseline(model, stream, settings, limit_s=10, progress=lambda step, _: told.append(step))
+    assert told == list(range(1, 10))  # a step a second, the tenth would begin at the limit
+    assert not model.training
+    assert all(p.is_contiguous() for p in model.parameters())
 
 
 def test_progress_is_told_after_every_step():

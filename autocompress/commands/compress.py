@@ -11,6 +11,7 @@ from autocompress.commands.config import RunConfig
 from autocompress.commands.folder import CONFIG, RESULT, WORK, check_folder, open_folder
 from autocompress.commands.pipeline import Pipeline
 from autocompress.commands.prepare import prepare
+from autocompress.commands.survey import search_space
 from autocompress.errors import BudgetError
 from autocompress.events import Observer
 from autocompress.result import Result
@@ -34,6 +35,7 @@ def run(
     ``model`` and ``task`` are objects handed over in Python, in the place of what ``config`` names.
     """
     check_budget(config)
+    search_space(config)  # an unknown space or technique is refused before anything is written
     check_folder(out, config, resume=resume, overwrite=overwrite)
     if resume and (out / RESULT).is_file() and not _asks_for_more(config, out):
         observer.note("this run has ended; its result stands. Give more --time or --trials to go on")

@@ -1,7 +1,7 @@
 """The end of a run: certificate, bundles, result and report."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autocompress.budget import BudgetRow
@@ -209,7 +209,7 @@ def _result(outcome: Outcome, ending: _Ending) -> Result:
     prepared, config = outcome.prepared, outcome.prepared.config
     best, facts, baseline = ending.best, ending.facts, ending.baseline
     met = facts is not None and all(row.met for row in ending.rows)
-    diagnosis = None if met else _diagnosis(outcome, ending.finalists)
+    diagnosis = None if met else _diagnosis(outcome, ending)
     return Result(
         status=Status.MET if met else Status.INFEASIBLE,
         verdict=_verdict(facts, baseline, diagnosis),
@@ -239,11 +239,19 @@ def _result(outcome: Outcome, ending: _Ending) -> Result:
     )
 
 
-def _diagnosis(outcome: Outcome, finalists: tuple[Finalist, ...]) -> Diagnosis:
-    """From measured finalists if there are any, else from trials and the ladder."""
-    measured = [finalist.facts for finalist in finalists]
+def _diagnosis(outcome: Outcome, ending: _Ending) -> Diagnosis:
+    """From the best by its test accuracy, if only that fails it; else from all finalists, or trials and the ladder."""
+    if ending.facts is not None and outcome.goal.within_costs(ending.facts):
+        goal = replace(outcome.goal, baseline=_judged_by_test(ending.baseline))
+        return diagnose(goal, [_judged_by_test(ending.facts)])
+    measured = [finalist.facts for finalist in ending.finalists]
     tried = [record.facts for record in outcome.records if record.facts is not None]
     return diagnose(outcome.goal, measured or [*tried, *(rung.facts for rung in outcome.ladder.rungs)])
+
+
+def _judged_by_test(facts: ModelFacts) -> ModelFacts:
+    """The facts with the test accuracy in the place that a diagnosis looks at."""
+    return facts.model_copy(update={"accuracy_val": facts.accuracy_test})
 
 
 def _layers(outcome: Outcome, best: Finalist | None) -> tuple[LayerRow, ...]:

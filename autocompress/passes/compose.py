@@ -30,9 +30,10 @@ def read_passes(recipe: Recipe) -> tuple[Pass, ...]:
         RecipeError: an unknown pass, a setting outside its range, a pass twice, or passes out of order.
     """
     passes = tuple(_read(step.name, step.settings) for step in recipe.passes)
+    for place, item in enumerate(passes):
+        if any(item.name == earlier.name for earlier in passes[:place]):
+            raise RecipeError(f"a recipe has each pass once, got {item.name} twice; join their settings")
     for before, after in pairwise(passes):
-        if after.name == before.name:
-            raise RecipeError(f"a recipe has each pass once, got {after.name} twice; join their settings")
         if after.stage < before.stage:
             raise RecipeError(
                 f"{after.name} must come before {before.name}: passes run in the order "

@@ -1,0 +1,82 @@
+"""A node that is lost while the search uses it."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+
+import cloudpickle
+import made_up_search
+import pytest
+import ray
+import tiny_runs
+from made_up_search import made_up_setting
+from ray.cluster_utils import Cluster
+
+from autocompress.clock import Clock
+from autocompress.events import Silence
+from autocompress.measurement import ModelFacts
+from autocompress.recipe import Recovery
+from autocompress.result import TrialRecord, TrialState
+from autocompress.search.launch_ray import RayLauncher
+from autocompress.search.loop import Search
+from autocompress.search.study import Study
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+TRIALS = 4
+
+
+class OneMillisecond:
+    """Costs of files that are counted, and not measured."""
+
+    def measure(self, candidates: Mapping[int, tuple[bytes, ModelFacts]]) -> dict[int, ModelFacts]:
+        return {key: facts.model_copy(update={"latency_ms": 1.0}) for key, (_, facts) in candidates.items()}
+
+
+class NodeRemover(Silence):
+    """Takes the second node away, without a warning, when the first trial has ended and others are in work."""
+
+    def __init__(self, cluster: Cluster, node: object) -> None:
+        self.cluster, self.node, self.seen = cluster, node, 0
+
+    def trial(self, record: TrialRecord) -> None:  # noqa: ARG002  # as the protocol has it
+        self.seen += 1
+        if self.seen == 1:
+            self.cluster.remove_node(self.node, allow_graceful=False)
+
+
+@pytest.fixture
+def cluster():
+    """A head with one CPU."""
+    modules = [tiny_runs, made_up_search, sys.modules[__name__]]
+    for own in modules:
+        cloudpickle.register_pickle_by_value(own)
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield found
+    ray.shutdown()
+    found.shutdown()
+    for own in modules:
+        cloudpickle.unregister_pickle_by_value(own)
+
+
+def test_a_search_goes_on_when_a_node_is_lost(cluster, tmp_path):
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    launcher = RayLauncher(workers=1, address=cluster.address)
+    try:
+        assert launcher.slots() == 2
+        setting = made_up_setting("size<=100MB")
+        setting = replace(
+            setting,
+            builder=replace(setting.builder, recovery=Recovery(steps=20, batch=32)),
+            costing=OneMillisecond(),
+            launcher=launcher,
+            observer=NodeRemover(cluster, node),
+        )
+        study = Study(tmp_path / "journal", setting.builder.knobs(), seed=0, minimize=False, startup=TRIALS)
+        records = Search(setting=setting, study=study, clock=Clock(600.0), most_trials=TRIALS).run()
+        assert launcher.slots() == 1
+    finally:
+        launcher.close()
+    assert len(records) == TRIALS
+    assert {record.state for record in records} == {TrialState.COMPLETE}
+    assert all(record.facts.accuracy_val is not None for record in records)
