@@ -2,10 +2,10 @@
 
 The two factories are all that the command line needs:
 
-    autocompress compress examples/own_module_and_task.py:network --data examples/own_module_and_task.py:task \\
-        --budget "size<=50%" --time 1m --out runs/own
+    autocompress compress examples/own_module_and_task.py:network --data examples/own_module_and_task.py:task
+    --budget "size<=50%" --time 1m --out runs/own
 
-or run this file, which does the same from Python.
+(in one line), or run this file, which does the same from Python.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def task() -> ac.Task:
         test=split(400),
         preprocess=ac.Preprocess(layout=ac.Layout.AS_STORED, shape=(CHANNELS, LENGTH)),
         n_outputs=1,
-        loss=lambda outputs, targets: F.mse_loss(outputs, targets),
+        loss=F.mse_loss,
         metric=r_squared,
         metric_name="R²",
     )
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--time", default="1m")
     arguments = parser.parse_args()
 
-    # A factory that is handed over counts as the trained network; named by file it would be trained first.
+    # Named by file, the network is trained first; a module that is handed over counts as trained.
     result = ac.compress(
         f"{__file__}:network",
         f"{__file__}:task",

@@ -1,6 +1,6 @@
 """Compress a timm network on the built-in digits, from Python.
 
-    python examples/python_call.py --out runs/python-call --time 2m
+Run it as ``python examples/python_call.py --out runs/python-call --time 2m``.
 """
 
 import argparse

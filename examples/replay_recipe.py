@@ -1,6 +1,6 @@
 """Carry out one recipe, twice, and see that the files are the same.
 
-    python examples/replay_recipe.py --out runs/replay
+Run it as ``python examples/replay_recipe.py --out runs/replay``.
 """
 
 import argparse
@@ -18,9 +18,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out, options = Path(arguments.out), ac.DataOptions(input_size=32)
 
-    first = ac.apply(
-        RECIPE, "resnet10t", "digits", out / "first", time=arguments.time, options=options, overwrite=True
-    )
+    first = ac.apply(RECIPE, "resnet10t", "digits", out / "first", time=arguments.time, options=options, overwrite=True)
     second = ac.apply(
         RECIPE,
         "resnet10t",

@@ -14,8 +14,10 @@ def network() -> onnx.ModelProto:
     """Two convolutions with equal weights, names as long as exporters make them."""
     weight = np.random.default_rng(0).normal(size=(4, 4, 3, 3)).astype(np.float32)
     nodes = [
-        helper.make_node("Conv", ["input", "layer1.0.conv1.weight_long_name"], ["middle_of_the_network"], name="a.conv"),
-        helper.make_node("Relu", ["middle_of_the_network"], ["after_the_relu_of_the_network"], name="a_long_relu_name"),
+        helper.make_node(
+            "Conv", ["input", "layer1.0.conv1.weight_long_name"], ["middle_of_the_network"], name="a.conv"
+        ),
+        helper.make_node("Relu", ["middle_of_the_network"], ["after_the_relu_of_the_network"], name="long_relu_name"),
         helper.make_node("Conv", ["after_the_relu_of_the_network", "layer1.0.conv2.weight"], ["output"], name="b.conv"),
     ]
     graph = helper.make_graph(
