@@ -219,7 +219,7 @@ def _result(outcome: Outcome, ending: _Ending) -> Result:
         best=facts,
         recipe=None if best is None else best.recipe,
         layers=_layers(outcome, best),
-        controls=control_rows(outcome.records, outcome.goal),
+        controls=control_rows(outcome.records, replace(outcome.goal, baseline=baseline)),
         pareto=ending.points,
         trials=_counts(outcome.records),
         trial_log=outcome.records + tuple(finalist.kept.record for finalist in ending.finalists),
