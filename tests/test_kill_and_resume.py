@@ -1,6 +1,5 @@
 """A driver that is killed in mid-search, and the process that goes on where it was."""
 
-import json
 import os
 import shutil
 import signal
@@ -29,7 +28,7 @@ with brief_measuring():
                 space="small.yaml", workers=2, time=200, trials=int(sys.argv[1]), resume=sys.argv[2] == "resume")
 """
 PATIENCE_S = 150.0
-LINGER_S = 90.0  # Ray notices the end of its driver within seconds; an agent that was just starting waits longer
+LINGER_S = 90.0  # most of Ray ends with its driver; an agent may wait a minute for a server that is gone
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -98,11 +97,11 @@ def end_all(process: "subprocess.Popen[bytes]") -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes through /proc")
 def test_a_driver_killed_in_mid_search_leaves_no_processes_and_is_resumed_where_it_was(place):
-    mark = str(uuid4())
-    process = driver(place, 50, "new", mark)
+    killed, goes_on = str(uuid4()), str(uuid4())
+    process = driver(place, 50, "new", killed)
     try:
         wait_for_search_trials(place, process, 2)
-        assert len(marked_processes(mark)) > 2  # the driver, Ray and its workers
+        assert len(marked_processes(killed)) > 2  # the driver, Ray and its workers
         process.kill()
         process.wait()
     finally:
@@ -111,12 +110,7 @@ def test_a_driver_killed_in_mid_search_leaves_no_processes_and_is_resumed_where_
     before = records_in(place)
     assert sum(record.kind is TrialKind.SEARCH for record in before.values()) >= 2
 
-    deadline = time.monotonic() + LINGER_S
-    while (left := marked_processes(mark)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert left == []
-
-    resumed = driver(place, len(before) + 1, "resume", mark)
+    resumed = driver(place, len(before) + 1, "resume", goes_on)
     try:
         assert resumed.wait(PATIENCE_S) == 0, (place / "driver.log").read_text()
     finally:
@@ -128,6 +122,8 @@ def test_a_driver_killed_in_mid_search_leaves_no_processes_and_is_resumed_where_
     assert len(after) > len(before)
     assert records_in(place) == after
     assert {trial.state.name for trial in trials_in(place)} <= {"COMPLETE", "PRUNED", "FAIL", "WAITING"}
-    assert json.loads((place / "run" / "work" / "clock.json").read_text())["elapsed_s"] == pytest.approx(
-        result.seconds, abs=5
-    )
+
+    deadline = time.monotonic() + LINGER_S
+    while (left := marked_processes(killed)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == []

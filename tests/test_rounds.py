@@ -18,6 +18,7 @@ def readings(n_rounds: int, **changes: list[float]):
         "round_ms": [100.0] * n_rounds,
         "waited_ms": [0.0] * n_rounds,
         "stolen_ms": [0.0] * n_rounds,
+        "others_ms": [0.0] * n_rounds,
     }
     return disturbances(**(quiet | changes))
 
@@ -34,6 +35,10 @@ def test_waiting_and_stolen_time_disturb_their_own_round():
 def test_a_load_that_lasts_all_along_is_seen():
     """Wall time of the reference is doubled in every round; its processor time tells."""
     np.testing.assert_allclose(readings(3, reference_ms=[10.0] * 4), [1, 1, 1])
+
+
+def test_a_neighbour_on_another_core_disturbs_by_a_share_of_what_it_uses():
+    np.testing.assert_allclose(readings(3, others_ms=[0, 100, 9]), [0, 1 / 3, 0.03])
 
 
 def test_calm_rounds_are_all_below_the_limit_or_the_calmer_half():

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -235,3 +236,30 @@ def test_a_last_line_cut_off_by_a_kill_costs_that_line_alone(journal, cut):
     more = tell(again)
     assert study_at(journal).records()[-1] == more
     assert len(trials_in(journal)) >= 3
+
+
+def test_a_lock_left_by_a_kill_holds_nobody_up(tmp_path, monkeypatch):
+    """A driver killed while it writes leaves Optuna's link behind, which leads nowhere if the path was relative."""
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    journal = Path("run", "study.journal")
+    told = tell(study_at(journal))
+    Path("run", "study.journal.lock").symlink_to(journal)
+    started = time.monotonic()
+    again = study_at(journal)
+    assert tell(again) in again.records()
+    assert told in again.records()
+    assert time.monotonic() - started < 5
+
+
+def test_a_process_that_dies_while_it_writes_lets_go_of_the_journal(journal):
+    study_at(journal)
+    script = f"""
+import os
+from pathlib import Path
+from autocompress.search.study import _KernelLock
+_KernelLock(Path({str(journal)!r})).acquire()
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    assert tell(study_at(journal)).state is TrialState.COMPLETE

@@ -134,9 +134,10 @@ def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> d
             if not subject.rounds_us:
                 emit("stage", file=index)  # whose fault it is if the process dies here
             subject.rounds_us.append(subject.window_us(plan["window_ms"], FEWEST_RUNS))
-        wall_ms, cpu_ms, stolen_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
+        wall_ms, cpu_ms, stolen_ms, others_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
         # With more threads the main thread waits for the others, which is no sign of disturbance.
-        note(round_ms=wall_ms, waited_ms=wall_ms - cpu_ms if plan["threads"] == 1 else 0.0, stolen_ms=stolen_ms)
+        waited_ms = wall_ms - cpu_ms if plan["threads"] == 1 else 0.0
+        note(round_ms=wall_ms, waited_ms=waited_ms, stolen_ms=stolen_ms, others_ms=others_ms)
         note(**reference_ms(matrix))
         started = clocks_ms()
         if started[0] - first[0] > plan["time_limit_s"] * 1e3:
@@ -156,18 +157,25 @@ def reference_ms(matrix: np.ndarray[Any, Any]) -> dict[str, float]:
     return {"reference_ms": float(np.quantile(wall, 0.25)), "reference_cpu_ms": float(np.quantile(cpu, 0.25))}
 
 
-def clocks_ms() -> tuple[float, float, float]:
-    """Three clocks in milliseconds: the wall's, this thread's on the processor, and what the hypervisor took."""
-    return time.perf_counter() * 1e3, time.thread_time() * 1e3, taken_ms()
+def clocks_ms() -> tuple[float, float, float, float]:
+    """Four clocks in milliseconds: the wall's, this thread's, what the hypervisor took, what other programs used."""
+    stolen, others = elsewhere_ms()
+    return time.perf_counter() * 1e3, time.thread_time() * 1e3, stolen, others
 
 
-def taken_ms() -> float:
-    """Milliseconds that the hypervisor gave to other guests since boot, over all cores; 0 where nobody counts them."""
+def elsewhere_ms() -> tuple[float, float]:
+    """Processor time since boot, over all cores, that went to other guests and to other programs of this one.
+
+    Zeros where nobody counts them. The second is of this process's making to within the 10 ms of the kernel's count.
+    """
     try:
         with Path("/proc/stat").open() as lines:
-            return float(lines.readline().split()[8]) * 1e3 / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):
-        return 0.0
+            user, nice, system, _idle, _wait, irq, soft_irq, stolen = map(float, lines.readline().split()[1:9])
+    except (OSError, ValueError):
+        return 0.0, 0.0
+    tick_ms = 1e3 / os.sysconf("SC_CLK_TCK")
+    used = (user + nice + system + irq + soft_irq) * tick_ms
+    return stolen * tick_ms, used - time.process_time() * 1e3
 
 
 def watch_memory(plan: dict[str, Any], emit: Emit) -> None:

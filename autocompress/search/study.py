@@ -4,15 +4,17 @@ The journal is written by the driver alone. Each finished trial's whole record i
 the journal and nothing else.
 """
 
+import fcntl
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autocompress.budget import Metric
@@ -46,7 +48,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = {knob.name: _distribution(knob) for knob in knobs}
         _cut_torn_line(journal)
-        storage = JournalStorage(JournalFileBackend(str(journal)))
+        storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_KernelLock(journal)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
@@ -119,6 +121,30 @@ def _distribution(knob: Knob) -> BaseDistribution:
     if knob.range is None:
         return CategoricalDistribution(knob.choices)
     return FloatDistribution(knob.range.low, knob.range.high)
+
+
+class _KernelLock(JournalFileSymlinkLock):
+    """Held while lines are written. The kernel lets go of it when its process dies, however that happens.
+
+    Optuna's own lock is a link that a killed process leaves behind: the next one waits for half a minute, or for ever
+    where the path is relative and the link leads nowhere.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal = journal
+        self._held: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Wait until no other process writes."""
+        self._held = self._journal.open("ab")
+        fcntl.flock(self._held, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Let others write."""
+        assert self._held is not None
+        self._held.close()
 
 
 def _cut_torn_line(journal: Path) -> None:
