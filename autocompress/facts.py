@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -49,8 +49,3 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-
-
-def read_json(path: Path) -> Any:
-    """The parsed content of a JSON file."""
-    return json.loads(path.read_text())

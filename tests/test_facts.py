@@ -1,6 +1,7 @@
 """Records and files: whole or not at all, and the same after a round trip."""
 
 import importlib
+import json
 import pkgutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import autocompress
 from autocompress.budget import Budget
 from autocompress.commands.config import RunConfig
 from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts, now
-from autocompress.facts import Facts, read_json, write_whole
+from autocompress.facts import Facts, write_whole
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.measurement import Accuracy, Latency
 from autocompress.passes import PASSES
@@ -170,9 +171,9 @@ def test_a_reader_never_sees_half_a_file(tmp_path, monkeypatch):
 
     def watched(self, content):
         written = write(self, content)
-        seen.append(read_json(path))
+        seen.append(json.loads(path.read_text()))
         return written
 
     monkeypatch.setattr(Path, "write_bytes", watched)
     write_whole(path, "[2]")
-    assert (seen, read_json(path)) == ([[1]], [2])
+    assert (seen, json.loads(path.read_text())) == ([[1]], [2])

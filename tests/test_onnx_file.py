@@ -11,7 +11,7 @@ from tiny_models import TINY_MODELS, inputs_of, tiny
 from torch import nn
 
 from autocompress.errors import ModelError
-from autocompress.export.onnx_file import layer_of, read_onnx, to_onnx
+from autocompress.export.onnx_file import layer_of, to_onnx
 from autocompress.layers.low_rank import low_rank_pair
 from autocompress.task import Layout, Preprocess
 
@@ -100,10 +100,6 @@ def test_the_model_is_left_alone_and_exported_as_it_infers():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     x = inputs_of("residual", 1)
     torch.testing.assert_close(torch.from_numpy(run(proto, x)), model.eval()(x).detach(), rtol=1e-4, atol=1e-5)
-
-
-def test_the_bytes_of_a_file_are_read_back():
-    assert read_onnx(exported("mlp").SerializeToString()) == exported("mlp")
 
 
 def test_what_cannot_be_exported_is_refused_with_the_reason(caplog, capfd):

@@ -2,13 +2,11 @@
 
 import ast
 import copy
-import io
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import onnx
 import torch
 from onnx import ModelProto, NodeProto
 from torch import nn
@@ -42,11 +40,6 @@ def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
     _name_nodes(proto)
     _strip(proto)
     return proto
-
-
-def read_onnx(content: bytes) -> ModelProto:
-    """The graph in the bytes of a file."""
-    return onnx.load_model(io.BytesIO(content))
 
 
 def layer_of(node: NodeProto) -> str:
