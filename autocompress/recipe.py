@@ -82,6 +82,7 @@ class Recovery(Facts):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     distill: Distill = Distill()
+    quantize_aware: bool = Field(False, description="the last third of the steps trains the file with its roundings")
     arithmetic: Arithmetic = Arithmetic.FP32
 
 

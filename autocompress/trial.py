@@ -7,20 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from onnx import ModelProto
 from torch import Tensor, nn
 
 from autocompress.data.metrics import balanced_accuracy
 from autocompress.data.preprocess import model_input
 from autocompress.evaluate import evaluate_file, predict_file
+from autocompress.export.calibrate import Seen
 from autocompress.export.compact import compact
 from autocompress.export.onnx_file import to_onnx
-from autocompress.export.quantize_onnx import quantize_onnx
+from autocompress.export.write_file import Draft, draft
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.graph.layer_table import LayerFacts, layer_table
 from autocompress.graph.program import Portable, to_portable
 from autocompress.graph.surgery import example_input
 from autocompress.hardware.file_facts import count_macs, count_params
+from autocompress.layers.constraint import held, held_in
 from autocompress.measurement import Accuracy, ModelFacts
 from autocompress.passes import PassContext
 from autocompress.passes.compose import Composed, compose
@@ -96,7 +97,8 @@ def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     started = time.monotonic()
     composed = _compose(bench, recipe)
     stream = SampleStream(bench.task, bench.stream_seed)
-    recover(composed.model, stream, recipe.recovery, teacher=_teacher(bench, recipe, stream))
+    with held(held_in(composed.model, composed.constraints)):
+        recover(composed.model, stream, recipe.recovery, teacher=_teacher(bench, recipe, stream))
     return _made(bench, composed, CALIBRATION_SAMPLES, started)
 
 
@@ -213,14 +215,20 @@ def _teacher(bench: Bench, recipe: Recipe, stream: SampleStream) -> Tensor | Non
 
 
 def _made(bench: Bench, composed: Composed, samples: int, started: float) -> Made:
-    file = _write(bench, composed.model, composed.plan, samples).SerializeToString()
+    file = _draft(bench, composed, samples).finished()
     return Made(file=file, facts=facts_of(file), composed=composed, seconds=time.monotonic() - started)
 
 
-def _write(bench: Bench, model: nn.Module, plan: FilePlan, samples: int) -> ModelProto:
+def _draft(bench: Bench, composed: Composed, samples: int) -> Draft:
     batch = bench.target.batch
-    proto = to_onnx(model, bench.task.preprocess, batch)
-    return compact(quantize_onnx(proto, plan, calibration_inputs(bench, max(samples, batch)), bench.machine, batch))
+    return draft(
+        composed.model,
+        composed.plan,
+        composed.constraints,
+        Seen(inputs=calibration_inputs(bench, max(samples, batch)), batch=batch),
+        preprocess=bench.task.preprocess,
+        machine=bench.machine,
+    )
 
 
 def calibration_inputs(bench: Bench, samples: int) -> Array:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from autocompress.errors import AutocompressError
+from autocompress.export.calibrate import Seen
 from autocompress.export.onnx_file import to_onnx
 from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.facts import Facts
@@ -72,8 +73,8 @@ def _int8() -> str:
     layer = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1)).eval()
     preprocess = Preprocess(layout=Layout.IMAGE, shape=(64, 28, 28))
     proto = to_onnx(layer, preprocess, 1)
-    calibration = example_input(preprocess.shape, batch=8).numpy()
-    quantized = quantize_onnx(proto, FilePlan(default=INT8), calibration, this_machine(), 1)
+    seen = Seen(inputs=example_input(preprocess.shape, batch=8).numpy(), batch=1)
+    quantized = quantize_onnx(proto, FilePlan(default=INT8), seen, this_machine())
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         files = [Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")]
         for file, model in zip(files, (proto, quantized), strict=True):

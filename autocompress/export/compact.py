@@ -1,4 +1,4 @@
-"""The same graph in fewer bytes: names that no runtime reads are shortened, equal constants are stored once.
+"""The same graph in fewer bytes: names that no runtime reads are shortened, equal constants stored once, unused ones not.
 
 In a small int8 file the names of tensors are a tenth of the bytes. The names of inputs and outputs stay, and those of
 nodes with weights, which say the layer that they come from.
@@ -9,7 +9,7 @@ import string
 from onnx import ModelProto, TensorProto
 
 _DIGITS = string.digits + string.ascii_letters
-_WEIGHTED_OPS = {"Conv", "Gemm", "MatMul"}
+_WEIGHTED_OPS = {"Conv", "Gemm", "MatMul", "MatMulNBits", "MatMulInteger"}
 
 
 def compact(proto: ModelProto) -> ModelProto:
@@ -22,6 +22,7 @@ def compact(proto: ModelProto) -> ModelProto:
     if any(attribute.HasField("g") or attribute.graphs for node in small.graph.node for attribute in node.attribute):
         return small
     del small.graph.value_info[:]
+    _drop_unused(small)
     replaced = _share_constants(small)
     names = _short_names(small, replaced)
     for node in small.graph.node:
@@ -32,6 +33,15 @@ def compact(proto: ModelProto) -> ModelProto:
     for item in small.graph.initializer:
         item.name = names.get(item.name, item.name)
     return small
+
+
+def _drop_unused(proto: ModelProto) -> None:
+    """Take out constants that no node reads."""
+    read = {name for node in proto.graph.node for name in node.input} | {item.name for item in proto.graph.output}
+    used = [item for item in proto.graph.initializer if item.name in read]
+    if len(used) < len(proto.graph.initializer):
+        del proto.graph.initializer[:]
+        proto.graph.initializer.extend(used)
 
 
 def _share_constants(proto: ModelProto) -> dict[str, str]:

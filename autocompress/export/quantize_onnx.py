@@ -1,20 +1,20 @@
-"""From a float ONNX file to int8 by static quantization, layer by layer, with ONNX Runtime's own tool."""
+"""From a float ONNX file to static int8, layer by layer: ONNX Runtime's tool places the roundings, the ranges are ours."""
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import onnx
+import numpy as np
 from onnx import ModelProto
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from autocompress.export.onnx_file import INPUT_NAME, layer_of
-from autocompress.precision import FilePlan, Format
+from autocompress.export.calibrate import Range, Seen, tensor_ranges
+from autocompress.export.onnx_file import layer_of
+from autocompress.precision import Activations, FilePlan
 from autocompress.target import ActivationType, Machine
-from autocompress.task import Array
 
 # Operators with weights, and those that only move, add or pool numbers and so can stay in integers between them.
 # Norms, softmax and activations other than ReLU run in float: their int8 kernels are slower or coarser.
@@ -25,71 +25,74 @@ _OPS = [
 _WEIGHTED = {"Conv", "Gemm", "MatMul"}
 
 
-class Calibration(CalibrationDataReader):  # type: ignore[misc]  # the tool's own base class is untyped
-    """Model inputs, one file-sized batch at a time, in the form that the tool asks for."""
-
-    def __init__(self, inputs: Array, batch: int) -> None:
-        usable = len(inputs) - len(inputs) % batch
-        self._batches = iter(inputs[i : i + batch] for i in range(0, usable, batch))
-
-    def get_next(self) -> dict[str, Array] | None:
-        """The next feed, or None at the end."""
-        following = next(self._batches, None)
-        return None if following is None else {INPUT_NAME: following}
-
-
-def quantize_onnx(proto: ModelProto, plan: FilePlan, calibration: Array, machine: Machine, batch: int) -> ModelProto:
+def quantize_onnx(proto: ModelProto, plan: FilePlan, seen: Seen, machine: Machine) -> ModelProto:
     """The same network with int8 weights (one scale per output channel) and calibrated 8-bit activations.
 
-    Layers that ``plan`` keeps in fp32 stay as they are.
+    Layers that ``plan`` does not compute in int8 stay as they are.
 
     Args:
         proto: a float network from ``to_onnx``; left alone.
-        plan: which layer gets which precision.
-        calibration: model inputs ``[n, ...]``; activation ranges are the smallest and largest values over them.
+        plan: which layer gets which precision, and how ranges are found.
+        seen: the samples that ranges are taken from.
         machine: decides the type of the activations, and whether weights use 7 bits.
-        batch: the file's static batch.
     """
-    if not plan.is_quantized:
+    floats = _float_nodes(proto, plan)
+    if not plan.uses(Activations.INT8) or all(node.name in floats for node in proto.graph.node):
         return proto
     activations = QuantType.QUInt8 if machine.int8_activations is ActivationType.U8 else QuantType.QInt8
-    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder, _quiet():
-        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
-        onnx.save(proto, source)
-        quantize_static(
-            source,
-            target,
-            Calibration(calibration, batch),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=_OPS,
-            nodes_to_exclude=_float_nodes(proto, plan),
+    quantized = ModelProto()
+    quantized.CopyFrom(proto)
+    ranges = tensor_ranges(proto, _rounded_tensors(proto, floats), seen, plan.calibration)
+    with _quiet():
+        quantizer = QDQQuantizer(
+            quantized,
             per_channel=True,
             reduce_range=machine.reduce_range,
-            activation_type=activations,
-            weight_type=QuantType.QInt8,
+            weight_qType=QuantType.QInt8,
+            activation_qType=activations,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, {name: _pair(ends) for name, ends in ranges.items()}),
+            nodes_to_quantize=[],
+            nodes_to_exclude=sorted(floats),
+            op_types_to_quantize=_OPS,
             extra_options={"WeightSymmetric": True, "ActivationSymmetric": activations is QuantType.QInt8},
         )
-        quantized = onnx.load(target)
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    quantized = quantizer.model.model
     quantized.producer_name, quantized.producer_version = "autocompress", ""
     del quantized.metadata_props[:]
     del quantized.graph.value_info[:]
     return quantized
 
 
-def _float_nodes(proto: ModelProto, plan: FilePlan) -> list[str]:
+def _pair(ends: Range) -> tuple[np.ndarray, np.ndarray]:
+    low, high = ends
+    return np.array(low, np.float32), np.array(high, np.float32)
+
+
+def _rounded_tensors(proto: ModelProto, floats: set[str]) -> list[str]:
+    """What goes into and comes out of the nodes that are to compute in integers."""
+    constants = {item.name for item in proto.graph.initializer}
+    nodes = [node for node in proto.graph.node if node.op_type in _OPS and node.name not in floats]
+    names = [name for node in nodes for name in (*node.input, *node.output) if name and name not in constants]
+    return list(dict.fromkeys(names))
+
+
+def _float_nodes(proto: ModelProto, plan: FilePlan) -> set[str]:
     """Nodes to leave in float: what the plan says, products without weights (attention), what only these feed."""
     constants = {item.name for item in proto.graph.initializer}
     integers: set[str] = set()  # tensors that an int8 layer makes, or passes on through nodes without weights
-    floats = []
+    floats = set()
     for node in proto.graph.node:
         if node.op_type in _WEIGHTED:
-            is_int8 = not constants.isdisjoint(node.input) and plan.of(layer_of(node)).weights is Format.INT8
+            computes = plan.of(layer_of(node)).activations
+            is_int8 = not constants.isdisjoint(node.input) and computes is Activations.INT8
         else:
             is_int8 = not integers.isdisjoint(node.input)
         if is_int8:
             integers.update(node.output)
         else:
-            floats.append(node.name)
+            floats.add(node.name)
     return floats
 
 

@@ -4,11 +4,24 @@ from autocompress.errors import RecipeError
 from autocompress.passes.base import Outcome, Pass, PassContext, Stage
 from autocompress.passes.factorize import Factorize
 from autocompress.passes.prune_channels import PruneChannels
+from autocompress.passes.prune_weights import PruneWeights
 from autocompress.passes.quantize import Quantize
+from autocompress.passes.share_weights import ShareWeights
 from autocompress.registry import Registry
 
 PASSES: Registry[type[Pass]] = Registry("pass", RecipeError)
-for _pass in (PruneChannels, Factorize, Quantize):
+for _pass in (PruneChannels, PruneWeights, Factorize, ShareWeights, Quantize):
     PASSES.register(_pass.name)(_pass)
 
-__all__ = ["PASSES", "Factorize", "Outcome", "Pass", "PassContext", "PruneChannels", "Quantize", "Stage"]
+__all__ = [
+    "PASSES",
+    "Factorize",
+    "Outcome",
+    "Pass",
+    "PassContext",
+    "PruneChannels",
+    "PruneWeights",
+    "Quantize",
+    "ShareWeights",
+    "Stage",
+]

@@ -1,10 +1,11 @@
 """What a technique is: frozen settings and a function from model to model.
 
 A pass declares its stage. Recipes list passes in order of stage, because each stage needs what the ones before it left:
-channels are removed while layers are whole, layers are factorized at their final width, precision is decided last.
+channels are removed while layers are whole, layers are factorized at their final width, blocks share the weights that
+they end up with, clusters leave out the weights that are zero, precision is decided last.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from autocompress.errors import RecipeError, near
 from autocompress.facts import Facts
 from autocompress.graph.channel_groups import ChannelGroup
+from autocompress.layers.constraint import Constraint
 from autocompress.precision import FilePlan
 
 
@@ -21,7 +23,10 @@ class Stage(IntEnum):
     """When a pass has its turn."""
 
     STRUCTURE = 10
+    SPARSITY = 15
     DECOMPOSE = 20
+    SHARE = 25
+    CLUSTER = 27
     PRECISION = 30
 
 
@@ -31,21 +36,23 @@ class PassContext:
 
     ``example`` is one batch of model inputs. ``losses`` yields training losses of the model it is given, ready for
     ``backward``; passes that rank by gradients need it. ``groups`` are the base's channel groups where they have been
-    tried before; they are traced and tried when missing.
+    tried before; they are traced and tried when missing. ``constraints`` are what earlier passes put on weights.
     """
 
     example: Tensor
     seed: int = 0
     losses: Callable[[nn.Module], Iterator[Tensor]] | None = None
     groups: tuple[ChannelGroup, ...] | None = None
+    constraints: Mapping[str, Constraint] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What a pass did: layer → what changed, and layer → why it was left alone."""
+    """What a pass did: layer → what changed, layer → why it was left alone, layer → what its weight keeps to now."""
 
     changed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    constraints: dict[str, Constraint] = field(default_factory=dict)
 
 
 class Pass(Facts):

@@ -1,13 +1,14 @@
 """A recipe's passes applied in order to a copy of the base."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from pydantic import ValidationError
 from torch import nn
 
 from autocompress.errors import AutocompressError, RecipeError
+from autocompress.layers.constraint import Constraint
 from autocompress.passes import PASSES, Pass, PassContext, Stage
 from autocompress.precision import FilePlan
 from autocompress.recipe import Recipe
@@ -15,10 +16,14 @@ from autocompress.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Composed:
-    """A compressed model before recovery; ``changed`` and ``skipped`` map ``pass: layer`` to what and why."""
+    """A compressed model before recovery; ``changed`` and ``skipped`` map ``pass: layer`` to what and why.
+
+    ``constraints`` say what recovery must keep: layer → zeros and clusters of its weight.
+    """
 
     model: nn.Module
     plan: FilePlan
+    constraints: dict[str, Constraint] = field(default_factory=dict)
     changed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -53,16 +58,37 @@ def compose(base: nn.Module, recipe: Recipe, context: PassContext) -> Composed:
     plan = FilePlan()
     changed: dict[str, str] = {}
     skipped: dict[str, str] = {}
+    constraints: dict[str, Constraint] = {}
     for done, item in enumerate(passes):
         try:
-            outcome = item.apply(model, context)
+            outcome = item.apply(model, replace(context, constraints=constraints))
         except AutocompressError as error:
             after = ", ".join(p.name for p in passes[:done])
             raise type(error)(f"{error} (in {item.name}{f', after {after}' if after else ''})") from error
         changed |= {f"{item.name}: {layer}": what for layer, what in outcome.changed.items()}
         skipped |= {f"{item.name}: {layer}": why for layer, why in outcome.skipped.items()}
+        constraints = _of_tied(model, constraints | outcome.constraints)
         plan = item.finalize(plan)
-    return Composed(model=model, plan=plan, changed=changed, skipped=skipped)
+    return Composed(model=model, plan=plan, constraints=constraints, changed=changed, skipped=skipped)
+
+
+def _of_tied(model: nn.Module, constraints: dict[str, Constraint]) -> dict[str, Constraint]:
+    """The constraints that weights keep to, given to every layer that holds the same weight.
+
+    Those of layers that are gone, or whose weight has become another one's since, are dropped.
+    """
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        layer, _, last = name.rpartition(".")
+        if last == "weight":
+            owners.setdefault(id(parameter), []).append(layer)
+    found: dict[str, Constraint] = {}
+    for layers in owners.values():
+        weight = model.get_parameter(f"{layers[0]}.weight")
+        held = next((constraints[x] for x in layers if x in constraints and constraints[x].fits(weight)), None)
+        if held is not None:
+            found |= dict.fromkeys(layers, held)
+    return found
 
 
 def _read(name: str, settings: dict[str, object]) -> Pass:

@@ -1,22 +1,29 @@
-"""Eight-bit arithmetic, decided per layer and carried out when the file is written."""
+"""Number formats, decided per layer and carried out when the file is written."""
 
 from typing import ClassVar
 
 from pydantic import Field
 from torch import nn
 
+from autocompress.errors import RecipeError
+from autocompress.graph.layer_table import WEIGHTED
+from autocompress.layers.constraint import Constraint
 from autocompress.passes.base import Outcome, Pass, PassContext, Stage, require_layers
-from autocompress.precision import INT8, FilePlan, Precision
+from autocompress.precision import INT8, Activations, Calibration, FilePlan, Precision
 
 
 class Quantize(Pass):
-    """Post-training static quantization: int8 weights per channel, calibrated 8-bit activations.
+    """Fewer bits for weights, integers for arithmetic, layer by layer. A layer's entry also covers the layers inside it.
 
-    The network in PyTorch stays in floating point; ``autocompress.export`` writes the integers. A layer's entry also
-    covers the layers inside it.
+    Weights have one scale per output channel (or per ``block`` of inputs); fewer than 8 bits are stored packed. Static
+    int8 arithmetic takes the ranges of activations from training samples by ``calibration``. ``correct_bias`` moves
+    biases by the mean error of the rounded weights; ``equalize`` evens the channels of neighbouring layers first.
+
+    The network in PyTorch stays in floating point; ``autocompress.export`` writes the integers, and trains them where the
+    recovery is quantization-aware.
 
     Source: Jacob et al. 2018, https://arxiv.org/abs/1712.05877; Krishnamoorthi 2018, sec. 3,
-    https://arxiv.org/abs/1806.08342
+    https://arxiv.org/abs/1806.08342; Nagel et al. 2019 (bias, equalization), https://arxiv.org/abs/1906.04721
     """
 
     name: ClassVar[str] = "quantize"
@@ -26,12 +33,74 @@ class Quantize(Pass):
 
     default: Precision = INT8
     layers: dict[str, Precision] = Field(default_factory=dict)
+    calibration: Calibration = Calibration.MIN_MAX
+    correct_bias: bool = False
+    equalize: bool = False
 
-    def apply(self, model: nn.Module, context: PassContext) -> Outcome:  # noqa: ARG002  # works on the file
-        """Check the names; the model is not changed."""
+    def apply(self, model: nn.Module, context: PassContext) -> Outcome:
+        """Check what is asked; the model is not changed.
+
+        Raises:
+            RecipeError: an absent layer, or one with two storage formats.
+        """
         require_layers(model, list(self.layers), "quantize.layers")
-        return Outcome()
+        plan = self.finalize(FilePlan())
+        outcome = Outcome()
+        for name, module in model.named_modules():
+            if not isinstance(module, (*WEIGHTED, nn.RNNBase)):
+                continue
+            precision = plan.of(name)
+            constraint = context.constraints.get(name)
+            if name in self.layers and constraint is not None:
+                _refuse_two_formats(name, precision, constraint)
+            reason = why_not(module, precision, constraint)
+            if reason:
+                outcome.skipped[name] = reason
+            elif precision != Precision():
+                outcome.changed[name] = str(precision)
+        return outcome
 
     def finalize(self, plan: FilePlan) -> FilePlan:
-        """The plan with this pass's precisions."""
-        return plan.model_copy(update={"default": self.default, "layers": {**plan.layers, **self.layers}})
+        """The plan with this pass's part."""
+        return plan.model_copy(
+            update={
+                "default": self.default,
+                "layers": {**plan.layers, **self.layers},
+                "calibration": self.calibration,
+                "correct_bias": self.correct_bias,
+                "equalize": self.equalize,
+            }
+        )
+
+
+def why_not(layer: nn.Module, precision: Precision, constraint: Constraint | None) -> str:
+    """Why ``layer`` does not get all of ``precision``; empty when it does."""
+    if precision == Precision():
+        return ""
+    if isinstance(layer, nn.RNNBase):
+        return f"a {type(layer).__name__} is computed and stored in fp32"
+    is_linear = isinstance(layer, nn.Linear)
+    if precision.activations is Activations.INT8_DYNAMIC and not is_linear:
+        return "int8 with ranges found at each inference is for linear layers: the runtime's convolution is slower so"
+    if precision.block is not None and not is_linear:
+        return "weights in blocks are for linear layers: the runtime has no such convolution"
+    if precision.block is not None and isinstance(layer, nn.Linear) and layer.in_features < precision.block:
+        return f"its {layer.in_features} inputs are less than a block of {precision.block}"
+    if constraint is not None and constraint.indices is not None and precision.weights.bits not in (None, 8):
+        return f"its weights are a codebook of {constraint.bits} bits already"
+    return ""
+
+
+def _refuse_two_formats(name: str, precision: Precision, constraint: Constraint) -> None:
+    """A codebook and an entry of its own with other bits contradict each other."""
+    clustered = constraint.indices is not None
+    if clustered and (precision.weights.bits not in (None, 8) or precision.block is not None):
+        raise RecipeError(
+            f"quantize.layers.{name} stores weights as {precision.weights}, share_weights as a codebook of "
+            f"{constraint.bits} bits; a layer has one of them: nearest: weights int8 without block"
+        )
+    if constraint.kept is not None and precision.block is not None:
+        raise RecipeError(
+            f"quantize.layers.{name} keeps weights in blocks, prune_weights leaves most of them out; "
+            "a layer has one of them: nearest: the same weights without block"
+        )

@@ -72,9 +72,10 @@ class Ladder:
 
     def starts(self, goal: Goal, builder: RecipeBuilder) -> list[dict[str, Value]]:
         """Uniform recipes to look around: per precision the mildest that should fit; half where no cost is limited."""
-        ratios = {precision: self.feasible_ratio(goal, precision) for precision in Format}
+        measured = {rung.precision for rung in self.rungs}
+        ratios = {each: self.feasible_ratio(goal, each) for each in Format if each in measured}
         if goal.minimizes_cost:
-            ratios = dict.fromkeys(Format, HALF)
+            ratios = dict.fromkeys(ratios, HALF)
         return [builder.uniform(ratio, precision) for precision, ratio in ratios.items() if ratio is not None]
 
     def feasible_ratio(self, goal: Goal, precision: Format) -> float | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from autocompress.graph.anatomy import Anatomy
 from autocompress.graph.layer_table import LayerFacts
 from autocompress.passes.prune_channels import Criterion, kept_width
-from autocompress.precision import FP32, INT8, Format
+from autocompress.precision import INT8, Activations, Format, Precision
 from autocompress.recipe import Base, PassStep, Recipe, Recovery
 from autocompress.search.space import Range, SearchSpace
 
@@ -119,14 +119,15 @@ class RecipeBuilder:
             Format(str(values.get(f"precision.{stage}", choice.precision[0])))
             for stage in range(len(self.anatomy.stages))
         ]
-        if Format.INT8 not in of_stage:
+        if all(form is Format.FP32 for form in of_stage):
             return None
-        floats = [
-            layer.name for layer in self.anatomy.layers if of_stage[self.anatomy.stage_of[layer.name]] is Format.FP32
-        ]
-        settings: dict[str, object] = {"default": INT8.model_dump(mode="json")}
-        if floats:
-            settings["layers"] = {name: FP32.model_dump(mode="json") for name in floats}
+        of_layer = {layer.name: of_stage[self.anatomy.stage_of[layer.name]] for layer in self.anatomy.layers}
+        others = {name: form for name, form in of_layer.items() if form is not Format.INT8}
+        settings: dict[str, object] = {"default": INT8.model_dump(mode="json", exclude_none=True)}
+        if others:
+            settings["layers"] = {
+                name: _precision(form).model_dump(mode="json", exclude_none=True) for name, form in others.items()
+            }
         return PassStep(name="quantize", settings=settings)
 
     def _factorizable(self, stage: int) -> bool:
@@ -134,6 +135,11 @@ class RecipeBuilder:
 
     def _layers_of(self, stage: int) -> list[LayerFacts]:
         return [layer for layer in self.anatomy.layers if self.anatomy.stage_of[layer.name] == stage]
+
+
+def _precision(form: Format) -> Precision:
+    """Integer weights go with int8 arithmetic, others with float."""
+    return Precision(weights=form, activations=Activations.FP32 if form.bits is None else Activations.INT8)
 
 
 def summary(recipe: Recipe) -> str:

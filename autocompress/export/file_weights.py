@@ -1,0 +1,107 @@
+"""Where the weights of a network's layers lie in its float file, and what became of them on the way."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from onnx import ModelProto, NodeProto
+from torch import nn
+
+from autocompress.export.onnx_file import layer_of
+from autocompress.export.onnx_graph import WEIGHTED_OPS, OnnxGraph, attribute
+from autocompress.layers.constraint import Constraint
+from autocompress.task import Array
+
+_TOLERANCE = 1e-5  # relative; folding BatchNorm rounds once more than multiplying by one factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileWeight:
+    """One layer's weight as a constant of the file.
+
+    With a ``channel_scale [c_out]`` the file's weight is the layer's own times that: BatchNorm was folded into it. It is
+    known where the layer's own weight matters: where it keeps to a codebook, or is that of several layers, of which
+    ``tied_to`` is the first.
+    ``transposed``: the file holds ``[c_in, c_out]``, the layer ``[c_out, c_in]``.
+    """
+
+    layer: str
+    node: str
+    tensor: str
+    transposed: bool
+    constraint: Constraint | None = None
+    channel_scale: Array | None = None
+    tied_to: str | None = None
+
+    @property
+    def axis(self) -> int:
+        """The dimension of output channels in the file."""
+        return 1 if self.transposed else 0
+
+    def as_layer(self, values: Array) -> Array:
+        """Values in the file's layout in that of the layer, ``[c_out, ...]``; also the other way round."""
+        return values.T if self.transposed else values
+
+    def along(self, per_channel: Array, dims: int) -> Array:
+        """A vector ``[c_out]`` in a shape that multiplies a weight of the file."""
+        shape = [1] * dims
+        shape[self.axis] = len(per_channel)
+        return per_channel.reshape(shape)
+
+
+def file_weights(proto: ModelProto, model: nn.Module, constraints: Mapping[str, Constraint]) -> tuple[FileWeight, ...]:
+    """Every weight of the float file that belongs to a layer of ``model``, in order of execution; each constant once."""
+    graph = OnnxGraph(proto)
+    weights = {name: item for name, item in model.named_parameters(remove_duplicate=False) if name.endswith(".weight")}
+    owners: dict[int, list[str]] = {}
+    for name, item in weights.items():
+        owners.setdefault(id(item), []).append(name.removesuffix(".weight"))
+    found: dict[str, FileWeight] = {}
+    for node in proto.graph.node:
+        if node.op_type not in WEIGHTED_OPS:
+            continue
+        layer, tensor = layer_of(node), _weight_of(node, graph)
+        parameter = weights.get(f"{layer}.weight")
+        if tensor is None or tensor in found or parameter is None:
+            continue
+        transposed = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
+        weight = FileWeight(layer=layer, node=node.name, tensor=tensor, transposed=transposed)
+        found[tensor] = _with_origin(
+            weight, graph, parameter.detach().numpy(), constraints.get(layer), owners[id(parameter)]
+        )
+    return tuple(found.values())
+
+
+def _weight_of(node: NodeProto, graph: OnnxGraph) -> str | None:
+    return next((name for name in node.input[:2] if name in graph.constants and name != node.input[0]), None)
+
+
+def _with_origin(
+    weight: FileWeight, graph: OnnxGraph, own: Array, constraint: Constraint | None, owners: list[str]
+) -> FileWeight:
+    stored = weight.as_layer(graph.array(weight.tensor))
+    tied = len(owners) > 1
+    has_codebook = constraint is not None and constraint.indices is not None
+    if stored.shape != own.shape or not (tied or constraint):
+        return weight
+    scale = channel_scale(stored, own) if tied or has_codebook else None
+    if scale is None and has_codebook:
+        return weight  # the exporter changed more than the scale: the clusters are gone
+    return replace(
+        weight,
+        constraint=constraint,
+        channel_scale=scale,
+        tied_to=owners[0] if tied and scale is not None else None,
+    )
+
+
+def channel_scale(stored: Array, own: Array) -> Array | None:
+    """The factors ``[c_out]`` with ``stored = factor · own`` in every channel; None where there are none."""
+    flat_stored, flat_own = stored.reshape(len(stored), -1).astype(np.float64), own.reshape(len(own), -1)
+    energy = np.square(flat_own, dtype=np.float64).sum(1)
+    scale = np.where(energy > 0, (flat_stored * flat_own).sum(1) / np.where(energy > 0, energy, 1), 1.0)
+    error = np.abs(flat_stored - scale[:, None] * flat_own).max(initial=0)
+    if error > _TOLERANCE * np.abs(flat_stored).max(initial=1e-30):
+        return None
+    factors: Array = scale.astype(np.float32)
+    return factors
