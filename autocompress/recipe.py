@@ -62,12 +62,14 @@ class PassStep(Facts):
 
 
 class Distill(Facts):
-    """Weights of the distillation losses; what is left of 1 goes to the labels.
+    """Weights of the distillation losses; what ``logits`` leaves of 1 goes to the labels, ``features`` come on top.
 
-    Source: Hinton et al. 2015, sec. 2, https://arxiv.org/abs/1503.02531
+    Source: Hinton et al. 2015, sec. 2, https://arxiv.org/abs/1503.02531; features, Romero et al. 2015,
+    https://arxiv.org/abs/1412.6550
     """
 
     logits: float = Field(0.9, ge=0, le=1, description="share of the loss that follows the teacher's outputs")
+    features: float = Field(0.0, ge=0, description="weight of the loss that follows the teacher's hidden layers")
     temperature: float = Field(2.0, gt=0, le=20)
 
 

@@ -96,7 +96,7 @@ def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     started = time.monotonic()
     composed = _compose(bench, recipe)
     stream = SampleStream(bench.task, bench.stream_seed)
-    recover(composed.model, stream, recipe.recovery, teacher=_teacher(bench, recipe, stream))
+    recover(composed.model, stream, recipe.recovery, teacher=_teacher(bench, recipe, stream), teacher_model=bench.base)
     return _made(bench, composed, CALIBRATION_SAMPLES, started)
 
 
