@@ -44,10 +44,12 @@ class PlacePair:
 def place_pairs(student: nn.Module, teacher: nn.Module, example: Tensor) -> tuple[PlacePair, ...]:
     """One pair for each stage of the teacher that has a counterpart, in order of execution.
 
-    A stage's place is its last layer, or the outermost module around it that holds layers of this stage only: the end
-    of a residual stage is the sum, not its last branch. The layer behind which nothing comes is no place; its outputs
-    are what logits are followed by. Names are compared first (a compressed copy keeps them); where no name fits,
-    stages of equal positions are paired from the end. Both models are run on ``example`` in eval mode.
+    A stage's place is the outermost module around its last layer that holds layers of this stage only: the end of a
+    residual stage is the sum, not its last branch. Modules of several layers come before those around one, and those
+    before the layer itself. The network's last layer is no place: the loss on logits follows it.
+
+    Names are compared first (a compressed copy keeps them); where no name fits, stages of equal positions are paired
+    from the end. Both are run on ``example`` and left in eval mode.
     """
     theirs, ours = _stage_places(teacher, example), _outputs(student, example)
     named = [pair for stage in theirs if (pair := _by_name(stage, ours)) is not None]
@@ -100,20 +102,20 @@ def _stage_places(model: nn.Module, example: Tensor) -> list[list[Place]]:
     outputs = _outputs(model, example)
     stages = []
     for stage in stages_of(tuple(layers.values())[:-1]):
-        names = [(name, layers[last]) for last in reversed(stage) for name in _around(last, stage, layers)]
-        places = [_place(name, *outputs[name], layer) for name, layer in names if name in outputs]
-        stages.append(places)
+        around = [(size, name, last) for last in reversed(stage) for size, name in _around(last, stage, layers)]
+        names = [(name, layers[last]) for size, name, last in sorted(around, key=lambda found: found[0] == 1)]
+        stages.append([_place(name, *outputs[name], layer) for name, layer in names if name in outputs])
     return [places for places in stages if places]
 
 
-def _around(layer: str, stage: tuple[str, ...], layers: dict[str, LayerFacts]) -> Iterator[str]:
-    """The modules around a layer that hold layers of its stage only, from the outside in, and the layer itself."""
+def _around(layer: str, stage: tuple[str, ...], layers: dict[str, LayerFacts]) -> Iterator[tuple[int, str]]:
+    """Number of layers and name of the modules whose layers are all of this stage, from the outside in to ``layer``."""
     parts = layer.split(".")
-    for end in range(1, len(parts)):
+    for end in range(1, len(parts) + 1):
         around = ".".join(parts[:end])
-        if all(name in stage for name in layers if name.startswith(f"{around}.")):
-            yield around
-    yield layer
+        inside = {name for name in layers if f"{name}.".startswith(f"{around}.")}
+        if inside <= set(stage):
+            yield len(inside), around
 
 
 def _place(name: str, shape: tuple[int, ...], runs: int, layer: LayerFacts) -> Place:
