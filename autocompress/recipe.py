@@ -18,7 +18,14 @@ from enum import StrEnum
 from typing import Any, Self
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from autocompress.errors import RecipeError
 from autocompress.facts import Facts
@@ -71,6 +78,12 @@ class Distill(Facts):
     logits: float = Field(0.9, ge=0, le=1, description="share of the loss that follows the teacher's outputs")
     features: float = Field(0.0, ge=0, description="weight of the loss that follows the teacher's hidden layers")
     temperature: float = Field(2.0, gt=0, le=20)
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes that follow no features stay as they were before there were any, their digests too."""
+        written: dict[str, Any] = plain(self)
+        return written if self.features else {key: value for key, value in written.items() if key != "features"}
 
 
 class Recovery(Facts):

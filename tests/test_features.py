@@ -10,18 +10,20 @@ from hypothesis import given
 from hypothesis.strategies import floats, integers
 from sklearn.linear_model import Ridge
 from tiny_models import inputs_of, tiny
+from tiny_runs import tiny_bench
 from tiny_tasks import regression, task_for, vectors
 from torch import Tensor, nn
 
 from autocompress.errors import RecipeError
 from autocompress.passes import PassContext, PruneChannels
-from autocompress.recipe import Arithmetic, Distill, Recovery
+from autocompress.recipe import Arithmetic, Distill, PassStep, Recipe, Recovery
 from autocompress.recover.feature_places import place_pairs, rows_of, watched
 from autocompress.recover.features import RIDGE, best_projection, feature_loss, unexplained_share
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
 from autocompress.recover.train import recover, reestimate_batchnorm
 from autocompress.task import Task
+from autocompress.trial import make_model
 
 # One for each layout of features: images, tokens, series, vectors; what is heavily pruned in each.
 PRUNED = {
@@ -279,3 +281,17 @@ def test_features_need_a_common_place(teacher):
     )
     with pytest.raises(RecipeError, match=message):
         recover(original("mlp"), SampleStream(vectors(), 0), settings_of(1.0), teacher=None, teacher_model=teacher)
+
+
+def test_a_recipe_can_ask_for_features():
+    """``make_model`` hands in the base, and leaves it alone."""
+    bench = tiny_bench()
+    before = weights_of(bench.base)
+    settings = Recovery(steps=2, batch=8, distill=Distill(logits=1, features=1.0))
+    step = PassStep(name="prune_channels", settings={"ratios": {"stem": 0.5}})
+    left = []
+    for distill in (settings.distill, Distill(logits=1)):
+        recipe = Recipe(passes=(step,), recovery=settings.model_copy(update={"distill": distill}))
+        left.append(weights_of(make_model(bench, recipe, threads=1).model))
+    assert not torch.equal(left[0], left[1])
+    assert torch.equal(weights_of(bench.base), before)
