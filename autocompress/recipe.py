@@ -76,7 +76,9 @@ class Distill(Facts):
     """
 
     logits: float = Field(0.9, ge=0, le=1, description="share of the loss that follows the teacher's outputs")
-    features: float = Field(0.0, ge=0, description="weight of the loss that follows the teacher's hidden layers")
+    features: float = Field(
+        0.0, ge=0, le=100, description="weight of the loss that follows the teacher's hidden layers"
+    )
     temperature: float = Field(2.0, gt=0, le=20)
 
     @model_serializer(mode="wrap")
