@@ -18,7 +18,14 @@ from enum import StrEnum
 from typing import Any, Self
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from autocompress.errors import RecipeError
 from autocompress.facts import Facts
@@ -62,13 +69,23 @@ class PassStep(Facts):
 
 
 class Distill(Facts):
-    """Weights of the distillation losses; what is left of 1 goes to the labels.
+    """Weights of the distillation losses; what ``logits`` leaves of 1 goes to the labels, ``features`` come on top.
 
-    Source: Hinton et al. 2015, sec. 2, https://arxiv.org/abs/1503.02531
+    Source: Hinton et al. 2015, sec. 2, https://arxiv.org/abs/1503.02531; features, Romero et al. 2015,
+    https://arxiv.org/abs/1412.6550
     """
 
     logits: float = Field(0.9, ge=0, le=1, description="share of the loss that follows the teacher's outputs")
+    features: float = Field(
+        0.0, ge=0, le=100, description="weight of the loss that follows the teacher's hidden layers"
+    )
     temperature: float = Field(2.0, gt=0, le=20)
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes that follow no features stay as they were before there were any, their digests too."""
+        written: dict[str, Any] = plain(self)
+        return written if self.features else {key: value for key, value in written.items() if key != "features"}
 
 
 class Recovery(Facts):

@@ -97,8 +97,9 @@ def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     started = time.monotonic()
     composed = _compose(bench, recipe)
     stream = SampleStream(bench.task, bench.stream_seed)
+    teacher = _teacher(bench, recipe, stream)
     with held(held_in(composed.model, composed.constraints)):
-        recover(composed.model, stream, recipe.recovery, teacher=_teacher(bench, recipe, stream))
+        recover(composed.model, stream, recipe.recovery, teacher=teacher, teacher_model=bench.base)
     return _made(bench, composed, CALIBRATION_SAMPLES, started)
 
 

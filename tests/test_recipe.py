@@ -44,7 +44,7 @@ recipes = builds(
         Recovery,
         steps=integers(0, 9999),
         learning_rate=floats(1e-9, 10),
-        distill=builds(Distill, logits=floats(0, 1)),
+        distill=builds(Distill, logits=floats(0, 1), features=floats(0, 10)),
         arithmetic=sampled_from(Arithmetic),
     ),
     seed=integers(0, 2**63 - 1),
@@ -130,3 +130,11 @@ def test_with_steps_changes_the_steps_of_a_copy():
 def test_what_is_no_recipe_is_refused_with_the_place(text, message):
     with pytest.raises(RecipeError, match=re.escape(message)):
         Recipe.from_yaml(text)
+
+
+def test_features_are_written_only_where_they_are_followed():
+    """So that a recipe without them reads and counts as it did before they could be followed."""
+    assert "features" not in Recipe().to_yaml()
+    followed = Recipe(recovery=Recovery(distill=Distill(features=0.5)))
+    assert "features: 0.5" in followed.to_yaml()
+    assert followed.digest() != Recipe().digest()

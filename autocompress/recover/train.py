@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from autocompress.errors import RunError
+from autocompress.errors import RecipeError, RunError
 from autocompress.recipe import Arithmetic, Distill, Recovery
+from autocompress.recover.features import FeatureLoss, feature_loss
 from autocompress.recover.losses import label_loss, recovery_loss
 from autocompress.recover.sample_stream import SampleStream
 
@@ -24,6 +26,7 @@ def recover(
     settings: Recovery,
     *,
     teacher: Tensor | None,
+    teacher_model: nn.Module | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Train ``model`` in place on the stream's first ``steps × batch`` samples, then re-estimate BatchNorm.
@@ -34,18 +37,31 @@ def recover(
         settings: steps, batch, schedule, loss weights.
         teacher: the original's outputs at the stream's positions, ``[at least steps × batch, outputs]``; None trains on
             labels.
+        teacher_model: the original itself, whose features are followed where ``settings.distill.features`` is not 0;
+            it runs along at every step. Left alone.
         progress: called with ``(step, steps)`` after each step.
 
     Raises:
         RunError: the loss is no number any more.
+        RecipeError: features are to be followed, and there is no original or no place that both have.
     """
-
-    def loss_at(start: int, inputs: Tensor, targets: Tensor) -> Tensor:
-        followed = None if teacher is None else teacher[start : start + len(inputs)]
-        return recovery_loss(stream.task, model(inputs), targets, followed, settings.distill)
-
     if settings.steps:
-        _descend(model, stream, settings, loss_at, way_at=lambda step: step / settings.steps, progress=progress)
+        with _features(model, stream, settings, teacher_model) as features:
+
+            def loss_at(start: int, inputs: Tensor, targets: Tensor) -> Tensor:
+                followed = None if teacher is None else teacher[start : start + len(inputs)]
+                loss = recovery_loss(stream.task, model(inputs), targets, followed, settings.distill)
+                return loss if features is None else loss + settings.distill.features * features(inputs)
+
+            _descend(
+                model,
+                stream,
+                settings,
+                loss_at,
+                way_at=lambda step: step / settings.steps,
+                more=() if features is None else features.parameters,
+                progress=progress,
+            )
     reestimate_batchnorm(model, stream)
 
 
@@ -93,6 +109,19 @@ def training_losses(model: nn.Module, stream: SampleStream, *, batches: int = 8,
         yield label_loss(stream.task, model(inputs).float(), targets)
 
 
+def _features(
+    model: nn.Module, stream: SampleStream, settings: Recovery, teacher: nn.Module | None
+) -> AbstractContextManager[FeatureLoss | None]:
+    if settings.distill.features == 0:
+        return nullcontext()
+    if teacher is None:
+        raise RecipeError(
+            f"recovery.distill.features needs the original model, got {settings.distill.features} without "
+            "teacher_model; hand it in or set features: 0"
+        )
+    return feature_loss(model, teacher, stream, settings.batch).watching(model)
+
+
 def _descend(
     model: nn.Module,
     stream: SampleStream,
@@ -100,14 +129,21 @@ def _descend(
     loss_at: Callable[[int, Tensor, Tensor], Tensor],
     *,
     way_at: Callable[[int], float],
+    more: Sequence[nn.Parameter] = (),
     progress: Progress | None,
 ) -> None:
-    """Steps of AdamW; ``way_at`` says how much of the schedule lies behind, from 0 to the end at 1."""
+    """Steps of AdamW; ``way_at`` says how much of the schedule lies behind, from 0 to the end at 1.
+
+    ``more`` are parameters of the loss, trained along without weight decay nor clipping.
+    """
     model.train()
     channels_last = any(isinstance(module, nn.Conv2d) for module in model.modules())
     if channels_last:
         model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
+    groups = _parameter_groups(model, settings.weight_decay)
+    if more:
+        groups.append({"params": list(more), "weight_decay": 0.0})
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
     for step in range(settings.steps):
         way = way_at(step)
         if way >= 1:
