@@ -2,13 +2,26 @@
 
 from autocompress.errors import RecipeError
 from autocompress.passes.base import Outcome, Pass, PassContext, Stage
+from autocompress.passes.drop_blocks import DropBlocks
 from autocompress.passes.factorize import Factorize
 from autocompress.passes.prune_channels import PruneChannels
 from autocompress.passes.quantize import Quantize
+from autocompress.passes.share_layers import ShareLayers
 from autocompress.registry import Registry
 
 PASSES: Registry[type[Pass]] = Registry("pass", RecipeError)
-for _pass in (PruneChannels, Factorize, Quantize):
+for _pass in (DropBlocks, PruneChannels, Factorize, ShareLayers, Quantize):
     PASSES.register(_pass.name)(_pass)
 
-__all__ = ["PASSES", "Factorize", "Outcome", "Pass", "PassContext", "PruneChannels", "Quantize", "Stage"]
+__all__ = [
+    "PASSES",
+    "DropBlocks",
+    "Factorize",
+    "Outcome",
+    "Pass",
+    "PassContext",
+    "PruneChannels",
+    "Quantize",
+    "ShareLayers",
+    "Stage",
+]

@@ -1,7 +1,7 @@
 """A recipe's passes applied in order to a copy of the base."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from pydantic import ValidationError
@@ -62,6 +62,8 @@ def compose(base: nn.Module, recipe: Recipe, context: PassContext) -> Composed:
         changed |= {f"{item.name}: {layer}": what for layer, what in outcome.changed.items()}
         skipped |= {f"{item.name}: {layer}": why for layer, why in outcome.skipped.items()}
         plan = item.finalize(plan)
+        if outcome.rewired:
+            context = replace(context, groups=None, blocks=None)
     return Composed(model=model, plan=plan, changed=changed, skipped=skipped)
 
 
