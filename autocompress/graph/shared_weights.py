@@ -9,8 +9,8 @@ Shapes = dict[str, tuple[int, ...]]
 def sharable_blocks(model: nn.Module) -> tuple[tuple[str, ...], ...]:
     """Groups of sibling modules of equal structure, such as the blocks of a transformer, in definition order.
 
-    The outermost ones: what lies inside a group is not listed again. Single layers are no blocks, and blocks that hold
-    one set of weights already form no group.
+    The outermost ones: what lies inside a group is not listed again. A block has at least two matrices (a layer and its
+    norm are none), and blocks that hold one set of weights already form no group.
     """
     groups: list[tuple[str, ...]] = []
     for parent, module in model.named_modules():
@@ -18,7 +18,7 @@ def sharable_blocks(model: nn.Module) -> tuple[tuple[str, ...], ...]:
             continue
         alike: dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]] = {}
         for child, block in module.named_children():
-            if _is_block(block):
+            if len(matrices_of(block)) > 1:
                 alike.setdefault(tuple(shapes_of(block).items()), []).append(f"{parent}.{child}" if parent else child)
         groups += [group for names in alike.values() if len(group := _with_own_weights(model, names)) > 1]
     return tuple(groups)
@@ -57,10 +57,6 @@ def first_difference(first: nn.Module, other: nn.Module, first_name: str) -> str
             return f"its {parameter} is {list(theirs[parameter])}, that of {first_name} is {list(shape)}"
     more = [parameter for parameter in theirs if parameter not in ours]
     return f"it has {more[0]}, which {first_name} does not have" if more else ""
-
-
-def _is_block(module: nn.Module) -> bool:
-    return any(True for _ in module.children()) and bool(matrices_of(module))
 
 
 def _with_own_weights(model: nn.Module, names: list[str]) -> tuple[str, ...]:

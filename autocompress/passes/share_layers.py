@@ -70,10 +70,8 @@ def _why_nothing_is_saved(model: nn.Module, giver: nn.Module, name: str) -> str:
     matrices = matrices_of(giver)
     if not matrices:
         return "it has no matrices or kernels to share"
-    kept = {id(giver.get_parameter(matrix)) for matrix in matrices}
-    for place, parameter in model.named_parameters(remove_duplicate=False):
-        if not place.startswith(f"{name}."):
-            kept.add(id(parameter))
-    if all(id(block.get_parameter(matrix)) in kept for matrix in matrices):
+    named = model.named_parameters(remove_duplicate=False)
+    outside = {id(parameter) for place, parameter in named if not place.startswith(f"{name}.")}
+    if all(id(block.get_parameter(matrix)) in outside for matrix in matrices):
         return "its weights are used elsewhere too, so that sharing saves nothing"
     return ""
