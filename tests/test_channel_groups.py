@@ -22,6 +22,13 @@ TREATABLE = {
         "features.3.conv1.0": (("features.3.conv1.0",), ("features.3.conv2.0",)),
         "features.3.conv2.0": (("features.3.conv2.0", "features.3.shortcut.0"), ("head",)),
     },
+    "deep residual": {
+        "features.0.0": (
+            ("features.0.0", *(f"features.{place}.conv2.0" for place in (2, 3, 4))),
+            (*(f"features.{place}.conv1.0" for place in (2, 3, 4)), "head"),
+        ),
+        **{f"features.{i}.conv1.0": ((f"features.{i}.conv1.0",), (f"features.{i}.conv2.0",)) for i in (2, 3, 4)},
+    },
     "padded shortcut": {
         "features.2.conv1.0": (("features.2.conv1.0",), ("features.2.conv2.0",)),
         "features.3.conv1.0": (("features.3.conv1.0",), ("features.3.conv2.0",)),

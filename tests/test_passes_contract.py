@@ -18,8 +18,10 @@ from torch import nn
 from autocompress.errors import RecipeError
 from autocompress.export.onnx_file import to_onnx
 from autocompress.export.quantize_onnx import quantize_onnx
+from autocompress.graph.blocks import Block, residual_blocks
 from autocompress.graph.channel_groups import ChannelGroup, channel_groups
 from autocompress.graph.layer_table import WEIGHTED
+from autocompress.graph.shared_weights import sharable_blocks
 from autocompress.layers.low_rank import most_rank, paying_rank
 from autocompress.passes import PASSES, Pass, PassContext, Stage
 from autocompress.passes.compose import Composed, compose, read_passes
@@ -35,8 +37,18 @@ def groups_of(name: str) -> tuple[ChannelGroup, ...]:
     return channel_groups(tiny(name), inputs_of(name, 1))
 
 
+@cache
+def blocks_of(name: str) -> tuple[Block, ...]:
+    return residual_blocks(tiny(name), inputs_of(name, 1))
+
+
 def layers_of(name: str) -> dict[str, nn.Module]:
     return {key: module for key, module in tiny(name).named_modules() if isinstance(module, WEIGHTED)}
+
+
+def dropping(name: str) -> list[Settings]:
+    """The last block and a layer that is none."""
+    return [{"blocks": [*(block.name for block in blocks_of(name)[-1:]), next(iter(layers_of(name)))]}]
 
 
 def pruning(name: str) -> list[Settings]:
@@ -56,6 +68,12 @@ def _rank(layer: nn.Module) -> int:
     return max(1, min(paying_rank(layer), most_rank(layer) // 4))
 
 
+def sharing(name: str) -> list[Settings]:
+    """Every group of blocks; two layers that differ where there is none."""
+    groups = sharable_blocks(tiny(name)) or [tuple(layers_of(name))[:2]]
+    return [{"groups": [list(group) for group in groups]}]
+
+
 def quantizing(name: str) -> list[Settings]:
     """All layers, and all but the first."""
     first = next(iter(layers_of(name)))
@@ -63,11 +81,23 @@ def quantizing(name: str) -> list[Settings]:
 
 
 EXAMPLES: dict[str, Callable[[str], list[Settings]]] = {
+    "drop_blocks": dropping,
     "prune_channels": pruning,
     "factorize": factorizing,
+    "share_layers": sharing,
     "quantize": quantizing,
 }
+# The layers that settings name, each of which is changed or skipped.
+NAMED: dict[str, Callable[[Settings], set[str]]] = {
+    "drop_blocks": lambda settings: set(settings["blocks"]),
+    "prune_channels": lambda settings: set(settings["ratios"]),
+    "factorize": lambda settings: set(settings["layers"]),
+    "share_layers": lambda settings: {name for group in settings["groups"] for name in group[1:]},
+    "quantize": lambda _: set(),  # decides on the file
+}
 UNKNOWN_LAYER: dict[str, Settings] = {
+    "drop_blocks": {"blocks": ["hea"]},
+    "share_layers": {"groups": [["head", "hea"]]},
     "prune_channels": {"ratios": {"hea": 0.5}},
     "factorize": {"layers": {"hea": {"rank": 1}}},
     "quantize": {"layers": {"hea": {}}},
@@ -96,6 +126,15 @@ OUT_OF_RANGE: dict[str, list[tuple[Settings, str]]] = {
             "factorize.layers.head.method: Input should be 'svd', got 'qr'",
         ),
     ],
+    "drop_blocks": [
+        ({"blocks": ["head", "head"]}, "drop_blocks.blocks: a block is named once, head is named twice, got ["),
+    ],
+    "share_layers": [
+        ({"groups": [["head"]]}, "share_layers.groups: a group has at least two blocks, ['head'] has 1, got [["),
+        ({"groups": [["a", "b"], ["c", "a"]]}, "a block belongs to one group, once; a is named twice, got [["),
+        ({"groups": [["a", "a"]]}, "a block belongs to one group, once; a is named twice, got [["),
+        ({"groups": [["a.b", "c"], ["d", "a"]]}, "blocks lie apart, a.b lies in a; name one of them, got [["),
+    ],
     "quantize": [
         ({"default": {"weights": "int3"}}, "quantize.default.weights: Input should be 'fp32' or 'int8', got 'int3'"),
         (
@@ -122,6 +161,7 @@ def context_of(name: str, seed: int = 0) -> PassContext:
         seed=seed,
         losses=lambda model: training_losses(model, stream, batches=2, batch=8),
         groups=groups_of(name),
+        blocks=blocks_of(name),
     )
 
 
@@ -135,7 +175,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def test_every_pass_has_examples_and_says_where_it_comes_from():
-    assert set(PASSES) == EXAMPLES.keys() == UNKNOWN_LAYER.keys() == OUT_OF_RANGE.keys()
+    assert set(PASSES) == EXAMPLES.keys() == NAMED.keys() == UNKNOWN_LAYER.keys() == OUT_OF_RANGE.keys()
     for name, kind in PASSES.items():
         assert kind.name == name
         assert kind.stage in Stage
@@ -170,8 +210,8 @@ def test_the_same_seed_gives_the_same_model(name, step):
 @pytest.mark.parametrize(("name", "step"), examples())
 def test_every_layer_that_is_named_is_changed_or_skipped_with_a_reason(name, step):
     result = composed(name, step)
-    named = step.settings.get("ratios") or (step.settings.get("layers", {}) if step.name == "factorize" else {})
-    assert {key.partition(": ")[2] for key in (*result.changed, *result.skipped)} == set(named)
+    named = NAMED[step.name](step.settings)
+    assert {key.partition(": ")[2] for key in (*result.changed, *result.skipped)} == named
     assert all(what for what in (*result.changed.values(), *result.skipped.values()))
     assert not result.changed.keys() & result.skipped.keys()
     if result.changed:
@@ -196,7 +236,10 @@ SUBSETS = [*combinations(PASSES, 2), tuple(PASSES)]
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
-    [*(("residual", subset) for subset in SUBSETS), *((name, SUBSETS[-1]) for name in ("vit", "depthwise", "conv1d"))],
+    [
+        *(("deep residual", subset) for subset in SUBSETS),
+        *((name, SUBSETS[-1]) for name in ("vit", "depthwise", "conv1d")),
+    ],
     ids=str,
 )
 def test_any_set_of_passes_ends_in_a_file_that_computes_what_the_model_computes(name, kinds):
@@ -215,15 +258,19 @@ def test_any_set_of_passes_ends_in_a_file_that_computes_what_the_model_computes(
         assert 0 < error < 0.05 * np.ptp(expected)
     else:
         assert error < 1e-5 * np.ptp(expected) + 1e-6
-    if name != "conv1d":  # has no pair
-        assert all(any(key.startswith(kind) for key in result.changed) for kind in kinds if kind != "quantize")
+    alone = {kind for kind in kinds if composed(name, PassStep(name=kind, settings=_gentle(name, kind))).changed}
+    assert {key.partition(": ")[0] for key in result.changed} == alone
+    assert name != "deep residual" or alone == set(kinds) - {"quantize"}
 
 
 def _gentle(name: str, kind: str) -> Settings:
-    """An example that still holds after channels are gone: ranks of one, which any width has."""
+    """An example that still holds after blocks and channels are gone: ranks of one, which any width has."""
     settings = EXAMPLES[kind](name)[0]
+    dropped = tuple(f"{block.name}." for block in blocks_of(name)[-1:])
+    if kind == "prune_channels":
+        return settings | {"ratios": {key: r for key, r in settings["ratios"].items() if not key.startswith(dropped)}}
     if kind == "factorize":
-        return {"layers": {layer: {"rank": 1} for layer in settings["layers"]}}
+        return {"layers": {layer: {"rank": 1} for layer in settings["layers"] if not layer.startswith(dropped)}}
     return settings
 
 
@@ -249,7 +296,8 @@ def test_an_unknown_setting_is_refused_with_its_place(kind):
 
 
 def test_an_unknown_pass_is_refused_with_the_near_ones():
-    message = "pass must be one of prune_channels, factorize, quantize; got 'prune_chanels'; near: prune_channels"
+    known = "drop_blocks, prune_channels, factorize, share_layers, quantize"
+    message = f"pass must be one of {known}; got 'prune_chanels'; near: prune_channels"
     with pytest.raises(RecipeError, match=f"^{re.escape(message)}$"):
         composed("mlp", PassStep(name="prune_chanels"))
 
@@ -266,7 +314,7 @@ def test_a_pass_twice_is_refused(kind):
     ("early", "late"), [pair for pair in combinations(PASSES, 2) if PASSES[pair[0]].stage < PASSES[pair[1]].stage]
 )
 def test_passes_out_of_order_are_refused(early, late):
-    message = f"{early} must come before {late}: passes run in the order structure, decompose, precision"
+    message = f"{early} must come before {late}: passes run in the order structure, decompose, share, precision"
     with pytest.raises(RecipeError, match=f"^{message}$"):
         composed("mlp", PassStep(name=late), PassStep(name=early))
     assert [item.name for item in read_passes(Recipe(passes=(PassStep(name=early), PassStep(name=late))))] == [

@@ -63,6 +63,11 @@ def residual() -> nn.Module:
     return Pooled(nn.Sequential(stem, nn.ReLU(), Block(8, 8, 1), Block(8, 16, 2)), 16)
 
 
+def deep_residual() -> nn.Module:
+    """Three residual blocks of equal structure, whose ends are all coupled with the stem."""
+    return Pooled(nn.Sequential(conv_norm(3, 8, 3, 2), nn.ReLU(), *(Block(8, 8, 1) for _ in range(3))), 8)
+
+
 class PaddedBlock(nn.Module):
     """A block whose shortcut pads channels by a fixed number, as ResNets for CIFAR do (option A)."""
 
@@ -233,6 +238,7 @@ class Tiny:
 _ALL = {
     "plain": Tiny(make=plain),
     "residual": Tiny(make=residual),
+    "deep residual": Tiny(make=deep_residual),
     "padded shortcut": Tiny(make=padded_shortcut),
     "depthwise": Tiny(make=depthwise),
     "grouped": Tiny(make=grouped),

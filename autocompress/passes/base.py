@@ -1,8 +1,8 @@
 """What a technique is: frozen settings and a function from model to model.
 
 A pass declares its stage. Recipes list passes in order of stage, because each stage needs what the ones before it left:
-channels are removed while layers are whole, layers are factorized at their final width, blocks share the weights that
-they end up with, clusters leave out the weights that are zero, precision is decided last.
+blocks and channels are removed while layers are whole, layers are factorized at their final width, what then has equal
+shapes can share its weights, clusters leave out the weights that are zero, precision is decided last.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from autocompress.errors import RecipeError, near
 from autocompress.facts import Facts
+from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.layers.constraint import Constraint
 from autocompress.precision import FilePlan
@@ -35,24 +36,30 @@ class PassContext:
     """What a pass may ask for beyond the model.
 
     ``example`` is one batch of model inputs. ``losses`` yields training losses of the model it is given, ready for
-    ``backward``; passes that rank by gradients need it. ``groups`` are the base's channel groups where they have been
-    tried before; they are traced and tried when missing. ``constraints`` are what earlier passes put on weights.
+    ``backward``; passes that rank by gradients need it. ``groups`` and ``blocks`` are the model's channel groups and
+    residual blocks where they have been tried before; they are traced and tried when missing. ``constraints`` are what
+    earlier passes put on weights.
     """
 
     example: Tensor
     seed: int = 0
     losses: Callable[[nn.Module], Iterator[Tensor]] | None = None
     groups: tuple[ChannelGroup, ...] | None = None
+    blocks: tuple[Block, ...] | None = None
     constraints: Mapping[str, Constraint] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What a pass did: layer → what changed, layer → why it was left alone, layer → what its weight keeps to now."""
+    """What a pass did: layer → what changed, layer → why it was left alone, layer → what its weight keeps to now.
+
+    ``rewired`` says that layers hang together in another way now: the groups and blocks of the context no longer hold.
+    """
 
     changed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     constraints: dict[str, Constraint] = field(default_factory=dict)
+    rewired: bool = False
 
 
 class Pass(Facts):
@@ -84,3 +91,8 @@ def require_layers(model: nn.Module, names: list[str], where: str) -> None:
         raise RecipeError(
             f"{where} names the layer {absent[0]!r}, which the model does not have{near(absent[0], known)}"
         )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters of ``model``, each counted once however many layers hold it."""
+    return sum(parameter.numel() for parameter in model.parameters())

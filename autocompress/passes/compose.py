@@ -69,6 +69,8 @@ def compose(base: nn.Module, recipe: Recipe, context: PassContext) -> Composed:
         skipped |= {f"{item.name}: {layer}": why for layer, why in outcome.skipped.items()}
         constraints = _of_tied(model, constraints | outcome.constraints)
         plan = item.finalize(plan)
+        if outcome.rewired:
+            context = replace(context, groups=None, blocks=None)
     return Composed(model=model, plan=plan, constraints=constraints, changed=changed, skipped=skipped)
 
 
