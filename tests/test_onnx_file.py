@@ -1,6 +1,8 @@
 """From a PyTorch model to one ONNX file."""
 
+import gc
 import logging
+from unittest import mock
 
 import onnx
 import pytest
@@ -9,9 +11,12 @@ from onnx import TensorProto
 from tiny_exports import exported, preprocess_of, run
 from tiny_models import TINY_MODELS, inputs_of, tiny
 from torch import nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from autocompress.errors import ModelError
+from autocompress.export import operator_library
 from autocompress.export.onnx_file import layer_of, to_onnx
+from autocompress.export.operator_library import shared_library
 from autocompress.layers.low_rank import low_rank_pair
 from autocompress.task import Layout, Preprocess
 
@@ -102,12 +107,31 @@ def test_the_model_is_left_alone_and_exported_as_it_infers():
     torch.testing.assert_close(torch.from_numpy(run(proto, x)), model.eval()(x).detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_what_cannot_be_exported_is_refused_with_the_reason(caplog, capfd):
-    class Moody(nn.Module):
-        def forward(self, x):
-            return x if x.sum() > 0 else -x
+class Moody(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
 
+
+def test_what_cannot_be_exported_is_refused_with_the_reason(caplog, capfd):
     with pytest.raises(ModelError, match=r"^the model must be exportable to ONNX: .*data-dependent"):
         to_onnx(Moody(), Preprocess(layout=Layout.AS_STORED, shape=(3,)), 1)
     assert logging.getLogger("torch.onnx").level == logging.NOTSET
+    assert isinstance(vars(ONNXRegistry)["from_torchlib"], classmethod)  # as torch has it
+    assert gc.isenabled()
     assert capfd.readouterr().out == ""
+
+
+def test_the_library_of_operators_is_read_once():
+    """``from_torchlib`` hands out a new library at every call; inside the block, one for all."""
+    with shared_library():
+        one, other = (ONNXRegistry.from_torchlib(opset_version=18) for _ in range(2))
+        older = ONNXRegistry.from_torchlib(opset_version=17)
+    assert one is other
+    assert (one.opset_version, older.opset_version) == (18, 17)
+
+
+@pytest.mark.parametrize("moved", [{"_HOME": "torch.onnx.elsewhere"}, {"_CLASS": "Library"}, {"_READER": "read"}])
+def test_a_torch_that_keeps_its_library_elsewhere_is_left_alone(moved):
+    before = vars(ONNXRegistry)["from_torchlib"]
+    with mock.patch.multiple(operator_library, **moved), shared_library():
+        assert vars(ONNXRegistry)["from_torchlib"] is before
