@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 Ranks = tuple[int, ...]
 M = TypeVar("M", bound=nn.Module)
@@ -49,17 +48,17 @@ def chain_of(layer: nn.Module, **parts: nn.Module) -> nn.Sequential:
 
 def zero_linear(n_in: int, n_out: int, *, bias: bool = False) -> nn.Linear:
     """A linear layer of zeros; draws no random numbers."""
-    return _zero(skip_init(nn.Linear, n_in, n_out, bias=bias))
+    return _zero(nn.Linear(n_in, n_out, bias=bias, device="meta"))
 
 
-def zero_conv(c_in: int, c_out: int, kernel: int | tuple[int, ...] = 1, **settings: Any) -> nn.Conv2d:
+def zero_conv(c_in: int, c_out: int, kernel_size: int | tuple[int, ...] = 1, **settings: Any) -> nn.Conv2d:
     """A 2-d convolution of zeros, without bias unless asked for; draws no random numbers."""
-    return _zero(skip_init(nn.Conv2d, c_in, c_out, kernel, **{"bias": False} | settings))
+    return _zero(nn.Conv2d(c_in, c_out, kernel_size, device="meta", **{"bias": False} | settings))  # type: ignore[arg-type]
 
 
-def zero_conv1d(c_in: int, c_out: int, kernel: int | tuple[int, ...] = 1, **settings: Any) -> nn.Conv1d:
+def zero_conv1d(c_in: int, c_out: int, kernel_size: int | tuple[int, ...] = 1, **settings: Any) -> nn.Conv1d:
     """A 1-d convolution of zeros, without bias unless asked for; draws no random numbers."""
-    return _zero(skip_init(nn.Conv1d, c_in, c_out, kernel, **{"bias": False} | settings))
+    return _zero(nn.Conv1d(c_in, c_out, kernel_size, device="meta", **{"bias": False} | settings))  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -100,7 +99,7 @@ def _along_one_axis(layer: nn.Conv2d, axis: int) -> dict[str, Any]:
         return (values[0], other) if axis == 0 else (other, values[1])
 
     return {
-        "kernel": only(layer.kernel_size, 1),
+        "kernel_size": only(layer.kernel_size, 1),
         "stride": only(layer.stride, 1),
         "padding": layer.padding if isinstance(layer.padding, str) else only(layer.padding, 0),
         "dilation": only(layer.dilation, 1),
@@ -111,7 +110,7 @@ def _along_one_axis(layer: nn.Conv2d, axis: int) -> dict[str, Any]:
 def whole_window(layer: nn.Conv1d | nn.Conv2d) -> dict[str, Any]:
     """The settings of ``layer`` for a part that keeps its whole kernel."""
     return {
-        "kernel": layer.kernel_size,
+        "kernel_size": layer.kernel_size,
         "stride": layer.stride,
         "padding": layer.padding,
         "dilation": layer.dilation,
@@ -120,6 +119,7 @@ def whole_window(layer: nn.Conv1d | nn.Conv2d) -> dict[str, Any]:
 
 
 def _zero(module: M) -> M:
+    module.to_empty(device="cpu")
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module

@@ -66,7 +66,8 @@ def _basis(tensor: Tensor, rank: int) -> Tensor:
     By the Gram matrix: its eigenvectors are a whole basis, also where the unfolded tensor has fewer columns than rows.
     """
     rows = tensor.flatten(1)
-    return torch.linalg.eigh(rows @ rows.T).eigenvectors.flip(1)[:, :rank].contiguous()
+    vectors: Tensor = torch.linalg.eigh(rows @ rows.T).eigenvectors
+    return vectors.flip(1)[:, :rank].contiguous()
 
 
 def _core(kernel: Tensor, u_out: Tensor, u_in: Tensor) -> Tensor:

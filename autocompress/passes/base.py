@@ -31,13 +31,14 @@ class PassContext:
 
     ``example`` is one batch of model inputs. ``losses`` yields training losses of the model it is given, ready for
     ``backward``; passes that rank by gradients need it. ``groups`` are the base's channel groups where they have been
-    tried before; they are traced and tried when missing.
+    tried before; they are traced and tried when missing. ``channel_block`` is that of the target's ``Machine``.
     """
 
     example: Tensor
     seed: int = 0
     losses: Callable[[nn.Module], Iterator[Tensor]] | None = None
     groups: tuple[ChannelGroup, ...] | None = None
+    channel_block: int = 8
 
 
 @dataclass(kw_only=True)
