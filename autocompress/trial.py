@@ -198,6 +198,7 @@ def pass_context(bench: Bench, seed: int) -> PassContext:
         seed=seed,
         losses=lambda model: training_losses(model, stream),
         groups=bench.groups,
+        channel_block=bench.machine.channel_block,
     )
 
 

@@ -37,8 +37,8 @@ class PassContext:
 
     ``example`` is one batch of model inputs. ``losses`` yields training losses of the model it is given, ready for
     ``backward``; passes that rank by gradients need it. ``groups`` and ``blocks`` are the model's channel groups and
-    residual blocks where they have been tried before; they are traced and tried when missing. ``constraints`` are what
-    earlier passes put on weights.
+    residual blocks where they have been tried before; they are traced and tried when missing. ``channel_block`` is that
+    of the target's ``Machine``. ``constraints`` are what earlier passes put on weights.
     """
 
     example: Tensor
@@ -46,6 +46,7 @@ class PassContext:
     losses: Callable[[nn.Module], Iterator[Tensor]] | None = None
     groups: tuple[ChannelGroup, ...] | None = None
     blocks: tuple[Block, ...] | None = None
+    channel_block: int = 8
     constraints: Mapping[str, Constraint] = field(default_factory=dict)
 
 
