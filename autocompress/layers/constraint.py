@@ -1,0 +1,72 @@
+"""What a weight keeps to while it is trained: zeros that stay zero, clusters that stay equal."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What a layer's weight keeps to through training. Tensors have the weight's shape.
+
+    ``kept`` is False where the weight stays zero. ``indices`` (uint8) says which entry of its codebook a weight is;
+    it means nothing where the weight is not kept. There are ``groups`` codebooks of at most ``2**bits`` entries: output
+    channel ``o`` belongs to the codebook ``o * groups // c_out``.
+    """
+
+    kept: Tensor | None = None
+    indices: Tensor | None = None
+    bits: int = 8
+    groups: int = 1
+
+    def clusters(self) -> Tensor | None:
+        """The number of each weight's cluster among those of all groups, int64; None without a codebook."""
+        if self.indices is None:
+            return None
+        c_out = self.indices.shape[0]
+        group = (torch.arange(c_out) * self.groups // c_out).reshape(-1, *[1] * (self.indices.dim() - 1))
+        return group * 2**self.bits + self.indices.long()
+
+    def project(self, gradient: Tensor) -> Tensor:
+        """The part of ``gradient`` that keeps to this: zero at zeros, the mean of its cluster elsewhere.
+
+        Equal gradients make AdamW take equal steps, so weights that start on the constraint stay on it to the last bit.
+        Source: Han et al. 2016, sec. 3, https://arxiv.org/abs/1510.00149; the mean here, not the sum, which keeps
+        the norm of the gradient that clipping sees.
+        """
+        kept = gradient if self.kept is None else gradient * self.kept
+        clusters = self.clusters()
+        if clusters is None:
+            return kept
+        numbers = clusters.flatten()
+        weights = torch.ones_like(gradient) if self.kept is None else self.kept.to(gradient.dtype)
+        count = 2**self.bits * self.groups
+        sums = torch.bincount(numbers, kept.flatten(), count)
+        sizes = torch.bincount(numbers, weights.flatten(), count).clamp_min(1)
+        means = (sums / sizes).to(gradient.dtype)[numbers].reshape(gradient.shape)
+        return means if self.kept is None else means * self.kept
+
+
+@contextmanager
+def held(constraints: Iterable[tuple[nn.Parameter, Constraint]]) -> Iterator[None]:
+    """Keep parameters to their constraints for as long as the block lasts; a parameter is held once."""
+    unique: dict[int, tuple[nn.Parameter, Constraint]] = {}
+    for parameter, constraint in constraints:
+        unique.setdefault(id(parameter), (parameter, constraint))
+    handles: list[RemovableHandle] = [
+        parameter.register_hook(constraint.project) for parameter, constraint in unique.values()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def held_in(model: nn.Module, constraints: Mapping[str, Constraint]) -> list[tuple[nn.Parameter, Constraint]]:
+    """The weights of the layers that ``constraints`` names, each with its own."""
+    return [(model.get_parameter(f"{name}.weight"), item) for name, item in constraints.items()]
