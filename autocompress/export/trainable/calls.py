@@ -94,7 +94,9 @@ class _Planner:
         if node.op_type in _KEEP_THE_GRID and inputs[0] in self._grids:
             self._grids.update(dict.fromkeys(node.output, self._grids[inputs[0]]))
 
-    def _append(self, node: NodeProto, function: Function, inputs: tuple[str, ...], trial: Function | None = None) -> None:
+    def _append(
+        self, node: NodeProto, function: Function, inputs: tuple[str, ...], trial: Function | None = None
+    ) -> None:
         """Add a call; ``trial`` takes its place in the two runs."""
         call = Call(function=function, inputs=inputs, outputs=tuple(node.output))
         tried = Call(function=trial or function, inputs=inputs, outputs=call.outputs)
@@ -223,7 +225,12 @@ def _sample(file: File, seed: int) -> Tensor:
     return torch.randint(0, 2, file.input_shape, generator=generator).to(_TORCH_TYPES.get(file.input_type.name))
 
 
-_TORCH_TYPES: dict[Any, torch.dtype] = {"int64": torch.int64, "int32": torch.int32, "uint8": torch.uint8, "bool": torch.bool}
+_TORCH_TYPES: dict[Any, torch.dtype] = {
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+}
 
 
 def _freed(calls: list[Call], keep: str) -> tuple[Call, ...]:

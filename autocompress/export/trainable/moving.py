@@ -3,6 +3,7 @@
 from functools import partial
 from math import prod
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -113,7 +114,9 @@ def concat(node: Node) -> Function:
     def join(*parts: Tensor) -> Tensor:
         sizes = [-1] * parts[leader].dim()
         sizes[along] = parts[leader].shape[along]
-        return torch.cat([part.expand(sizes) if alone else part for part, alone in zip(parts, still, strict=True)], axis)
+        return torch.cat(
+            [part.expand(sizes) if alone else part for part, alone in zip(parts, still, strict=True)], axis
+        )
 
     return join if any(still) else lambda *parts: torch.cat(parts, axis)
 
@@ -161,6 +164,8 @@ def gather(node: Node) -> Function:
     if index is not None and index.ndim == 0:
         one = int(index)
         return lambda x, _: x.select(axis, one)
+    if axis == node.batch_axes[0]:
+        return _gather_in_samples(node)
     if axis == 0 and node.batch_axes[0] is None and len(node.shape()) == 2:
         return lambda table, numbers: F.embedding(numbers, table)
 
@@ -169,6 +174,17 @@ def gather(node: Node) -> Function:
         return x.index_select(axis, numbers.flatten()).unflatten(axis, numbers.shape)
 
     return pick
+
+
+def _gather_in_samples(node: Node) -> Function:
+    """Chosen elements where batch and elements are one axis, as exporters write a view with strides."""
+    index, count = node.constant(1), node.shape()[0]
+    if node.axis() or index is None or node.batch != 1 or index.shape[0] != 1 or len(node.shape()) > 1:
+        raise node.refuse("it takes a part of the batch")
+    shape = index.shape[1:]
+    if np.array_equal(index.flatten(), np.arange(count)):
+        return lambda x, _: x.reshape(-1, *shape)
+    return lambda x, numbers: x.reshape(-1, count).index_select(1, numbers.flatten()).reshape(-1, *shape)
 
 
 def pad(node: Node) -> Function:

@@ -39,7 +39,9 @@ class OnnxNetwork(nn.Module):
         file = read(proto)
         for name in rules or {}:
             if name not in file.constants:
-                raise ModelError(f"a WeightRule names an initializer of the file, got {name!r}{near(name, file.constants)}")
+                raise ModelError(
+                    f"a WeightRule names an initializer of the file, got {name!r}{near(name, file.constants)}"
+                )
         self.leaves = Leaves(file, rules or {}, trains_scales=trains_scales)
         self._input, self._output = file.input_name, file.output_name
         self._calls: tuple[Call, ...] = plan_calls(file, self.leaves)

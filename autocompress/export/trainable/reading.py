@@ -62,7 +62,9 @@ def attributes_of(node: NodeProto) -> dict[str, Any]:
 def _folds(node: NodeProto, constants: Constants, opset: Any) -> bool:
     """Whether the node makes constants, which are then among ``constants``: shapes, positions, masks."""
     if any(item.HasField("g") or item.graphs for item in node.attribute):
-        raise ModelError(f"node {node.name!r} ({node.op_type}) has a subgraph; files with loops or branches stay as they are")
+        raise ModelError(
+            f"node {node.name!r} ({node.op_type}) has a subgraph; files with loops or branches stay as they are"
+        )
     known = [constants.get(name) for name in node.input if name]
     if node.op_type == "DequantizeLinear" or any(item is None or item.dtype.kind == "f" for item in known):
         return False
