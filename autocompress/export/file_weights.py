@@ -12,6 +12,7 @@ from autocompress.export.onnx_graph import WEIGHTED_OPS, OnnxGraph, attribute
 from autocompress.layers.constraint import Constraint
 from autocompress.task import Array
 
+_LEAST_FACTOR = 1e-7  # a channel that BatchNorm turns off keeps a scale to divide by
 _TOLERANCE = 1e-5  # relative; folding BatchNorm rounds once more than multiplying by one factor
 
 
@@ -103,5 +104,6 @@ def channel_scale(stored: Array, own: Array) -> Array | None:
     error = np.abs(flat_stored - scale[:, None] * flat_own).max(initial=0)
     if error > _TOLERANCE * np.abs(flat_stored).max(initial=1e-30):
         return None
+    scale = np.where(np.abs(scale) < _LEAST_FACTOR, _LEAST_FACTOR, scale)
     factors: Array = scale.astype(np.float32)
     return factors

@@ -73,8 +73,7 @@ def own_values(stored: Array, weight: FileWeight) -> Array:
     own = weight.as_layer(stored)
     if weight.channel_scale is None:
         return own
-    factors = np.where(weight.channel_scale == 0, np.float32(1), weight.channel_scale)
-    found: Array = own / factors.reshape(-1, *[1] * (own.ndim - 1))
+    found: Array = own / weight.channel_scale.reshape(-1, *[1] * (own.ndim - 1))
     return found
 
 

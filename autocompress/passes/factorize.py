@@ -16,6 +16,7 @@ from autocompress.layers.factor_form import Form, Ranks
 from autocompress.layers.factor_forms import FORMS, Method
 from autocompress.layers.plain import is_plain
 from autocompress.passes.base import Outcome, Pass, PassContext, Stage, require_layers
+from autocompress.passes.prune_weights import passed_on
 
 Rank = Annotated[int, Field(ge=1)]
 
@@ -103,14 +104,15 @@ class Factorize(Pass):
             trials[name] = _Trial(layer=layer, chain=chain, factors=factors, before=table.get(name))
         _run(model, context.example, trials, outcome)
         for name, trial in trials.items():
-            self._decide(model, name, trial, context.channel_block, outcome)
+            self._decide(model, name, trial, context, outcome)
         return outcome
 
-    def _decide(self, model: nn.Module, name: str, trial: _Trial, channel_block: int, outcome: Outcome) -> None:
+    def _decide(self, model: nn.Module, name: str, trial: _Trial, context: PassContext, outcome: Outcome) -> None:
         """Fill the chain, or put the layer back where the estimate speaks against it."""
         ratio = None
         if trial.before is not None and trial.after:
-            ratio = estimated_time(trial.after, channel_block) / estimated_time([trial.before], channel_block)
+            block = context.channel_block
+            ratio = estimated_time(trial.after, block) / estimated_time([trial.before], block)
         if self.gain is Gain.FASTER and (ratio is None or ratio >= 1):
             replace_module(model, name, trial.layer)
             time = "of unknown time" if ratio is None else f"estimated at {ratio:.2f} times the layer's time"
@@ -126,6 +128,8 @@ class Factorize(Pass):
             words,
         ]
         outcome.changed[name] = "; ".join(part for part in parts if part)
+        if name in context.constraints:
+            outcome.constraints |= passed_on(context.constraints[name], thin_layers(name, trial.chain))
 
 
 def thin_layers(name: str, chain: nn.Module) -> dict[str, nn.Module]:
