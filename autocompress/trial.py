@@ -27,6 +27,7 @@ from autocompress.passes import PassContext
 from autocompress.passes.compose import Composed, compose
 from autocompress.precision import FilePlan
 from autocompress.recipe import Recipe
+from autocompress.recover.quantize_aware import float_steps, train_draft
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
 from autocompress.recover.train import recover, training_losses
@@ -60,17 +61,17 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """One exported candidate. ``model`` is in eval mode; ``file`` holds the bytes of ``model.onnx``."""
+    """One exported candidate; ``file`` holds the bytes of ``model.onnx``.
+
+    ``model`` is the compressed network in PyTorch, in eval mode: after quantization-aware recovery with the file's
+    roundings, else in floating point.
+    """
 
     file: bytes
     facts: ModelFacts
     composed: Composed
+    model: nn.Module
     seconds: float
-
-    @property
-    def model(self) -> nn.Module:
-        """The compressed network in PyTorch."""
-        return self.composed.model
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ def make_structure(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     torch.set_num_threads(threads)
     started = time.monotonic()
     composed = _compose(bench, recipe)
-    return _made(bench, composed, STRUCTURE_SAMPLES, started)
+    return _finished(_draft(bench, composed, STRUCTURE_SAMPLES), composed, composed.model, started)
 
 
 def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
@@ -97,10 +98,16 @@ def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     started = time.monotonic()
     composed = _compose(bench, recipe)
     stream = SampleStream(bench.task, bench.stream_seed)
-    teacher = _teacher(bench, recipe, stream)
+    settings, teacher = recipe.recovery, _teacher(bench, recipe, stream)
+    rounds = settings.quantize_aware and settings.steps > 0 and composed.plan.is_quantized
+    before = settings.model_copy(update={"steps": float_steps(settings)}) if rounds else settings
     with held(held_in(composed.model, composed.constraints)):
-        recover(composed.model, stream, recipe.recovery, teacher=teacher, teacher_model=bench.base)
-    return _made(bench, composed, CALIBRATION_SAMPLES, started)
+        recover(composed.model, stream, before, teacher=teacher, teacher_model=bench.base)
+    made = _draft(bench, composed, CALIBRATION_SAMPLES)
+    if not rounds:
+        return _finished(made, composed, composed.model, started)
+    made, network = train_draft(made, stream, settings, teacher=teacher)
+    return _finished(made, composed, network, started)
 
 
 def run_trial(bench: Bench, recipe: Recipe, *, threads: int, most_samples: int | None = None) -> Made:
@@ -145,7 +152,7 @@ def finalist_of(made: Made, bench: Bench) -> Product:
     return replace(
         product_of(made, file=True),
         portable=to_portable(made.model, preprocess.shape, preprocess.dtype),
-        layers=layer_table(made.model, example_input(preprocess.shape, preprocess.dtype)),
+        layers=layer_table(made.composed.model, example_input(preprocess.shape, preprocess.dtype)),
     )
 
 
@@ -216,9 +223,9 @@ def _teacher(bench: Bench, recipe: Recipe, stream: SampleStream) -> Tensor | Non
     return teacher_outputs(bench.base, stream, settings.steps * settings.batch, settings.arithmetic, known)
 
 
-def _made(bench: Bench, composed: Composed, samples: int, started: float) -> Made:
-    file = _draft(bench, composed, samples).finished()
-    return Made(file=file, facts=facts_of(file), composed=composed, seconds=time.monotonic() - started)
+def _finished(made: Draft, composed: Composed, model: nn.Module, started: float) -> Made:
+    file = made.finished()
+    return Made(file=file, facts=facts_of(file), composed=composed, model=model, seconds=time.monotonic() - started)
 
 
 def _draft(bench: Bench, composed: Composed, samples: int) -> Draft:
