@@ -1,7 +1,7 @@
 """The few values that stand best for many."""
 
 import time
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -109,8 +109,8 @@ def test_the_error_falls_with_bits_and_with_groups():
     weight = normal(8, 200) * torch.arange(1.0, 9)[:, None]
     by_bits = [squared_error(weight, 2**bits) for bits in range(2, 9)]
     by_groups = [squared_error(weight, 8, groups=groups) for groups in (1, 2, 4, 8)]
-    assert all(more < less / 2 for less, more in zip(by_bits, by_bits[1:], strict=False))
-    assert all(more < less for less, more in zip(by_groups, by_groups[1:], strict=False))
+    assert all(more < less / 2 for less, more in pairwise(by_bits))
+    assert all(more < less for less, more in pairwise(by_groups))
 
 
 def test_the_same_weight_gives_the_same_codebook():

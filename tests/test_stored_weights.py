@@ -230,7 +230,9 @@ def test_a_weight_that_is_not_in_the_file_is_refused():
     [(sample((3, 2)), r"float32 \[3, 2\]"), (sample((2, 3), bits=3), r"int8 \[2, 3\]")],
 )
 def test_another_shape_or_type_is_refused(weight, got):
-    with pytest.raises(ValueError, match=rf"^the stored form of 'w' must be float32 \[2, 3\] as in the file, got {got}$"):
+    with pytest.raises(
+        ValueError, match=rf"^the stored form of 'w' must be float32 \[2, 3\] as in the file, got {got}$"
+    ):
         store(adding_file({"w": np.zeros((2, 3), np.float32)}), {"w": weight})
 
 

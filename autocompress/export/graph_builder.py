@@ -1,7 +1,5 @@
 """Nodes and constants of a graph in the making; what is there already is not made twice."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 

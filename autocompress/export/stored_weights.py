@@ -1,14 +1,14 @@
 """Weights in fewer bits than the numbers that they stand for, decoded by ordinary operators.
 
-Everything that decodes depends on constants alone, so ONNX Runtime does it once, when it loads the file: an inference is
-that of the dense file. Codes lie in bit planes, what is not kept in a bitmap; see ``linalg/bit_planes.py``.
+Everything that decodes depends on constants alone, so ONNX Runtime does it once, when it loads the file: an inference
+is that of the dense file. Codes lie in bit planes, what is not kept in a bitmap; see ``linalg/bit_planes.py``.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from autocompress.export.compact import compact
 from autocompress.export.graph_builder import GraphBuilder
@@ -23,8 +23,8 @@ _PREFIX = "stored/"
 class StoredWeight:
     """A constant as codes: ``scale * table[codes]`` at the kept places, zero elsewhere.
 
-    ``codes``: flat, in the order of the places, one for each kept place. With ``bits`` uint8 codes of so many bits; without,
-    the values themselves in float32, float16 or int8.
+    ``codes``: flat, in the order of the places, one for each kept place. With ``bits`` uint8 codes of so many bits;
+    without, the values themselves in float32, float16 or int8.
     ``table``: the value of each code, float32 or int8: ``[entries]``, or ``[groups, entries]`` where index ``o`` of
     ``channel_axis`` uses row ``o * groups // c_out``. None: the integer ``code - 2**(bits - 1)``.
     ``kept``: bool of the weight's shape; None: all places.
@@ -128,9 +128,8 @@ def _check_fit(name: str, weight: StoredWeight, dense: TensorProto | None) -> No
         raise ValueError(f"a stored weight must name an initializer of the file, got {name!r}")
     shape, dtype = tuple(dense.dims), helper.tensor_dtype_to_np_dtype(dense.data_type)
     if (weight.shape, weight.dtype) != (shape, dtype):
-        raise ValueError(
-            f"the stored form of {name!r} must be {dtype} {list(shape)} as in the file, got {weight.dtype} {list(weight.shape)}"
-        )
+        got = f"{weight.dtype} {list(weight.shape)}"
+        raise ValueError(f"the stored form of {name!r} must be {dtype} {list(shape)} as in the file, got {got}")
 
 
 def _decoding(weights: Mapping[str, StoredWeight]) -> GraphProto:

@@ -45,7 +45,7 @@ def pack(codes: Array, bits: int) -> list[Array]:
 
 def unpack(planes: list[Array], bits: int, n: int) -> Array:
     """The codes that :func:`pack` packed: uint8 ``[n]``."""
-    codes = np.zeros(n, np.uint8)
+    codes: Array = np.zeros(n, np.uint8)
     for plane, width in zip(planes, plane_widths(bits), strict=True):
         codes = codes << (width % 8) | _unpack_plane(plane, width)[:n]
     return codes
