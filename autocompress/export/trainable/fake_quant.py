@@ -5,6 +5,7 @@ range. While a network is exported, the same arithmetic is written in elementary
 shape rules for tracing.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,8 @@ def fake_quantize(x: Tensor, *, scale: float, zero_point: int, low: int, high: i
     if x.dtype is not torch.float32:  # under autocast
         x = x.float()
     if torch.compiler.is_exporting():
-        return _rounded((x * (1 / torch.tensor(scale)).item()).clamp(low - zero_point, high - zero_point)) * scale
+        inverse = float(np.float32(1) / np.float32(scale))  # the fused operator's, in its precision
+        return _rounded(x * inverse).clamp(low - zero_point, high - zero_point) * scale
     return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, low, high)
 
 
@@ -52,11 +54,10 @@ class Rounding(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """The weight as it is in the file."""
         factor = (self.start.numel() / (weight.numel() * self.high)) ** 0.5
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or weight.dim() == 1:  # torch's operator sums over no axis as over all
             gain = self.gain * factor + (self.gain - self.gain * factor).detach()
             steps, points = (self._along(t, weight) for t in (self._steps(gain), self.zero_point))
-            inside = (weight * (1 / steps)).clamp(self.low - points, self.high - points)
-            return _rounded(inside) * steps
+            return _rounded(weight * (1 / steps)).clamp(self.low - points, self.high - points) * steps
         steps = self._steps(self.gain)
         return torch._fake_quantize_learnable_per_channel_affine(  # noqa: SLF001  # torch's LSQ has no public name
             weight, steps, self.zero_point, self.axis, self.low, self.high, factor
