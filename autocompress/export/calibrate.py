@@ -1,6 +1,6 @@
 """What the tensors of a float file look like on real inputs: ranges, and means per channel."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,16 @@ import onnxruntime as ort
 from onnx import ModelProto, ValueInfoProto
 
 from autocompress.export.onnx_file import INPUT_NAME
-from autocompress.linalg.ranges import Histogram, range_of
+from autocompress.linalg import ranges
+from autocompress.linalg.ranges import Histogram, Range
 from autocompress.precision import Calibration
 from autocompress.task import Array
 
-Range = tuple[float, float]
+_METHODS: Mapping[Calibration, Callable[[Histogram], Range]] = {
+    Calibration.PERCENTILE: ranges.percentile,
+    Calibration.ENTROPY: ranges.entropy,
+    Calibration.MSE: ranges.mse,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +49,11 @@ def tensor_ranges(proto: ModelProto, names: list[str], seen: Seen, method: Calib
             bounds[name] = min(low, float(value.min())), max(high, float(value.max()))
     if method is Calibration.MIN_MAX:
         return bounds
-    histograms = {name: Histogram.over(*bounds[name]) for name in bounds}
+    histograms = {name: Histogram.empty(*bounds[name]) for name in bounds}
     for values in observe(proto, names, seen):
         for name, value in values.items():
-            histograms[name].add(value)
-    return {name: range_of(histogram, method) for name, histogram in histograms.items()}
+            histograms[name] = histograms[name].added(value)
+    return {name: _METHODS[method](histogram) for name, histogram in histograms.items()}
 
 
 def observe(proto: ModelProto, names: list[str], seen: Seen) -> Iterator[Mapping[str, Array]]:

@@ -1,6 +1,6 @@
 """Where the weights of a network's layers lie in its float file, and what became of them on the way."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,26 +51,33 @@ class FileWeight:
 
 
 def file_weights(proto: ModelProto, model: nn.Module, constraints: Mapping[str, Constraint]) -> tuple[FileWeight, ...]:
-    """Every weight of the float file that belongs to a layer of ``model``, in order of execution; each constant once."""
+    """Every use of a layer's weight in the float file, in order of execution; layers may share a constant."""
     graph = OnnxGraph(proto)
     weights = {name: item for name, item in model.named_parameters(remove_duplicate=False) if name.endswith(".weight")}
     owners: dict[int, list[str]] = {}
     for name, item in weights.items():
         owners.setdefault(id(item), []).append(name.removesuffix(".weight"))
-    found: dict[str, FileWeight] = {}
+    found = []
     for node in proto.graph.node:
         if node.op_type not in WEIGHTED_OPS:
             continue
         layer, tensor = layer_of(node), _weight_of(node, graph)
         parameter = weights.get(f"{layer}.weight")
-        if tensor is None or tensor in found or parameter is None:
+        if tensor is None or parameter is None:
             continue
         transposed = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
         weight = FileWeight(layer=layer, node=node.name, tensor=tensor, transposed=transposed)
-        found[tensor] = _with_origin(
-            weight, graph, parameter.detach().numpy(), constraints.get(layer), owners[id(parameter)]
-        )
-    return tuple(found.values())
+        own = parameter.detach().numpy()
+        found.append(_with_origin(weight, graph, own, constraints.get(layer), owners[id(parameter)]))
+    return tuple(found)
+
+
+def by_tensor(weights: Iterable[FileWeight]) -> dict[str, FileWeight]:
+    """The first use of each constant."""
+    found: dict[str, FileWeight] = {}
+    for weight in weights:
+        found.setdefault(weight.tensor, weight)
+    return found
 
 
 def _weight_of(node: NodeProto, graph: OnnxGraph) -> str | None:

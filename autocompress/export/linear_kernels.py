@@ -32,7 +32,7 @@ def with_linear_kernels(proto: ModelProto, weights: tuple[FileWeight, ...], plan
             left.append(weight)
         elif precision.activations is Activations.INT8_DYNAMIC:
             left.append(_with_ranges_at_run_time(graph, node, weight))
-        elif precision.block is not None and graph.array(weight.tensor).shape[1 - weight.axis] >= precision.block:
+        elif precision.block is not None and _inputs(graph, weight) >= precision.block:
             form = precision.block, precision.weights.bits or STORED_BITS
             in_blocks.setdefault(form, []).append(_as_product(graph, node, weight))
         else:
@@ -40,6 +40,10 @@ def with_linear_kernels(proto: ModelProto, weights: tuple[FileWeight, ...], plan
     for (block, bits), nodes in in_blocks.items():
         _round_in_blocks(proto, nodes, block, bits)
     return tuple(left)
+
+
+def _inputs(graph: OnnxGraph, weight: FileWeight) -> int:
+    return int(graph.array(weight.tensor).shape[1 - weight.axis])
 
 
 def _with_ranges_at_run_time(graph: OnnxGraph, node: NodeProto, weight: FileWeight) -> FileWeight:

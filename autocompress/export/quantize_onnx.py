@@ -11,8 +11,9 @@ from onnxruntime.quantization import CalibrationMethod, QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from autocompress.export.calibrate import Range, Seen, tensor_ranges
+from autocompress.export.calibrate import Seen, tensor_ranges
 from autocompress.export.onnx_file import layer_of
+from autocompress.linalg.ranges import Range
 from autocompress.precision import Activations, FilePlan
 from autocompress.target import ActivationType, Machine
 

@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from onnx import ModelProto, helper
 
-from autocompress.export.file_weights import FileWeight
+from autocompress.export.file_weights import FileWeight, by_tensor
 from autocompress.export.onnx_graph import OnnxGraph
 from autocompress.layers.constraint import Constraint
-from autocompress.linalg.quantizers import symmetric_integers
+from autocompress.linalg.quantizers import ScaleBy, to_integers
 from autocompress.precision import Activations, FilePlan
 from autocompress.task import Array
 
 STORED_BITS = 8  # of an integer in the file before it is packed
+_CLIPPING_PAYS = 4  # bits: with more, the largest value fits and clipping it gains next to nothing
 REDUCED_BITS = 7  # where 8-bit products would saturate
 
 
@@ -44,7 +45,7 @@ def rounded_weights(
     graph = OnnxGraph(proto)
     found: dict[str, Rounded] = {}
     common: dict[str, tuple[Array, Array]] = {}
-    for weight in weights:
+    for weight in by_tensor(weights).values():
         precision = plan.of(weight.layer)
         bits = precision.weights.bits
         clustered = weight.constraint is not None and weight.constraint.indices is not None
@@ -81,8 +82,8 @@ def round_own(own: Array, constraint: Constraint | None, bits: int) -> tuple[Arr
     """Integers of a layer's own weight, and its step per channel."""
     if constraint is not None and constraint.indices is not None:
         return _of_groups(own, bits, constraint.groups)
-    codes, scale = symmetric_integers(torch.tensor(own), bits)
-    return codes.numpy(), scale.numpy()
+    found = to_integers(torch.tensor(own), bits, scale_by=ScaleBy.ERROR if bits <= _CLIPPING_PAYS else ScaleBy.MAX)
+    return found.codes.numpy(), found.scale.reshape(-1).numpy()
 
 
 def _in_file(integers: Array, step: Array, weight: FileWeight, bits: int) -> Rounded:
@@ -114,7 +115,7 @@ def place_integers(
         rounded: the integers.
     """
     graph, before = OnnxGraph(proto), OnnxGraph(source)
-    for weight in weights:
+    for weight in by_tensor(weights).values():
         if weight.tensor not in rounded:
             continue
         integers = rounded[weight.tensor]

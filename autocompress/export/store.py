@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import ModelProto
 
-from autocompress.export.file_weights import FileWeight
+from autocompress.export.file_weights import FileWeight, by_tensor
 from autocompress.export.onnx_graph import OnnxGraph
 from autocompress.export.round_weights import own_values
 from autocompress.export.stored_weights import StoredWeight, store, stored_bytes
@@ -25,7 +25,7 @@ def store_weights(proto: ModelProto, weights: tuple[FileWeight, ...], plan: File
     graph = OnnxGraph(small)
     found: dict[str, StoredWeight] = {}
     common: dict[str, Array] = {}
-    for weight in weights:
+    for weight in by_tensor(weights).values():
         integers = f"{weight.tensor}_quantized"
         if integers not in graph.constants:
             name, stored = weight.tensor, _of_floats(graph, weight, plan.of(weight.layer).weights, common)

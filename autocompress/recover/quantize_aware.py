@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from autocompress.export.file_weights import FileWeight
+from autocompress.export.file_weights import FileWeight, by_tensor
 from autocompress.export.trainable.network import OnnxNetwork
 from autocompress.export.trainable.weight import WeightRule
 from autocompress.export.trainable.write_back import write_back
@@ -70,7 +70,7 @@ def trainable(draft: Draft) -> OnnxNetwork:
     stored = {item.name for item in draft.proto.graph.initializer}
     names = {
         weight.tensor: name
-        for weight in draft.weights
+        for weight in by_tensor(draft.weights).values()
         if (name := f"{weight.tensor}_quantized") in stored or (name := weight.tensor) in stored
     }
     rules = {
