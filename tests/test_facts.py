@@ -17,7 +17,7 @@ from autocompress.facts import Facts, write_whole
 from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.measurement import Accuracy, Latency
-from autocompress.passes import PASSES
+from autocompress.passes import PASSES, DropBlocks, ShareLayers
 from autocompress.passes.factorize import Factorize, Factors
 from autocompress.precision import FP32, INT8, FilePlan
 from autocompress.result import Status, TrialRecord
@@ -63,6 +63,8 @@ SAMPLES: list[Facts] = [
     ChannelGroup(name="a", width=8, chunks=2, outs=("a", "b"), ins=("c",), feeds={"c": 4}, reason="none"),
     Block(name="a", params=3, reason="none"),
     Factorize(layers={"a": Factors(rank=3)}),
+    DropBlocks(blocks=("a",)),
+    ShareLayers(groups=(("a", "b"), ("c", "d"))),
 ]
 # Answers of commands and what they are made of: printed as JSON, never read back.
 ONLY_SHOWN = {"Applied", "Check", "Diagnosis", "FileCost", "FileFacts", "Plan", "Reach", "Verification"}
