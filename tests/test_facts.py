@@ -14,9 +14,10 @@ from autocompress.budget import Budget
 from autocompress.commands.config import RunConfig
 from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts, now
 from autocompress.facts import Facts, write_whole
+from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.measurement import Accuracy, Latency
-from autocompress.passes import PASSES
+from autocompress.passes import PASSES, DropBlocks, ShareLayers
 from autocompress.passes.factorize import Factorize, Factors
 from autocompress.precision import FP32, INT8, FilePlan
 from autocompress.result import Status, TrialRecord
@@ -60,7 +61,10 @@ SAMPLES: list[Facts] = [
     RunConfig(model="m", data="d", budget="size<=50%", trials=3, techniques=("quantize",), input=RESULT.input),
     load_space("default"),
     ChannelGroup(name="a", width=8, chunks=2, outs=("a", "b"), ins=("c",), feeds={"c": 4}, reason="none"),
+    Block(name="a", params=3, reason="none"),
     Factorize(layers={"a": Factors(rank=3)}),
+    DropBlocks(blocks=("a",)),
+    ShareLayers(groups=(("a", "b"), ("c", "d"))),
 ]
 # Answers of commands and what they are made of: printed as JSON, never read back.
 ONLY_SHOWN = {"Applied", "Check", "Diagnosis", "FileCost", "FileFacts", "Plan", "Reach", "Verification"}
