@@ -18,7 +18,7 @@ from autocompress.errors import RecipeError
 from autocompress.passes import PassContext, PruneChannels
 from autocompress.recipe import Arithmetic, Distill, PassStep, Recipe, Recovery
 from autocompress.recover.feature_places import place_pairs, rows_of, watched
-from autocompress.recover.features import RIDGE, best_projection, feature_loss, unexplained_share
+from autocompress.recover.features import RIDGE, FeatureLoss, best_projection, feature_loss, unexplained_share
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
 from autocompress.recover.train import recover, reestimate_batchnorm
@@ -189,6 +189,22 @@ def test_the_loss_falls(name):
             losses.append(float(features(inputs)))
         recover(student, stream, settings_of(10.0), teacher=None, teacher_model=teacher)
     assert losses[1] < 0.9 * losses[0]
+
+
+def test_projections_are_trained_along(monkeypatch):
+    made = []
+
+    def kept(*given: object) -> FeatureLoss:
+        made.append(feature_loss(*given))
+        made.append([parameter.detach().clone() for parameter in made[0].parameters])
+        return made[0]
+
+    monkeypatch.setattr("autocompress.recover.train.feature_loss", kept)
+    settings = settings_of(1.0, steps=2)
+    recover(pruned("mlp"), stream_for("mlp"), settings, teacher=None, teacher_model=original("mlp"))
+    features, before = made
+    assert len(before) == 4
+    assert not any(torch.equal(now, then) for now, then in zip(features.parameters, before, strict=True))
 
 
 def test_a_student_of_another_architecture_follows_by_projections():
