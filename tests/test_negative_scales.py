@@ -24,10 +24,15 @@ def quantized_layer(kind: str, weight: np.ndarray, scales: np.ndarray, activatio
     zero_point = np.array(np.iinfo(activations).max // 2 if activations is np.uint8 else 0, activations)
     bias = np.random.default_rng(1).normal(size=C_OUT) * 0.3
     constants = {
-        "w": weight, "w_scale": scales, "w_zero": np.zeros(C_OUT, np.int8),
-        "x_scale": np.float32(X_SCALE), "y_scale": np.float32(Y_SCALE), "zero": zero_point,
+        "w": weight,
+        "w_scale": scales,
+        "w_zero": np.zeros(C_OUT, np.int8),
+        "x_scale": np.float32(X_SCALE),
+        "y_scale": np.float32(Y_SCALE),
+        "zero": zero_point,
         "b": np.round(bias / (X_SCALE * scales)).astype(np.int32),
-        "b_scale": (np.float32(X_SCALE) * scales).astype(np.float32), "b_zero": np.zeros(C_OUT, np.int32),
+        "b_scale": (np.float32(X_SCALE) * scales).astype(np.float32),
+        "b_zero": np.zeros(C_OUT, np.int32),
     }
     inputs = ["x_float", "w_float"] if operator == "MatMul" else ["x_float", "w_float", "b_float"]
     node = helper.make_node

@@ -35,10 +35,13 @@ KINDS = {
     "sparse codebook of 8 bits": {"kept_ratio": 0.3, "bits": 8, "table": "float32"},
     "sparse int8 codebook": {"kept_ratio": 0.3, "bits": 4, "table": "int8"},
     "sparse codebooks of groups": {"kept_ratio": 0.3, "bits": 3, "table": "float32", "groups": 3},
+    "very sparse int8": {"kept_ratio": 0.05, "values": "int8"},
     "nothing kept": {"kept_ratio": 0.0},
     "nothing kept of a codebook": {"kept_ratio": 0.0, "bits": 3, "table": "float32"},
     "all kept": {"kept_ratio": 1.1, "bits": 7, "table": "float32"},
 }
+LAYER = (64, 48, 3, 3)
+N = 27_648  # weights in it
 SHAPES = [(7,), (5, 9), (3, 4, 5), (6, 5, 3, 3), (8, 4, 2, 2)]
 
 
@@ -85,6 +88,20 @@ def test_every_kind_decodes_to_its_values_bit_for_bit_when_the_file_is_loaded(ki
     assert operators_after_loading(stored) == operators_after_loading(dense) == ["Add"]
 
 
+@pytest.mark.parametrize("kept_ratio", [0.2, 0.1, 0.02, 0.0005])
+@pytest.mark.parametrize("kind", ["float32", "int8", "codebooks of groups"])
+def test_few_kept_places_are_found_by_their_distances(kind, kept_ratio):
+    """In fewer bytes than a bitmap takes, and as exactly."""
+    weight = sample(LAYER, **KINDS[kind], kept_ratio=kept_ratio)
+    dense, stored = added({"w": weight})
+    x = np.zeros(N, np.float32)
+
+    onnx.checker.check_model(stored, full_check=True)
+    np.testing.assert_array_equal(run(stored, x), dense_of(weight).ravel())
+    assert operators_after_loading(stored) == operators_after_loading(dense)
+    assert stored_bytes(weight) < weight.codes.nbytes + N / 8 + 8 * 4 * 3 + 400
+
+
 @pytest.mark.parametrize("kind", ["codebook of 7 bits", "sparse codebooks of groups", "float16"])
 def test_a_runtime_that_folds_nothing_computes_the_same(kind):
     dense, stored = added({"w": sample((6, 5, 3, 3), **KINDS[kind])})
@@ -110,10 +127,6 @@ def test_integers_are_centred():
     assert (dense_of(weight).tolist(), dense_of(weight).dtype) == ([-2, -1, 0, 1], np.int8)
 
 
-LAYER = (64, 48, 3, 3)  # 27,648 weights
-N = 27_648
-
-
 def kept_count(kind: str) -> int:
     return int(np.count_nonzero(sample(LAYER, **KINDS[kind]).kept))
 
@@ -133,6 +146,7 @@ def kept_count(kind: str) -> int:
         ("float16", N * 2, 60),
         ("sparse float32", N / 8 + kept_count("sparse float32") * 4, 350),
         ("sparse int8", N / 8 + kept_count("sparse int8"), 345),
+        ("very sparse int8", N * 0.05 + N * 0.33 / 8, 730),
         ("sparse codebook", N / 8 + kept_count("sparse codebook") / 2 + 16 * 4, 575),
     ],
 )

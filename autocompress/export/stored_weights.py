@@ -1,7 +1,7 @@
 """Weights in fewer bits than the numbers that they stand for, decoded by ordinary operators.
 
 Everything that decodes depends on constants alone, so ONNX Runtime does it once, when it loads the file: an inference
-is that of the dense file. Codes lie in bit planes, what is not kept in a bitmap; see ``linalg/bit_planes.py``.
+is that of the dense file. Codes lie in bit planes, what is kept in a bitmap or in gaps; see ``decoding.py``.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, helper
 
 from autocompress.export.compact import compact
+from autocompress.export.decoding import numbered, reshaped, unpacked
 from autocompress.export.graph_builder import GraphBuilder
-from autocompress.linalg.bit_planes import pack, plane_widths, shifts_of
 from autocompress.task import Array
 
 FIRST_OPSET = 18  # that has BitwiseAnd
@@ -153,57 +153,22 @@ def _values(build: GraphBuilder, weight: StoredWeight) -> str:
     if weight.kept is None:
         return build.constant(weight.codes.reshape(weight.shape))
     values = np.concatenate([np.zeros(1, weight.codes.dtype), weight.codes])
-    return build.node("Gather", build.constant(values), _places(build, weight.kept))
+    return build.node("Gather", build.constant(values), numbered(build, weight.kept))
 
 
 def _looked_up(build: GraphBuilder, weight: StoredWeight, bits: int) -> str:
     groups, entries = weight.rows.shape
     table = weight.rows
     if weight.kept is None:
-        codes = _reshaped(build, _unpacked(build, weight.codes, bits), weight.shape)
+        codes = reshaped(build, unpacked(build, weight.codes, bits), weight.shape)
         codes = build.node("Cast", codes, to=TensorProto.INT32)
     else:
         # Where nothing is kept stands the code of one more entry, which is zero.
         table = np.pad(table, [(0, 0), (0, 1)])
-        codes = build.node("Cast", _unpacked(build, weight.codes, bits), to=TensorProto.INT32)
+        codes = build.node("Cast", unpacked(build, weight.codes, bits), to=TensorProto.INT32)
         codes = build.node("Concat", build.constant(np.array([entries], np.int32)), codes, axis=0)
-        codes = build.node("Gather", codes, _places(build, weight.kept))
+        codes = build.node("Gather", codes, numbered(build, weight.kept))
     if groups > 1:
         offsets = (weight.row_of_place * table.shape[1]).astype(np.int32)
         codes = build.node("Add", codes, build.constant(offsets))
     return build.node("Gather", build.constant(table.reshape(-1)), codes)
-
-
-def _places(build: GraphBuilder, kept: Array) -> str:
-    """Which kept place each place is, counted from 1; 0 for those that are not: int32 of the weight's shape."""
-    mask = build.node("Cast", _unpacked(build, kept.reshape(-1), 1), to=TensorProto.INT32)
-    counted = build.node("CumSum", mask, build.constant(np.array(0, np.int32)))
-    return _reshaped(build, build.node("Mul", counted, mask), kept.shape)
-
-
-def _unpacked(build: GraphBuilder, codes: Array, bits: int) -> str:
-    """The codes as uint8 ``[n]``, from their bit planes."""
-    result, n = "", len(codes)
-    for plane, width in zip(pack(codes, bits), plane_widths(bits), strict=True):
-        parts = _unpacked_plane(build, plane, width, n)
-        if result:
-            higher = build.node("BitShift", result, build.constant(np.array([width], np.uint8)), direction="LEFT")
-            parts = build.node("BitwiseOr", higher, parts)
-        result = parts
-    return result
-
-
-def _unpacked_plane(build: GraphBuilder, plane: Array, width: int, n: int) -> str:
-    if width == 8:
-        return build.constant(plane)
-    shifts, mask = build.constant(shifts_of(width)), build.constant(np.array([2**width - 1], np.uint8))
-    bits = build.node("BitShift", build.constant(plane[:, None]), shifts, direction="RIGHT")
-    parts = _reshaped(build, build.node("BitwiseAnd", bits, mask), (-1,))
-    if len(plane) * 8 // width == n:
-        return parts
-    start, end = build.constant(np.array([0], np.int64)), build.constant(np.array([n], np.int64))
-    return build.node("Slice", parts, start, end)
-
-
-def _reshaped(build: GraphBuilder, tensor: str, shape: tuple[int, ...]) -> str:
-    return build.node("Reshape", tensor, build.constant(np.array(shape, np.int64)))
