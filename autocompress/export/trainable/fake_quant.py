@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 _FRACTIONS = 21  # steps that are tried between a fifth of what the largest weight needs and all of it
 
+_INSIDE = 0.499  # what rounds to an end of the range lies inside of it, and has a gradient
+
 
 def fake_quantize(x: Tensor, *, scale: float, zero_point: int, low: int, high: int) -> Tensor:
     """``x`` rounded to ``scale`` × the integers from ``low - zero_point`` to ``high - zero_point``."""
@@ -18,7 +20,7 @@ def fake_quantize(x: Tensor, *, scale: float, zero_point: int, low: int, high: i
         x = x.float()
     if torch.compiler.is_exporting():
         inverse = float(np.float32(1) / np.float32(scale))  # the fused operator's, in its precision
-        return _rounded(x * inverse).clamp(low - zero_point, high - zero_point) * scale
+        return _rounded((x * inverse).clamp(low - zero_point - _INSIDE, high - zero_point + _INSIDE)) * scale
     return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, low, high)
 
 
@@ -57,7 +59,8 @@ class Rounding(nn.Module):
         if torch.compiler.is_exporting() or weight.dim() == 1:  # torch's operator sums over no axis as over all
             gain = self.gain * factor + (self.gain - self.gain * factor).detach()
             steps, points = (self._along(t, weight) for t in (self._steps(gain), self.zero_point))
-            return _rounded(weight * (1 / steps)).clamp(self.low - points, self.high - points) * steps
+            inside = (weight * (1 / steps)).clamp(self.low - points - _INSIDE, self.high - points + _INSIDE)
+            return _rounded(inside) * steps
         steps = self._steps(self.gain)
         return torch._fake_quantize_learnable_per_channel_affine(  # noqa: SLF001  # torch's LSQ has no public name
             weight, steps, self.zero_point, self.axis, self.low, self.high, factor
