@@ -11,8 +11,8 @@ demo: $(VENV)/.runtime
 	  --budget "latency<=60%,size<=35%" --time 3m --out runs/demo --overwrite
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not quiet"
+	$(BIN)/python -m pytest -m quiet
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check $(SOURCES)

@@ -9,6 +9,14 @@ torch.set_num_threads(1)
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home folder
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """Tests of the finished run need quiet: it is certified with times that must be found again."""
+    for item in items:
+        if "finished_run" in item.fixturenames:
+            item.add_marker("quiet")
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     """One thread and one seed, whatever the test before has set."""

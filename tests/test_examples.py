@@ -23,6 +23,7 @@ def run_python(*words: str, timeout_s: float = 280) -> str:
     return ended.stdout
 
 
+@pytest.mark.quiet  # a part of the original's latency is asked for
 def test_the_python_call_ends_in_a_verdict_and_a_module(tmp_path):
     said = run_python("examples/python_call.py", "--out", str(tmp_path / "run"), "--time", "30s")
 
@@ -68,6 +69,7 @@ def test_the_other_commands_of_the_readme_run(tmp_path):
     assert (tmp_path / "run/report.html").is_file()
 
 
+@pytest.mark.quiet
 def test_the_python_block_of_the_readme_runs(tmp_path):
     """With less time and a smaller network than ``make demo``, which runs the same with the one that is named."""
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
