@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -231,7 +232,7 @@ class BlockViT(nn.Module):
 
 
 class Series(nn.Module):
-    """A classifier on series ``[n, 10, 6]``: a layer before the recurrent one, its last states or its mean over time."""
+    """A classifier on series ``[n, 10, 6]``: a layer, the recurrent one, its last state or its mean over time."""
 
     def __init__(self, recurrent: nn.RNNBase, last: bool) -> None:
         super().__init__()
@@ -341,9 +342,9 @@ def _lively(make: Callable[[], nn.Module]) -> nn.Module:
     return model.eval()
 
 
-def tiny(name: str) -> nn.Module:
-    """A fresh network, the same for the same name."""
-    return _lively(_ALL[name].make)
+def tiny(name: str, **changes: int) -> nn.Module:
+    """A fresh network, the same for the same name; some take changes."""
+    return _lively(partial(_ALL[name].make, **changes))
 
 
 def shape_of(name: str) -> tuple[int, ...]:

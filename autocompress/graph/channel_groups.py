@@ -28,7 +28,7 @@ from autocompress.graph.coupling import (
 )
 from autocompress.graph.recurrent import RECURRENT
 from autocompress.graph.surgery import modules_of
-from autocompress.graph.tried_surgery import Trial, trial_of
+from autocompress.graph.tried_surgery import Trial, first_line, trial_of
 
 
 class ChannelGroup(Facts):
@@ -62,7 +62,7 @@ class ChannelGroup(Facts):
 def channel_groups(model: nn.Module, example: Tensor) -> tuple[ChannelGroup, ...]:
     """Every coupled group of ``model`` in definition order, each tried on a copy; the model is left alone.
 
-    Cost: two forward passes and two copies of the model per group, more for those that fail as they are.
+    Cost: two forward passes and a copy of the model per group, more for those that fail as they are.
     """
     trial = trial_of(model, example)
     traced = trace(trial.model, trial.example)
@@ -118,7 +118,11 @@ def _own_width(traced: Traced, name: str, outputs: int) -> int:
 def _describe_units(traced: Traced, name: str) -> ChannelGroup:
     module = traced.model.get_submodule(name)
     assert isinstance(module, RECURRENT)
-    members = recurrent_members(traced, name, range(module.hidden_size))
+    try:
+        members = recurrent_members(traced, name, range(module.hidden_size))
+    except Exception as error:  # a network that takes one sample at a time, say
+        reason = f"who reads its hidden units cannot be found: {first_line(error)}"
+        return ChannelGroup(name=name, width=module.hidden_size, outs=(name,), ins=(), reason=reason)
     readers = [member for member in members if not member.out]
     return ChannelGroup(
         name=name,
@@ -139,7 +143,7 @@ def _parts_of(module: nn.Module) -> int:
 
 def _tried(trial: Trial, traced: Traced, group: ChannelGroup) -> ChannelGroup:
     """``group`` with the reason why it cannot be treated, or in the units in which it can."""
-    reason = _why_not(trial, traced, group)
+    reason = group.reason or _why_not(trial, traced, group)
     if not reason or group.chunks > 1:
         return group.model_copy(update={"reason": reason})
     for changes in _otherwise(trial.model, group):

@@ -6,6 +6,7 @@ of hidden units of recurrent layers by ``recurrent``.
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,9 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from autocompress.graph.recurrent import RECURRENT, RecurrentPruner, hide_cells, readers_of, remove_units
-from autocompress.graph.recurrent import zero_inputs, zero_units
-from autocompress.graph.surgery import modules_of, replace_module
+from autocompress.graph.pruners import pruners
+from autocompress.graph.recurrent import RECURRENT, hide_cells, readers_of, remove_units, zero_inputs, zero_units
+from autocompress.graph.surgery import modules_of
 
 MIXING = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
@@ -60,7 +61,7 @@ def trace(model: nn.Module, example: Tensor) -> Traced:
                 model,
                 example_inputs=example,
                 verbose=False,
-                customized_pruners={kind: RecurrentPruner() for kind in RECURRENT},
+                customized_pruners=pruners(),
             )
             return Traced(model=model, example=example, graph=graph)
     finally:
@@ -130,9 +131,26 @@ def remove(model: nn.Module, members: Sequence[Member]) -> None:
             setattr(model.get_submodule(parent), last, made)
 
 
+@contextmanager
+def zeroed_members(model: nn.Module, members: Sequence[Member]) -> Iterator[None]:
+    """For as long as the context lasts, what the members lose is silent."""
+    targets = {member.name: _target(model, member.name) for member in members}
+    touched = [
+        parameter
+        for target in targets.values()
+        for parameter in ([target] if isinstance(target, nn.Parameter) else target.parameters(recurse=False))
+    ]
+    before = [parameter.detach().clone() for parameter in touched]
+    try:
+        _zero(model, members)
+        yield
+    finally:
+        for parameter, values in zip(touched, before, strict=True):
+            parameter.data.copy_(values)
+
+
 @torch.no_grad()
-def zero(model: nn.Module, members: Sequence[Member]) -> None:
-    """Silence what the members lose instead of removing it, in place."""
+def _zero(model: nn.Module, members: Sequence[Member]) -> None:
     for member in members:
         target, indices = _target(model, member.name), list(member.indices)
         if isinstance(target, nn.Parameter):
@@ -177,7 +195,9 @@ def _remove_grouped_inputs(conv: nn.Conv1d | nn.Conv2d, indices: Sequence[int]) 
 
     def cut(weight: Tensor) -> Tensor:
         parts = weight.detach().view(conv.groups, -1, *weight.shape[1:])
-        return torch.stack([part.index_select(1, those) for part, those in zip(parts, chosen, strict=True)]).flatten(0, 1)
+        return torch.stack([part.index_select(1, those) for part, those in zip(parts, chosen, strict=True)]).flatten(
+            0, 1
+        )
 
     made = nn.Parameter(cut(conv.weight), conv.weight.requires_grad)
     if conv.weight.grad is not None:

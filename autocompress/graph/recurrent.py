@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
 
 from autocompress.graph.surgery import modules_of
@@ -75,24 +74,7 @@ def narrowed(parameter: Tensor, dim: int, kept: Tensor) -> nn.Parameter:
     return made
 
 
-class RecurrentPruner(tp.BasePruningFunc):  # type: ignore[misc]
-    """For torch-pruning's graph: a recurrent layer loses inputs; its hidden units form a group of their own."""
-
-    def prune_out_channels(self, layer: nn.RNNBase, idxs: Sequence[int]) -> nn.RNNBase:
-        raise NotImplementedError("hidden units are removed as a group of their own")
-
-    def prune_in_channels(self, layer: nn.RNNBase, idxs: Sequence[int]) -> nn.RNNBase:
-        remove_inputs(layer, idxs)
-        return layer
-
-    def get_out_channels(self, layer: nn.RNNBase) -> int:
-        return layer.hidden_size * (2 if layer.bidirectional else 1)
-
-    def get_in_channels(self, layer: nn.RNNBase) -> int:
-        return layer.input_size
-
-
-def hide_cells(module: nn.RNNBase, inputs: tuple[Tensor, ...], output: Any) -> Any:
+def hide_cells(_module: nn.RNNBase, inputs: tuple[Tensor, ...], output: Any) -> Any:
     """A forward hook under which every output hangs on one node of the autograd graph, and that on the input.
 
     A tracer of that graph would otherwise see the cells' arithmetic, and take the last state for something unrelated.
