@@ -8,7 +8,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from autocompress.graph.layer_table import WEIGHTED, LayerFacts, layer_table
 
-
 # A layer that runs twice is listed once; products of activations and recurrent cells are in no layer of the table.
 UNCOUNTED = ("tied", "vit", "vit blocks", "lstm", "gru")
 

@@ -143,7 +143,9 @@ def _parts_of(module: nn.Module) -> int:
 
 def _tried(trial: Trial, traced: Traced, group: ChannelGroup) -> ChannelGroup:
     """``group`` with the reason why it cannot be treated, or in the units in which it can."""
-    reason = group.reason or _why_not(trial, traced, group)
+    if group.reason:
+        return group
+    reason = _why_not(trial, traced, group)
     if not reason or group.chunks > 1:
         return group.model_copy(update={"reason": reason})
     for changes in _otherwise(trial.model, group):

@@ -104,7 +104,7 @@ def _enliven(model: nn.Module) -> None:
 
 
 def _over_the_others(norm: nn.Module, zeroed: Sequence[int]) -> Callable[..., Tensor]:
-    """A hook that puts ``norm``, that of the cut network, of the kept channels in their places, and zero in the others'.
+    """A hook that puts ``norm`` (the cut network's) of the kept channels in their places, and zero in the others'.
 
     The cut network must run first, so that the shapes tell where the channels are.
     """
@@ -114,82 +114,6 @@ def _over_the_others(norm: nn.Module, zeroed: Sequence[int]) -> Callable[..., Te
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
         x = inputs[0]
         dim = next(place for place, (a, b) in enumerate(zip(x.shape, shapes[0], strict=True)) if a != b)
-        kept = torch.tensor(sorted(set(range(x.shape[dim])) - set(zeroed)))
-        return torch.zeros_like(x).index_copy(dim, kept, norm(x.index_select(dim, kept)))
-
-    return hook
-
-
-def _equal_in_double(self, members: Sequence[Member], shrink: Shrink) -> bool:
-        try:
-            return _equal(*self._outputs(members, shrink, torch.float64))
-        except RuntimeError:  # a layer that insists on single precision
-            return False
-
-    def _outputs(self, members: Sequence[Member], shrink: Shrink, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Without the channels, and with the channels at zero."""
-        double = dtype is torch.float64
-        x = self.example.to(dtype) if self.example.is_floating_point() else self.example
-        cut = copy.deepcopy(self.model).to(dtype)
-        masked = copy.deepcopy(self.model).to(dtype) if double else self.model  # copies of modules are slow
-        remove(cut, members)
-        shrink(cut)
-        norms = {member.name: member.indices for member in members if _is_norm(cut, member.name)}
-        hooks = [
-            masked.get_submodule(name).register_forward_hook(_over_the_others(cut.get_submodule(name), zeroed))
-            for name, zeroed in norms.items()
-        ]
-        try:
-            with zeroed_members(masked, members):
-                return _run(cut, x), _run(masked, x)
-        finally:
-            for handle in hooks:
-                handle.remove()
-
-
-def trial_of(model: nn.Module, example: Tensor) -> Trial:
-    """A copy in eval mode with random weights of like size.
-
-    Random, because a layer scale of 1e-6 or a BatchNorm that starts at zero would hide what surgery breaks; the
-    model's own weights where the network makes no finite numbers of random ones.
-    """
-    tried = copy.deepcopy(model).eval()
-    with torch.no_grad():
-        _enliven(tried)
-    if bool(_run(tried, example).isfinite().all()):
-        return Trial(model=tried, example=example)
-    return Trial(model=copy.deepcopy(model).eval(), example=example)
-
-
-def _enliven(model: nn.Module) -> None:
-    """Weights whose outputs are of the size of their inputs, gains near one, biases that are not zero."""
-    generator = torch.Generator().manual_seed(0)
-
-    def fill(tensor: Tensor, made: Tensor) -> None:
-        tensor.copy_(made.to(tensor))
-
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            fan = parameter.numel() / len(parameter)
-            fill(parameter, torch.randn(parameter.shape, generator=generator) / math.sqrt(fan))
-        elif parameter.is_floating_point():
-            fill(parameter, torch.rand(parameter.shape, generator=generator) + 0.5)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
-            assert module.running_var is not None
-            fill(module.running_mean, torch.randn(module.num_features, generator=generator) * 0.2)
-            fill(module.running_var, torch.rand(module.num_features, generator=generator) + 0.5)
-
-
-def _over_the_others(norm: nn.Module, shape: Callable[[], torch.Size], zeroed: Sequence[int]) -> Callable[..., Tensor]:
-    """A hook that puts ``norm`` of the kept channels in their places, and zero in the others'.
-
-    Means over the kept channels only are what a cut network takes. ``shape`` is that of the cut network's input there.
-    """
-
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
-        x = inputs[0]
-        dim = next(place for place, (a, b) in enumerate(zip(x.shape, shape(), strict=True)) if a != b)
         kept = torch.tensor(sorted(set(range(x.shape[dim])) - set(zeroed)))
         return torch.zeros_like(x).index_copy(dim, kept, norm(x.index_select(dim, kept)))
 
