@@ -1,13 +1,15 @@
 """Coupled channels: who loses channels together, and where surgery is sound."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
 from tiny_models import TINY_MODELS, Pooled, conv_norm, inputs_of, tiny
 from torch import nn
 
-from autocompress.graph.channel_groups import channel_groups, find_group, group_at, remove_channels, trace
+from autocompress.graph.channel_groups import ChannelGroup, channel_groups, find_group, remove_channels
+from autocompress.graph.coupling import group_at, trace
 
 OUTPUT = "its channels are the model's output"
 # Members of each group that can be treated: those that lose outputs, then those that lose inputs.
@@ -59,9 +61,27 @@ TREATABLE = {
     "tied": {},
     "conv1d": {"features.0": (("features.0",), ("features.3",)), "features.3": (("features.3",), ("head",))},
     "mlp": {"0": (("0",), ("3",)), "3": (("3",), ("5",))},
+    "vit blocks": {
+        "embed": (
+            ("embed", "blocks.0.attn.proj", "blocks.0.mlp.2", "blocks.1.attn.out", "blocks.1.mlp.2"),
+            (
+                *("blocks.0.attn.qkv", "blocks.0.mlp.0"),
+                *("blocks.1.attn.q", "blocks.1.attn.k", "blocks.1.attn.v", "blocks.1.mlp.0", "head"),
+            ),
+        ),
+        "blocks.0.attn.qkv": (("blocks.0.attn.qkv",), ("blocks.0.attn.proj",)),
+        "blocks.0.mlp.0": (("blocks.0.mlp.0",), ("blocks.0.mlp.2",)),
+        "blocks.1.attn.q": (("blocks.1.attn.q", "blocks.1.attn.k", "blocks.1.attn.v"), ("blocks.1.attn.out",)),
+        "blocks.1.mlp.0": (("blocks.1.mlp.0",), ("blocks.1.mlp.2",)),
+    },
+    "lstm": {"embed": (("embed",), ("recurrent",)), "recurrent": (("recurrent",), ("head",))},
+    "gru": {"embed": (("embed",), ("recurrent",)), "recurrent": (("recurrent",), ("head",))},
 }
 
+NORMALIZED = {("group norm", "0"), ("group norm", "3"), ("vit blocks", "embed")}  # cutting changes a norm's means
 
+
+@cache
 def groups_of(name: str):
     return channel_groups(tiny(name), inputs_of(name, 1))
 
@@ -76,15 +96,33 @@ def test_removing_channels_of_a_treatable_group_is_zeroing_them(name):
     """Independent of the module's own check: the zeroed channels are others, and set at the group's own layers."""
     model, x = tiny(name), inputs_of(name)
     for group in groups_of(name):
-        size = group.width // group.chunks
-        if group.reason or any(isinstance(m, nn.GroupNorm | nn.LayerNorm) for m in model.modules()):
+        if group.reason or (name, group.name) in NORMALIZED:
             continue
-        channels = [part * size + i for part in range(group.chunks) for i in (1, size - 1)]
+        channels = _channels_of_units(group)
         cut, masked = copy.deepcopy(model), copy.deepcopy(model)
-        remove_channels(trace(cut, x[:1]), cut, group.name, channels)
-        for out in group.outs:
-            _zero_where_it_ends(masked, out, channels)
+        remove_channels(trace(cut, x[:1]), group, channels)
+        if isinstance(source := masked.get_submodule(group.name), nn.RNNBase):
+            _deafen(source, masked.head, channels)
+        else:
+            for out in group.outs:
+                copies = range(group.makes.get(out, 1))
+                _zero_where_it_ends(masked, out, [part * group.width + c for part in copies for c in channels])
         torch.testing.assert_close(cut(x), masked(x), rtol=1e-4, atol=1e-5)
+
+
+def _channels_of_units(group: ChannelGroup) -> list[int]:
+    """The second and the last unit of each chunk, the first and the last of every other chunk."""
+    units = [part * group.units + i for part in range(group.chunks) for i in (1 - part % 2, group.units - 1)]
+    return [unit * group.unit + i for unit in units for i in range(group.unit)]
+
+
+def _deafen(source: nn.RNNBase, reader: nn.Linear, units: list[int]) -> None:
+    """Nothing hears these hidden units: not the cells, not the layer above, not the reader."""
+    width = source.hidden_size
+    both = [*units, *(width + unit for unit in units)]
+    for name, weight in [*source.named_parameters(), ("weight_ih of the reader", reader.weight)]:
+        if weight.dim() == 2 and not name.startswith("weight_ih_l0"):
+            weight.data[:, units if weight.shape[1] == width else both] = 0
 
 
 def _zero_where_it_ends(model: nn.Module, layer: str, channels: list[int]) -> None:
@@ -133,6 +171,11 @@ def test_the_model_is_left_alone(name):
             "vit",
             "embed",
             "the network does not run without channels of this group: RuntimeError: shape '[1, 16, 3, 2, 4]'",
+        ),
+        (
+            "vit",  # it works out the channels of a head from the width of its input
+            "attention.qkv",
+            "the network does not run without channels of this group: RuntimeError: shape '[1, 16, 3, 2, 8]'",
         ),
         (
             "tied",
@@ -210,5 +253,147 @@ def test_groups_come_in_the_order_of_definition():
 
 def test_all_channels_are_meant_when_none_are_named():
     model = tiny("plain")
-    members = group_at(trace(model, inputs_of("plain", 1)), model, "2")
+    members = group_at(trace(model, inputs_of("plain", 1)), "2")
     assert members[0].idxs == list(range(16))
+
+
+class TimesWidth(nn.Module):
+    """Runs at any width, but its outputs depend on it."""
+
+    def forward(self, x):
+        return x * x.shape[1]
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(16), nn.GroupNorm(1, 16), nn.RMSNorm(16)])
+def test_a_norm_over_the_channels_hides_nothing(norm):
+    """Cut and zeroed differ there by the norm's means alone; what else is wrong is still found out."""
+    sound, unsound = (
+        nn.Sequential(nn.Linear(4, 16), norm, other, nn.Linear(16, 4)).eval() for other in (nn.ReLU(), TimesWidth())
+    )
+    assert not channel_groups(sound, torch.randn(1, 4))[0].reason
+    assert channel_groups(unsound, torch.randn(1, 4))[0].reason.startswith("removing its channels is not the same")
+
+
+class Idle(nn.Module):
+    """A branch that starts without effect, as layer scales and last BatchNorms do, and that mixes up channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+        self.gain = nn.Parameter(torch.zeros(8, 1, 1))
+
+    def forward(self, x):
+        inner = torch.relu(self.first(x))
+        return x + self.gain * self.last(inner + inner.flip(1))
+
+
+def test_a_branch_without_effect_yet_is_tried_too():
+    groups = channel_groups(Pooled(Idle(), 8).eval(), torch.randn(1, 8, 4, 4))
+    assert find_group(groups, "features.first").reason.startswith("removing its channels is not the same")
+
+
+def test_heads_go_whole_and_the_module_is_told():
+    group = find_group(groups_of("vit blocks"), "blocks.0.attn.qkv")
+    assert (group.width, group.unit, group.units, group.makes) == (16, 4, 4, {"blocks.0.attn.qkv": 3})
+    assert group.sizes == {"blocks.0.attn.attn_dim": 1, "blocks.0.attn.num_heads": 4}
+    model = tiny("vit blocks")
+    remove_channels(trace(model, inputs_of("vit blocks", 1)), group, [0, 1, 2, 3, 8, 9, 10, 11])
+    attention = model.blocks[0].attn
+    assert (attention.num_heads, attention.head_dim, attention.attn_dim) == (2, 4, 8)
+    assert (attention.qkv.out_features, attention.proj.in_features) == (24, 8)
+
+
+def test_a_head_is_not_a_slice_of_every_head():
+    """Four heads of eight channels must not be taken for eight heads of four."""
+    model = tiny("vit blocks", width=32)
+    groups = channel_groups(model, inputs_of("vit blocks", 1))
+    assert find_group(groups, "blocks.0.attn.qkv").sizes["blocks.0.attn.num_heads"] == 8
+    assert find_group(groups, "blocks.1.attn.q").sizes == {"blocks.1.attn.heads": 8}
+
+
+class Gated(nn.Module):
+    """A gated linear unit: each channel is a value and its gate, half the layer further."""
+
+    def __init__(self):
+        super().__init__()
+        self.both, self.last = nn.Linear(12, 32), nn.Linear(16, 4)
+
+    def forward(self, x):
+        value, gate = self.both(x).chunk(2, 1)
+        return self.last(value * torch.sigmoid(gate))
+
+
+def test_a_gate_goes_with_its_value():
+    model, x = Gated().eval(), torch.randn(3, 12)
+    group = channel_groups(model, x[:1])[0]
+    assert (group.width, group.makes, group.feeds, group.reason) == (16, {"both": 2}, {"last": 1}, "")
+    masked = copy.deepcopy(model)
+    masked.last.weight.data[:, [3, 5]] = 0
+    remove_channels(trace(model, x[:1]), group, [3, 5])
+    assert model.both.out_features == 28
+    torch.testing.assert_close(model(x), masked(x))
+
+
+def test_groups_of_a_convolution_may_lose_unlike_inputs():
+    model, x = tiny("grouped"), inputs_of("grouped")
+    masked = copy.deepcopy(model)
+    _zero_where_it_ends(masked, "features.0.0", [0, 1, 10, 15])
+    remove_channels(trace(model, x[:1]), find_group(groups_of("grouped"), "features.0.0"), [0, 1, 10, 15])
+    torch.testing.assert_close(model(x), masked(x))
+
+
+class Read(nn.Module):
+    """A recurrent layer, read in the way that is asked for."""
+
+    def __init__(self, recurrent: nn.RNNBase, read: str):
+        super().__init__()
+        self.recurrent, self.read, self.norm = recurrent, read, nn.LayerNorm(8)
+        ways = {"all states": 2, "both ways": 2, "flat": 5}.get(read, 1)
+        self.score, self.head = nn.Linear(8, 1), nn.Linear(8 * ways, 4)
+
+    def forward(self, x):
+        out, states = self.recurrent(x)
+        hidden = states[0] if isinstance(states, tuple) else states
+        match self.read:
+            case "last state":
+                return self.head(hidden[-1])
+            case "both ways":
+                return self.head(torch.cat([hidden[-2], hidden[-1]], 1))
+            case "last step":
+                return self.head(torch.relu(out[:, -1]))
+            case "normed":
+                return self.head(self.norm(out).mean(1))
+            case "flat":
+                return self.head(out.flatten(1))
+            case "attended":
+                return self.head((self.score(out).softmax(1) * out).sum(1))
+            case _:
+                return self.head(out.mean(1) @ torch.ones(8, 8))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize(
+    ("read", "settings", "feeds"),
+    [
+        ("last state", {"num_layers": 2}, {"head": 1}),
+        ("both ways", {"bidirectional": True, "num_layers": 2}, {"head": 2}),
+        ("last step", {"bias": False}, {"head": 1}),
+        ("normed", {}, {"head": 1}),
+        ("flat", {}, {"head": 5}),
+        ("attended", {}, {"score": 1, "head": 1}),
+    ],
+)
+def test_hidden_units_go_however_they_are_read(kind, read, settings, feeds):
+    model, x = Read(kind(3, 8, batch_first=True, **settings), read).eval(), torch.randn(2, 5, 3)
+    (group,) = (g for g in channel_groups(model, x[:1]) if g.name == "recurrent")
+    assert (group.width, group.feeds, group.reason) == (8, feeds, "")
+    cut = copy.deepcopy(model)
+    remove_channels(trace(cut, x[:1]), group, [0, 3, 5])
+    assert (cut.recurrent.hidden_size, cut.recurrent.weight_hh_l0.shape[1]) == (5, 5)
+    cut(x).sum().backward()
+
+
+def test_hidden_units_that_are_mixed_before_they_are_read_stay():
+    model = Read(nn.GRU(3, 8, batch_first=True), "mixed").eval()
+    (group,) = (g for g in channel_groups(model, torch.randn(1, 5, 3)) if g.name == "recurrent")
+    assert group.reason.startswith("the network does not run without channels of this group: RuntimeError: mat1")

@@ -36,7 +36,7 @@ HOMES = {
     "onnxruntime": ["hardware/", "evaluate.py", "export/", "delivery/report_snippet.py"],
     "onnx": ["export/", "hardware/", "trial.py"],
     "onnxscript": ["export/"],
-    "torch_pruning": ["graph/channel_groups.py", "passes/prune_channels.py"],
+    "torch_pruning": ["graph/coupling.py", "graph/channel_scores.py", "graph/pruners.py"],
     "safetensors": ["graph/program.py", "models/checkpoint.py", "commands/baseline.py"],
     "sklearn": ["data/digits.py"],
     "torchvision": ["commands/doctor.py"],

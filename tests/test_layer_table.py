@@ -8,8 +8,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from autocompress.graph.layer_table import WEIGHTED, LayerFacts, layer_table
 
+# A layer that runs twice is listed once; products of activations and recurrent cells are in no layer of the table.
+UNCOUNTED = ("tied", "vit", "vit blocks", "lstm", "gru")
 
-@pytest.mark.parametrize("name", [name for name in TINY_MODELS if name not in ("tied", "vit")])
+
+@pytest.mark.parametrize("name", [name for name in TINY_MODELS if name not in UNCOUNTED])
 def test_the_macs_are_those_that_torch_counts(name):
     """Reference: torch's own counter of floating-point operations, two to a multiply-accumulate."""
     model, x = tiny(name), inputs_of(name, 3)

@@ -4,14 +4,18 @@ import copy
 import re
 
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis.strategies import floats, integers
-from tiny_models import inputs_of, tiny
+from timm.models.regnet import RegNet, RegNetCfg
+from tiny_exports import preprocess_of, run
+from tiny_models import Series, inputs_of, tiny
 from tiny_tasks import vectors
 from torch import nn
 
 from autocompress.errors import RecipeError
+from autocompress.export.onnx_file import to_onnx
 from autocompress.graph.channel_groups import ChannelGroup, channel_groups
 from autocompress.passes import PassContext, PruneChannels
 from autocompress.passes.prune_channels import MOST_PRUNED, kept_width
@@ -132,8 +136,8 @@ def test_modes_and_gradients_are_as_they_were():
     assert model.features[0][0].weight.requires_grad
 
 
-def group(width: int, chunks: int = 1) -> ChannelGroup:
-    return ChannelGroup(name="g", width=width * chunks, chunks=chunks, outs=("g",), ins=())
+def group(width: int, chunks: int = 1, unit: int = 1) -> ChannelGroup:
+    return ChannelGroup(name="g", width=width * chunks * unit, chunks=chunks, unit=unit, outs=("g",), ins=())
 
 
 @given(width=integers(1, 300), chunks=integers(1, 4), ratio=floats(0, MOST_PRUNED), align=integers(1, 64))
@@ -162,6 +166,97 @@ def test_the_kept_width_is_a_multiple_near_what_was_asked(width, chunks, ratio, 
 )
 def test_the_kept_width_by_example(width, ratio, align, kept):
     assert kept_width(group(width), ratio, align) == kept
+
+
+@given(heads=integers(1, 16), unit=integers(2, 64), ratio=floats(0, MOST_PRUNED), align=integers(1, 64))
+def test_heads_are_kept_whole_and_one_at_least(heads, unit, ratio, align):
+    kept = kept_width(group(heads, unit=unit), ratio, align)
+    assert kept % unit == 0
+    assert 1 <= kept // unit <= heads
+    assert abs(kept / unit - heads * (1 - ratio)) <= (0.5 if ratio <= 1 - 1 / heads else 1)
+
+
+def test_the_heads_of_least_summed_norm_go():
+    """A head with one huge channel and small others comes after one of middling channels."""
+    model = tiny("vit blocks")
+    attention = model.blocks[0].attn
+    sums = [6.0, 4.0, 5.0, 1.0]
+    with torch.no_grad():
+        attention.proj.weight.fill_(1.0)
+        of_channel = torch.tensor([[s, 0, 0, 0] if s == 4 else [s / 4] * 4 for s in sums]).flatten()
+        attention.qkv.weight.copy_(of_channel.repeat(3)[:, None].expand(48, 16))
+    before = attention.qkv.weight.clone()
+    settings = PruneChannels(ratios={"blocks.0.attn.qkv": 0.5})
+    outcome = settings.apply(model, PassContext(example=inputs_of("vit blocks", 1)))
+    assert outcome.changed == {"blocks.0.attn.qkv": "4 → 2 heads"}
+    kept = [part * 16 + head * 4 + i for part in range(3) for head in (0, 2) for i in range(4)]
+    assert torch.equal(attention.qkv.weight, before[kept])
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_the_hidden_units_of_least_l1_norm_go(name):
+    model = tiny(name)
+    width, weak = 12, [1, 4, 7, 11]
+    with torch.no_grad():
+        for weight in model.recurrent.parameters():
+            weight.view(-1, width, *weight.shape[1:])[:, weak] *= 0.01
+    gates = model.recurrent.weight_ih_l0.view(-1, width, 8)[:, [j for j in range(width) if j not in weak]].clone()
+    outcome = PruneChannels(ratios={"recurrent": 1 / 3}, align=4).apply(model, PassContext(example=inputs_of(name, 1)))
+    assert outcome.changed == {"recurrent": "12 → 8 channels"}
+    assert torch.equal(model.recurrent.weight_ih_l0.view(-1, 8, 8), gates)
+
+
+def test_taylor_keeps_the_hidden_units_that_are_read():
+    """A unit that nothing reads has no gradient, however large its weights are."""
+    torch.manual_seed(0)
+    model = Series(nn.LSTM(8, 12, batch_first=True), last=True).eval()
+    with torch.no_grad():
+        model.head.weight[:, :6] = 0.0
+        model.recurrent.weight_hh_l0[:, :6] = 0.0
+        model.recurrent.weight_ih_l0.view(4, 12, 8)[:, :6] *= 10
+    read = model.recurrent.weight_ih_l0.view(4, 12, 8)[:, 6:].clone()
+    context = PassContext(example=torch.randn(1, 10, 6), losses=lambda net: [net(torch.randn(4, 10, 6)).square().sum()])
+    PruneChannels(ratios={"recurrent": 0.5}, criterion="taylor", align=2).apply(model, context)
+    assert torch.equal(model.recurrent.weight_ih_l0.view(4, 6, 8), read)
+
+
+@pytest.mark.parametrize(("name", "operator", "layers"), [("lstm", "LSTM", 2), ("gru", "GRU", 1)])
+def test_a_narrower_recurrent_layer_is_one_operator_of_the_file(name, operator, layers):
+    """Not a loop unrolled over time; one operator per layer, of the width that is left."""
+    model, _, _ = pruned(name, ratios={"recurrent": 0.5}, align=2)
+    proto = to_onnx(model, preprocess_of(name), 1)
+    cells = [node for node in proto.graph.node if node.op_type == operator]
+    assert [attribute.i for node in cells for attribute in node.attribute if attribute.name == "hidden_size"] == [
+        6
+    ] * layers
+    torch.testing.assert_close(run(proto, inputs_of(name, 1).numpy()), model(inputs_of(name, 1)).detach().numpy())
+
+
+ZOO = {
+    "heads and an embedding": lambda: timm.create_model("vit_tiny_patch16_224", num_classes=4, img_size=32, depth=2),
+    "layer scales between unlike layers": lambda: timm.create_model(
+        "convnext_atto", num_classes=4, depths=(1, 1, 1, 1), conv_mlp=False
+    ),
+    "grouped convolutions with squeeze-excite": lambda: RegNet(
+        RegNetCfg(depth=4, w0=24, wa=20.0, wm=2.5, group_size=8, se_ratio=0.25), num_classes=4
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_networks_of_the_zoo_shrink_and_train(name):
+    """Every group is treated, but the one of the output."""
+    torch.manual_seed(0)
+    model, x = ZOO[name]().eval(), torch.randn(2, 3, 32, 32)
+    before = sum(p.numel() for p in model.parameters())
+    groups = channel_groups(model, x[:1])
+    context = PassContext(example=x[:1], groups=groups)
+    outcome = PruneChannels(ratios={group.name: 0.5 for group in groups}).apply(model, context)
+    assert list(outcome.skipped.values()) == ["its channels are the model's output"]
+    assert sum(p.numel() for p in model.parameters()) < 0.4 * before
+    trained = copy.deepcopy(model).train()
+    trained(x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in trained.parameters())
 
 
 def test_pruning_all_there_is_leaves_a_network_that_runs_and_the_original_whole():

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -175,6 +176,85 @@ class ViT(nn.Module):
         return self.head(self.norm(x).mean(1))
 
 
+class Heads(nn.Module):
+    """Self-attention that keeps its numbers of heads and of channels, as timm's does."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim = heads, width // heads, width
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, _ = x.shape
+        q, k, v = self.qkv(x).reshape(n, tokens, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, tokens, self.attn_dim))
+
+
+class SplitHeads(nn.Module):
+    """The same with a layer each for queries, keys and values."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.depth = heads, width // heads
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:2], self.heads, self.depth)
+        q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class TransformerBlock(nn.Module):
+    """Attention and an MLP, each added to the stream of tokens."""
+
+    def __init__(self, width: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.norm1, self.attn, self.norm2 = nn.LayerNorm(width), attention, nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class BlockViT(nn.Module):
+    """Patches, a class token, two transformer blocks, a head on the class token."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, width, 4, 4)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, width) * 0.1)
+        self.position = nn.Parameter(torch.randn(1, 17, width) * 0.1)
+        self.blocks = nn.Sequential(
+            TransformerBlock(width, Heads(width, 4)), TransformerBlock(width, SplitHeads(width, 4))
+        )
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, N_OUTPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.position
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+class Series(nn.Module):
+    """A classifier on series ``[n, 10, 6]``: a layer, the recurrent one, its last state or its mean over time."""
+
+    def __init__(self, recurrent: nn.RNNBase, last: bool) -> None:
+        super().__init__()
+        self.embed, self.recurrent, self.last = nn.Linear(6, recurrent.input_size), recurrent, last
+        ways = 2 if recurrent.bidirectional else 1
+        self.head = nn.Linear(recurrent.hidden_size * ways, N_OUTPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.embed(x))
+        if not self.recurrent.batch_first:
+            x = x.transpose(0, 1)
+        out, states = self.recurrent(x)
+        if self.last:
+            return self.head((states[0] if isinstance(states, tuple) else states)[-1])
+        return self.head(out.mean(1 if self.recurrent.batch_first else 0))
+
+
 def group_norm() -> nn.Module:
     """Channels normalized in four parts, then as one."""
     return nn.Sequential(
@@ -249,6 +329,9 @@ _ALL = {
     "tied": Tiny(make=Tied),
     "conv1d": Tiny(make=conv1d, shape=(2, 24)),
     "mlp": Tiny(make=mlp, shape=(12,)),
+    "vit blocks": Tiny(make=BlockViT),
+    "lstm": Tiny(make=lambda: Series(nn.LSTM(8, 12, 2, batch_first=True), last=True), shape=(10, 6)),
+    "gru": Tiny(make=lambda: Series(nn.GRU(8, 12, bidirectional=True), last=False), shape=(10, 6)),
 }
 
 
@@ -265,9 +348,9 @@ def _lively(make: Callable[[], nn.Module]) -> nn.Module:
     return model.eval()
 
 
-def tiny(name: str) -> nn.Module:
-    """A fresh network, the same for the same name."""
-    return _lively(_ALL[name].make)
+def tiny(name: str, **changes: int) -> nn.Module:
+    """A fresh network, the same for the same name; some take changes."""
+    return _lively(partial(_ALL[name].make, **changes))
 
 
 def shape_of(name: str) -> tuple[int, ...]:

@@ -24,13 +24,16 @@ class Anatomy:
         return {layer: index for index, stage in enumerate(self.stages) for layer in stage}
 
     def groups_of_stage(self, stage: int) -> tuple[ChannelGroup, ...]:
-        """The treatable groups whose first layer lies in a stage."""
-        return tuple(g for g in self.groups if not g.reason and self.stage_of.get(g.name) == stage)
+        """The treatable groups whose first layer lies in a stage; of a recurrent layer, the first that reads it."""
+        return tuple(group for group in self.groups if not group.reason and self._stage_of_group(group) == stage)
+
+    def _stage_of_group(self, group: ChannelGroup) -> int | None:
+        return next((self.stage_of[name] for name in (*group.outs, *group.ins) if name in self.stage_of), None)
 
     def widths_after(self, layer: LayerFacts, kept: dict[str, int]) -> tuple[int, int]:
         """Input and output channels of ``layer`` when each group in ``kept`` keeps that many."""
         own = find_group(self.groups, layer.name)
-        c_out = layer.c_out if own is None or own.name not in kept else kept[own.name]
+        c_out = layer.c_out if own is None or own.name not in kept else kept[own.name] * own.makes.get(layer.name, 1)
         if layer.groups == layer.c_in == layer.c_out > 1:  # depthwise: in and out are the same channels
             return c_out, c_out
         cut = [group for group in self.groups if group.name in kept]

@@ -1,26 +1,20 @@
 """Structured pruning: whole channels go, and every layer coupled to them shrinks."""
 
-from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-import torch_pruning as tp
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from autocompress.errors import RecipeError
-from autocompress.graph.channel_groups import ChannelGroup, channel_groups, find_group, group_at, remove_channels, trace
+from autocompress.graph.channel_groups import ChannelGroup, channel_groups, find_group, remove_channels
+from autocompress.graph.channel_scores import Criterion, channel_scores
+from autocompress.graph.coupling import trace
 from autocompress.passes.base import Outcome, Pass, PassContext, Stage, require_layers
 
+__all__ = ["MOST_PRUNED", "Criterion", "PruneChannels", "kept_width"]
+
 MOST_PRUNED = 0.95
-
-
-class Criterion(StrEnum):
-    """How channels are ranked."""
-
-    L1 = "l1"
-    TAYLOR = "taylor"
-    RANDOM = "random"  # a control
 
 
 class PruneChannels(Pass):
@@ -28,6 +22,7 @@ class PruneChannels(Pass):
 
     ``ratios`` names a group by any layer whose output channels it holds and gives the share of channels to remove.
     What is kept is a multiple of ``align`` where the group is wide enough, since kernels work on blocks of channels.
+    Where channels go by whole heads, the share is of heads, and a head counts the sum over its channels.
 
     Source: dependency graph, Fang et al. 2023, https://arxiv.org/abs/2301.12900; L1, Li et al. 2017,
     https://arxiv.org/abs/1608.08710; Taylor, Molchanov et al. 2019, https://arxiv.org/abs/1906.10771, here
@@ -73,9 +68,10 @@ class PruneChannels(Pass):
                 continue
             kept = kept_width(group, ratio, self.align)
             if kept < group.width:
-                graph = trace(model, context.example)
-                remove_channels(graph, model, group.name, self._least(graph, model, group, kept, context.seed))
-                outcome.changed[group.name] = f"{group.width} → {kept} channels"
+                traced = trace(model, context.example)
+                scores = channel_scores(traced, group, self.criterion, context.seed)
+                remove_channels(traced, group, _least(group, scores, kept))
+                outcome.changed[group.name] = _change(group, kept)
         model.zero_grad(set_to_none=True)
         return outcome
 
@@ -88,37 +84,29 @@ class PruneChannels(Pass):
         for loss in context.losses(model):
             loss.backward()  # type: ignore[no-untyped-call]
 
-    def _least(
-        self, graph: tp.DependencyGraph, model: nn.Module, group: ChannelGroup, kept: int, seed: int
-    ) -> list[int]:
-        scores = self._scores(group_at(graph, model, group.name), group, seed).reshape(group.chunks, -1)
-        drop = (group.width - kept) // group.chunks
-        least = scores.argsort(dim=1)[:, :drop] + torch.arange(group.chunks)[:, None] * scores.shape[1]
-        return sorted(least.flatten().tolist())
 
-    def _scores(self, members: Any, group: ChannelGroup, seed: int) -> Tensor:
-        if self.criterion is Criterion.RANDOM:
-            return torch.rand(group.width, generator=torch.Generator().manual_seed(seed))
-        importance = (
-            tp.importance.GroupTaylorImportance()
-            if self.criterion is Criterion.TAYLOR
-            else tp.importance.GroupMagnitudeImportance(p=1)
-        )
-        scores: Tensor | None = importance(members)
-        if scores is None or len(scores) != group.width:
-            raise RecipeError(f"{group.name} has no {self.criterion} importance; use the criterion l1 or random")
-        return scores.detach().cpu()
+def _least(group: ChannelGroup, scores: Tensor, kept: int) -> list[int]:
+    """The channels that go: in every chunk, those of the units of the least summed score."""
+    of_units = scores.reshape(group.chunks, group.units, group.unit).sum(2)
+    drop = (group.width - kept) // group.chunks // group.unit
+    least = of_units.argsort(dim=1)[:, :drop] + torch.arange(group.chunks)[:, None] * group.units
+    return sorted((least.flatten()[:, None] * group.unit + torch.arange(group.unit)).flatten().tolist())
+
+
+def _change(group: ChannelGroup, kept: int) -> str:
+    if group.unit > 1:
+        return f"{group.width // group.unit} → {kept // group.unit} heads"
+    return f"{group.width} → {kept} channels"
 
 
 def kept_width(group: ChannelGroup, ratio: float, align: int) -> int:
     """How many channels of ``group`` remain when ``ratio`` of them should go.
 
     A multiple of ``align`` per chunk; of its largest halving that leaves at least four steps where the group is
-    narrower. At least one step remains.
+    narrower. At least one step remains. Where channels go by several at a time, the step is one such unit.
     """
-    size = group.width // group.chunks
-    step = align
-    while step > 1 and size < 4 * step:
+    step = align if group.unit == 1 else 1
+    while step > 1 and group.units < 4 * step:
         step //= 2
-    steps = max(1, round(size * (1 - ratio) / step))
-    return min(size, steps * step) * group.chunks
+    steps = max(1, round(group.units * (1 - ratio) / step))
+    return min(group.units, steps * step) * group.unit * group.chunks
