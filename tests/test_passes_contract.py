@@ -46,14 +46,16 @@ def pruning(name: str) -> list[Settings]:
 
 
 def factorizing(name: str) -> list[Settings]:
-    """Every layer, those that have no pair included, at a rank that pays where one does."""
-    return [{"layers": {key: {"rank": _rank(layer)} for key, layer in layers_of(name).items()}}]
-
-
-def _rank(layer: nn.Module) -> int:
-    if not isinstance(layer, nn.Linear | nn.Conv2d):
-        return 1
-    return max(1, min(paying_rank(layer), most_rank(layer) // 4))
+    """Every layer, those that a method cannot treat included, by each method; for bytes, and where it is faster."""
+    layers = layers_of(name)
+    by_svd = {key: {"rank": max(1, min(paying_rank(layer), most_rank(layer) // 4))} for key, layer in layers.items()}
+    others = [
+        {"method": "spatial_svd", "rank": 1},
+        {"method": "tucker2", "ranks": [1, 1]},
+        {"method": "cp", "rank": 2},
+    ]
+    mixed = {key: others[place % 3] for place, key in enumerate(layers)}
+    return [{"layers": by_svd, "gain": "smaller"}, {"layers": by_svd}, {"layers": mixed, "gain": "smaller"}]
 
 
 def quantizing(name: str) -> list[Settings]:
@@ -93,8 +95,13 @@ OUT_OF_RANGE: dict[str, list[tuple[Settings, str]]] = {
         ),
         (
             {"layers": {"head": {"rank": 2, "method": "qr"}}},
-            "factorize.layers.head.method: Input should be 'svd', got 'qr'",
+            "factorize.layers.head.method: Input should be 'svd', 'spatial_svd', 'tucker2' or 'cp', got 'qr'",
         ),
+        (
+            {"layers": {"head": {"method": "tucker2", "rank": 2}}},
+            "factorize.layers.head: the method tucker2 needs ranks: [out, in], and no rank, got {",
+        ),
+        ({"gain": "nicer"}, "factorize.gain: Input should be 'faster' or 'smaller', got 'nicer'"),
     ],
     "quantize": [
         ({"default": {"weights": "int3"}}, "quantize.default.weights: Input should be 'fp32' or 'int8', got 'int3'"),
@@ -215,15 +222,14 @@ def test_any_set_of_passes_ends_in_a_file_that_computes_what_the_model_computes(
         assert 0 < error < 0.05 * np.ptp(expected)
     else:
         assert error < 1e-5 * np.ptp(expected) + 1e-6
-    if name != "conv1d":  # has no pair
-        assert all(any(key.startswith(kind) for key in result.changed) for kind in kinds if kind != "quantize")
+    assert all(any(key.startswith(kind) for key in result.changed) for kind in kinds if kind != "quantize")
 
 
 def _gentle(name: str, kind: str) -> Settings:
     """An example that still holds after channels are gone: ranks of one, which any width has."""
     settings = EXAMPLES[kind](name)[0]
     if kind == "factorize":
-        return {"layers": {layer: {"rank": 1} for layer in settings["layers"]}}
+        return {"layers": {layer: {"rank": 1} for layer in settings["layers"]}, "gain": "smaller"}
     return settings
 
 

@@ -116,7 +116,7 @@ def test_the_file_has_the_batch_of_the_target(bench, base_file):
 def test_what_a_pass_skipped_is_said_with_its_reason(bench):
     head = PassStep(name="factorize", settings={"layers": {"head": {"rank": 3}}})
     made = make_structure(bench, Recipe(passes=(head,)), threads=1)
-    assert made.notes == ("factorize: head: rank 3 saves no weights; it does up to 2",)
+    assert made.notes == ("factorize: head: svd, rank 3 saves no weights, 48 would become 57; rank 2 does",)
 
 
 def test_a_recipe_that_does_not_fit_is_refused_with_its_pass(bench):
