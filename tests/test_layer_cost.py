@@ -59,7 +59,7 @@ def test_a_linear_layer_unfolds_nothing():
 
 def test_layers_in_a_row_add_up_and_each_starts_a_kernel():
     one = facts(nn.Conv2d(16, 16, 1), 16, 1, 1)
-    assert estimated_time([one, one], 16) == 2 * estimated_time([one], 16)
+    assert estimated_time([one, one], 16) == pytest.approx(2 * estimated_time([one], 16))
     assert estimated_time([one], 16) > NANOSECONDS[Term.KERNELS]
 
 

@@ -64,9 +64,10 @@ def cost_terms(layer: LayerFacts, channel_block: int) -> dict[Term, float]:
         steps = layer.positions * blocks * window
         if layer.c_in < channel_block:
             return terms | {Term.PLAIN_INPUT: float(steps * layer.c_in)}
-        return terms | {Term.BLOCKED: float(steps * math.ceil(layer.c_in / channel_block) * channel_block)}
-    per_group = math.ceil(layer.c_out / layer.groups / channel_block) * layer.groups
-    steps = layer.positions * per_group * (layer.c_in // layer.groups) * window
+        per_group = math.ceil(layer.c_in // layer.groups / channel_block) * channel_block
+        return terms | {Term.BLOCKED: float(steps * per_group)}
+    blocks = math.ceil(layer.c_out / layer.groups / channel_block) * layer.groups
+    steps = layer.positions * blocks * (layer.c_in // layer.groups) * window
     unfolded = layer.positions * layer.c_in * window if layer.kernel else 0
     return terms | {Term.MATRIX: float(steps), Term.UNFOLDED: float(unfolded)}
 
