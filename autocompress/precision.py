@@ -60,7 +60,9 @@ class Precision(Facts):
             return self
         if self.block not in BLOCK_SIZES:
             nearest = min(BLOCK_SIZES, key=lambda size: abs(size - (self.block or 0)))
-            raise ValueError(f"block must be one of {', '.join(map(str, BLOCK_SIZES))}, got {self.block}; nearest: {nearest}")
+            raise ValueError(
+                f"block must be one of {', '.join(map(str, BLOCK_SIZES))}, got {self.block}; nearest: {nearest}"
+            )
         if self.weights.bits not in BLOCK_BITS or self.activations is not Activations.FP32:
             raise ValueError(
                 "block goes with int4 or int8 weights and fp32 activations, "

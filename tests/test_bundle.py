@@ -23,7 +23,7 @@ from autocompress.trial import Product, finalist_of, make_model
 RECIPE = Recipe(
     passes=(
         PassStep(name="prune_channels", settings={"ratios": {"stem": 0.5}}),
-        PassStep(name="factorize", settings={"layers": {"down": {"rank": 4}}}),
+        PassStep(name="factorize", settings={"layers": {"down": {"rank": 4}}, "gain": "smaller"}),
     ),
     recovery=Recovery(steps=2, batch=8),
 )

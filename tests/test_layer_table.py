@@ -74,3 +74,11 @@ def test_the_model_keeps_its_mode_and_loses_the_hooks():
 def test_a_layer_reads_as_kind_and_shape(kernel, groups, text):
     layer = LayerFacts(name="a", kind="Conv2d", c_in=64, c_out=128, kernel=kernel, groups=groups, positions=1, params=1)
     assert str(layer) == text
+
+
+def test_each_module_keeps_its_own_mode():
+    model = tiny("residual").train()
+    model.head.eval()
+    layer_table(model, inputs_of("residual", 1))
+    assert model.training
+    assert not model.head.training

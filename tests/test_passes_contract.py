@@ -58,14 +58,16 @@ def pruning(name: str) -> list[Settings]:
 
 
 def factorizing(name: str) -> list[Settings]:
-    """Every layer, those that have no pair included, at a rank that pays where one does."""
-    return [{"layers": {key: {"rank": _rank(layer)} for key, layer in layers_of(name).items()}}]
-
-
-def _rank(layer: nn.Module) -> int:
-    if not isinstance(layer, nn.Linear | nn.Conv2d):
-        return 1
-    return max(1, min(paying_rank(layer), most_rank(layer) // 4))
+    """Every layer, those that a method cannot treat included, by each method; for bytes, and where it is faster."""
+    layers = layers_of(name)
+    by_svd = {key: {"rank": max(1, min(paying_rank(layer), most_rank(layer) // 4))} for key, layer in layers.items()}
+    others = [
+        {"method": "spatial_svd", "rank": 1},
+        {"method": "tucker2", "ranks": [1, 1]},
+        {"method": "cp", "rank": 2},
+    ]
+    mixed = {key: others[place % 3] for place, key in enumerate(layers)}
+    return [{"layers": by_svd, "gain": "smaller"}, {"layers": by_svd}, {"layers": mixed, "gain": "smaller"}]
 
 
 def sharing(name: str) -> list[Settings]:
@@ -123,8 +125,13 @@ OUT_OF_RANGE: dict[str, list[tuple[Settings, str]]] = {
         ),
         (
             {"layers": {"head": {"rank": 2, "method": "qr"}}},
-            "factorize.layers.head.method: Input should be 'svd', got 'qr'",
+            "factorize.layers.head.method: Input should be 'svd', 'spatial_svd', 'tucker2' or 'cp', got 'qr'",
         ),
+        (
+            {"layers": {"head": {"method": "tucker2", "rank": 2}}},
+            "factorize.layers.head: the method tucker2 needs ranks: [out, in], and no rank, got {",
+        ),
+        ({"gain": "nicer"}, "factorize.gain: Input should be 'faster' or 'smaller', got 'nicer'"),
     ],
     "drop_blocks": [
         ({"blocks": ["head", "head"]}, "drop_blocks.blocks: a block is named once, head is named twice, got ["),
@@ -270,7 +277,8 @@ def _gentle(name: str, kind: str) -> Settings:
     if kind == "prune_channels":
         return settings | {"ratios": {key: r for key, r in settings["ratios"].items() if not key.startswith(dropped)}}
     if kind == "factorize":
-        return {"layers": {layer: {"rank": 1} for layer in settings["layers"] if not layer.startswith(dropped)}}
+        left = {layer: {"rank": 1} for layer in settings["layers"] if not layer.startswith(dropped)}
+        return {"layers": left, "gain": "smaller"}
     return settings
 
 

@@ -27,7 +27,7 @@ from autocompress.trial import (
 )
 
 PRUNE = PassStep(name="prune_channels", settings={"ratios": {"stem": 0.5, "down": 0.5}, "criterion": "taylor"})
-FACTORIZE = PassStep(name="factorize", settings={"layers": {"block.conv1": {"rank": 4}}})
+FACTORIZE = PassStep(name="factorize", settings={"layers": {"block.conv1": {"rank": 4}}, "gain": "smaller"})
 QUANTIZE = PassStep(name="quantize")
 BRIEF = Recovery(steps=6, batch=16)
 EVERYTHING = Recipe(passes=(PRUNE, FACTORIZE, QUANTIZE), recovery=BRIEF, seed=5)
@@ -116,7 +116,7 @@ def test_the_file_has_the_batch_of_the_target(bench, base_file):
 def test_what_a_pass_skipped_is_said_with_its_reason(bench):
     head = PassStep(name="factorize", settings={"layers": {"head": {"rank": 3}}})
     made = make_structure(bench, Recipe(passes=(head,)), threads=1)
-    assert made.notes == ("factorize: head: rank 3 saves no weights; it does up to 2",)
+    assert made.notes == ("factorize: head: svd, rank 3 saves no weights, 96 would become 105; rank 2 does",)
 
 
 def test_a_recipe_that_does_not_fit_is_refused_with_its_pass(bench):

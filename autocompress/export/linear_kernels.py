@@ -55,8 +55,12 @@ def _with_ranges_at_run_time(graph: OnnxGraph, node: NodeProto, weight: FileWeig
     integers = graph.put(f"{weight.tensor}_quantized", np.ascontiguousarray(rounded.integers))
     scale = graph.put(f"{weight.tensor}_scale", rounded.scale)
     steps = [
-        helper.make_node("DynamicQuantizeLinear", [data], [f"{name}.q", f"{name}.s", f"{name}.z"], name=f"{name}#range"),
-        helper.make_node("MatMulInteger", [f"{name}.q", integers, f"{name}.z"], [f"{name}.sum"], name=f"{name}#product"),
+        helper.make_node(
+            "DynamicQuantizeLinear", [data], [f"{name}.q", f"{name}.s", f"{name}.z"], name=f"{name}#range"
+        ),
+        helper.make_node(
+            "MatMulInteger", [f"{name}.q", integers, f"{name}.z"], [f"{name}.sum"], name=f"{name}#product"
+        ),
         helper.make_node("Cast", [f"{name}.sum"], [f"{name}.float"], name=f"{name}#cast", to=1),
         helper.make_node("Mul", [f"{name}.s", scale], [f"{name}.scale"], name=f"{name}#scale"),
     ]
@@ -89,9 +93,7 @@ def _round_in_blocks(proto: ModelProto, nodes: list[str], block: int, bits: int)
     """ONNX Runtime's own rounding in blocks, and its MatMulNBits under the names of the nodes."""
     others = [node.name for node in proto.graph.node if node.name not in nodes]
     outputs = {node.output[0]: node.name for node in proto.graph.node if node.name in nodes}
-    config = DefaultWeightOnlyQuantConfig(
-        block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits
-    )
+    config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits)
     with _quiet():
         quantizer = MatMulNBitsQuantizer(proto, bits=bits, nodes_to_exclude=others, algo_config=config)
         quantizer.process()

@@ -43,7 +43,10 @@ def store_weights(proto: ModelProto, weights: tuple[FileWeight, ...], plan: File
 
 def _is_read_as_float(graph: OnnxGraph, integers: str) -> bool:
     """Whether the integers are dequantized for a float kernel: our own node, not one that the runtime fuses."""
-    return any(node.name.endswith("_dequantized") or node.output[0].endswith("_dequantized") for node in graph.readers(integers))
+    return any(
+        node.name.endswith("_dequantized") or node.output[0].endswith("_dequantized")
+        for node in graph.readers(integers)
+    )
 
 
 def _become_constant(graph: OnnxGraph, name: str, values: Array) -> None:
@@ -75,9 +78,7 @@ def _of_integers(integers: Array, weight: FileWeight, plan: FilePlan, scale: Arr
     return StoredWeight(shape=integers.shape, codes=flat, bits=None, kept=kept, scale=scale)
 
 
-def _of_floats(
-    graph: OnnxGraph, weight: FileWeight, form: Format, common: dict[str, Array]
-) -> StoredWeight | None:
+def _of_floats(graph: OnnxGraph, weight: FileWeight, form: Format, common: dict[str, Array]) -> StoredWeight | None:
     values = np.ascontiguousarray(weight.as_layer(own_values(graph.array(weight.tensor), weight)))
     if weight.tied_to is not None:
         values = common.setdefault(weight.tied_to, values)  # the same bits for all, so that they are stored once

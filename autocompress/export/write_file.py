@@ -76,4 +76,3 @@ def draft(
     place_integers(proto, source, weights, rounded)
     bits = {tensor: each.bits for tensor, each in rounded.items()}
     return Draft(proto=proto, weights=weights, plan=plan, bits=bits)
-

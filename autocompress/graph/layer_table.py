@@ -49,11 +49,12 @@ def layer_table(model: nn.Module, example: Tensor) -> tuple[LayerFacts, ...]:
         return hook
 
     handles = [module.register_forward_hook(watch(name)) for name, module in modules_of(model, WEIGHTED)]  # type: ignore[arg-type]
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()(example)
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
         for handle in handles:
             handle.remove()
     return tuple(seen.values())

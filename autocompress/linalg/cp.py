@@ -10,8 +10,8 @@ from torch import Tensor
 MOST_SWEEPS = 60
 SETTLED = 1e-5  # change of the relative error in a sweep
 # Times the squared relative error, of the mean diagonal of the normal equations. Keeps components that cancel each
-# other from growing: on a 64×64×3×3 kernel at rank 32 their energy fell from 6.1 to 4.0 times the kernel's norm for 0.1 %
-# more error. Vanishes where the sum becomes exact.
+# other from growing: on a 64×64×3×3 kernel at rank 32 their energy fell from 6.1 to 4.0 times the kernel's norm for
+# 0.1 % more error. Vanishes where the sum becomes exact.
 RIDGE = 1e-3
 TINY = 1e-30  # no vector is divided by less
 
@@ -47,7 +47,7 @@ def cp(weight: Tensor, rank: int, *, sweeps: int = MOST_SWEEPS, seed: int = 0) -
     optimum, not always the best one. Costs about ``3 · sweeps · rank · weight.numel()`` multiply-accumulates.
 
     Args:
-        weight: ``[c_out, c_in, k_h, k_w]``, floating point, not all zero.
+        weight: ``[c_out, c_in, k_h, k_w]``, floating point.
         rank: at least 1, at most ``most_cp_rank(weight.shape)``.
         sweeps: at most so many rounds over the four factors.
         seed: of the noise.
@@ -63,7 +63,7 @@ def cp(weight: Tensor, rank: int, *, sweeps: int = MOST_SWEEPS, seed: int = 0) -
     if not 1 <= rank <= most:
         raise ValueError(f"the CP rank of a {tuple(weight.shape)} kernel must lie in [1, {most}], got {rank}")
     kernel = weight.double()  # the normal equations square the condition
-    energy = float(kernel.square().sum())
+    energy = max(float(kernel.square().sum()), TINY)
     generator = torch.Generator().manual_seed(seed)
     factors = [_start(kernel.movedim(mode, 0).flatten(1), rank, generator) for mode in range(4)]
     error = 1.0
@@ -105,10 +105,11 @@ def _grams(factors: list[Tensor]) -> Tensor:
 
 
 def _start(rows: Tensor, rank: int, generator: torch.Generator) -> Tensor:
-    basis = torch.linalg.eigh(rows @ rows.T).eigenvectors.flip(1)[:, :rank]
+    vectors: Tensor = torch.linalg.eigh(rows @ rows.T).eigenvectors
+    basis = vectors.flip(1)[:, :rank]
     noise = torch.randn(len(rows), rank - basis.shape[1], generator=generator, dtype=rows.dtype)
     start = torch.cat([basis, noise], 1)
-    return start / start.norm(dim=0)
+    return torch.div(start, start.norm(dim=0))
 
 
 def _balance(factors: list[Tensor]) -> None:

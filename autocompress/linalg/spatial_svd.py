@@ -21,8 +21,8 @@ def spatial_factors(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         ValueError: ``rank`` lies outside its range.
 
     Source:
-        Jaderberg et al. 2014, scheme 2, https://arxiv.org/abs/1405.3866; the optimum comes from one SVD of the kernel as
-        a matrix ``[c_out · k_w, c_in · k_h]``, where the paper descends by gradients.
+        Jaderberg et al. 2014, scheme 2, https://arxiv.org/abs/1405.3866; the optimum comes from one SVD of the kernel
+        as a matrix ``[c_out · k_w, c_in · k_h]``, where the paper descends by gradients.
     """
     c_out, c_in, k_h, k_w = weight.shape
     matrix = weight.permute(0, 3, 1, 2).reshape(c_out * k_w, c_in * k_h)

@@ -70,8 +70,8 @@ class _Trial:
 class Factorize(Pass):
     """Replace layers by chains of thin ones: ``svd``, ``spatial_svd`` and ``tucker2`` by least squares, ``cp`` by ALS.
 
-    A layer whose chain would have no fewer weights is left alone, and so is one whose chain is estimated to be no faster
-    on the target, unless ``gain`` is ``smaller``.
+    A layer whose chain would have no fewer weights is left alone, and so is one whose chain is estimated to be no
+    faster on the target, unless ``gain`` is ``smaller``.
 
     Source: Denton et al. 2014, https://arxiv.org/abs/1404.0736; Zhang et al. 2015, sec. 2.2.1,
     https://arxiv.org/abs/1505.06798, without their response reconstruction (recovery does that work); Jaderberg et al.

@@ -1,5 +1,6 @@
 """Structured pruning: whole channels go, and every layer coupled to them shrinks."""
 
+from contextlib import nullcontext
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from autocompress.graph.channel_groups import ChannelGroup, channel_groups, find
 from autocompress.graph.channel_scores import Criterion, channel_scores
 from autocompress.graph.coupling import trace
 from autocompress.passes.base import Outcome, Pass, PassContext, Stage, require_layers
+from autocompress.passes.gradients import gradients
 
 __all__ = ["MOST_PRUNED", "Criterion", "PruneChannels", "kept_width"]
 
@@ -54,7 +56,14 @@ class PruneChannels(Pass):
         require_layers(model, list(self.ratios), "prune_channels.ratios")
         outcome = Outcome()
         groups = context.groups if context.groups is not None else channel_groups(model, context.example)
-        self._accumulate_gradients(model, context)
+        ranks_by_gradient = self.criterion is Criterion.TAYLOR
+        with gradients(model, context, "prune_channels.criterion") if ranks_by_gradient else nullcontext():
+            self._prune(model, context, groups, outcome)
+        return outcome
+
+    def _prune(
+        self, model: nn.Module, context: PassContext, groups: tuple[ChannelGroup, ...], outcome: Outcome
+    ) -> None:
         named: dict[str, str] = {}
         for layer, ratio in self.ratios.items():
             group = find_group(groups, layer)
@@ -72,17 +81,6 @@ class PruneChannels(Pass):
                 scores = channel_scores(traced, group, self.criterion, context.seed)
                 remove_channels(traced, group, _least(group, scores, kept))
                 outcome.changed[group.name] = _change(group, kept)
-        model.zero_grad(set_to_none=True)
-        return outcome
-
-    def _accumulate_gradients(self, model: nn.Module, context: PassContext) -> None:
-        if self.criterion is not Criterion.TAYLOR:
-            return
-        if context.losses is None:
-            raise RecipeError("prune_channels.criterion taylor needs training data; use l1 where there is none")
-        model.zero_grad(set_to_none=True)
-        for loss in context.losses(model):
-            loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _least(group: ChannelGroup, scores: Tensor, kept: int) -> list[int]:

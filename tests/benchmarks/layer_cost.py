@@ -220,7 +220,7 @@ def ends_of(case: Case) -> float:
 
 
 def fitted(cases: list[Case], times_us: list[float], block: int) -> dict[str, float]:
-    """Nanoseconds of each term, by least squares of relative errors; the first two belong to the graph, not to layers."""
+    """Nanoseconds of each term, by least squares of relative errors; the first two are the graph's."""
     rows = []
     for case in cases:
         terms = [cost_terms(facts, block) for facts in facts_of(case)]
