@@ -1,7 +1,7 @@
 """What stored weights cost and save, in JSON: bytes, their bound, load and latency of one convolution and of eight.
 
-``python tests/benchmarks/stored_weights.py``; about three minutes, a line for each network. All files of one network are
-measured in turns; the A/A floor says from where on a difference between two of them means anything.
+``python tests/benchmarks/stored_weights.py``; three minutes on a calm machine, a line for each network. All files of a
+network are measured in turns; the A/A floor says from where on a difference between two of them means anything.
 """
 
 import json
