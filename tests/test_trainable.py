@@ -86,7 +86,13 @@ def test_a_rounded_network_can_be_stored_and_trained_again(name):
     outputs = network(x), again(x)
     torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-6)
     gradients = [
-        dict(zip((n for n, _ in m.named_parameters()), torch.autograd.grad(y.square().mean(), m.parameters()), strict=True))
+        dict(
+            zip(
+                (n for n, _ in m.named_parameters()),
+                torch.autograd.grad(y.square().mean(), m.parameters()),
+                strict=True,
+            )
+        )
         for m, y in zip((network, again), outputs, strict=True)
     ]
     assert gradients[0].keys() == gradients[1].keys()
