@@ -90,7 +90,8 @@ class Weight(nn.Module):
         if rule.master is not None:
             if rule.master.shape != master.shape:
                 raise ModelError(
-                    f"WeightRule.master must have the layer's shape {tuple(master.shape)}, got {tuple(rule.master.shape)}"
+                    f"WeightRule.master must have the layer's shape {tuple(master.shape)}, "
+                    f"got {tuple(rule.master.shape)}"
                 )
             master = rule.master.detach()
         elif self.channel_scale is not None:
