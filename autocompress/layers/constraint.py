@@ -40,11 +40,12 @@ class Constraint:
         return self.kept is None or not bool(weight.detach()[~self.kept].any())
 
     def project(self, gradient: Tensor) -> Tensor:
-        """The part of ``gradient`` that keeps to this: zero at zeros, the mean of its cluster elsewhere.
+        """The part of ``gradient`` that keeps to this: zero at zeros, one value for each cluster.
 
         Equal gradients make AdamW take equal steps, so weights that start on the constraint stay on it to the last bit.
-        Source: Han et al. 2016, sec. 3, https://arxiv.org/abs/1510.00149; the mean here, not the sum, which keeps
-        the norm of the gradient that clipping sees.
+        The value is the gradient of the shared number, the sum over its ``n`` weights, divided by ``√n``: so the norm
+        that clipping sees is that of the shared numbers' gradient.
+        Source: Han et al. 2016, sec. 3, https://arxiv.org/abs/1510.00149
         """
         kept = gradient if self.kept is None else gradient * self.kept
         clusters = self.clusters()
@@ -55,8 +56,8 @@ class Constraint:
         count = 2**self.bits * self.groups
         sums = torch.bincount(numbers, kept.flatten(), count)
         sizes = torch.bincount(numbers, weights.flatten(), count).clamp_min(1)
-        means = (sums / sizes).to(gradient.dtype)[numbers].reshape(gradient.shape)
-        return means if self.kept is None else means * self.kept
+        shared = (sums / sizes.sqrt()).to(gradient.dtype)[numbers].reshape(gradient.shape)
+        return shared if self.kept is None else shared * self.kept
 
 
 @contextmanager

@@ -94,7 +94,9 @@ def bench_of(name: str, options: argparse.Namespace) -> tuple[Bench, float]:
         torch.set_num_threads(this_machine().cores)
         settings = Recovery(steps=STEPS, batch=BATCH, learning_rate=4e-3, weight_decay=0.05, arithmetic=Arithmetic.FP32)
         train_baseline(model, SampleStream(task, 0), settings)
-        write_whole(kept, safetensors.torch.save({key: value.contiguous() for key, value in model.state_dict().items()}))
+        write_whole(
+            kept, safetensors.torch.save({key: value.contiguous() for key, value in model.state_dict().items()})
+        )
     bench = Bench(base=model.eval(), task=task, target=Target(), machine=this_machine())
     return bench, time.monotonic() - started
 
@@ -102,5 +104,3 @@ def bench_of(name: str, options: argparse.Namespace) -> tuple[Bench, float]:
 def accuracy(file: bytes, bench: Bench) -> float:
     """Of the exported file in ONNX Runtime, on the whole test split, in points."""
     return 100 * accuracy_of(file, bench.task, "test", threads=bench.machine.cores).value
-
-

@@ -33,7 +33,11 @@ def main() -> None:
     options = arguments(__doc__).parse_args()
     bench, seconds = bench_of("depthwise", options)
     fp32 = accuracy(export_base(bench), bench)
-    found: dict[str, object] = {"fp32": round(fp32, 2), "training_s": round(seconds), "test_images": len(bench.task.test)}
+    found: dict[str, object] = {
+        "fp32": round(fp32, 2),
+        "training_s": round(seconds),
+        "test_images": len(bench.task.test),
+    }
     for name, settings in SETTINGS.items():
         made = make_model(bench, _recipe(settings, 0, aware=False), threads=bench.machine.cores)
         found[f"{name}, no training"] = {"accuracy": round(accuracy(made.file, bench), 2), "bytes": len(made.file)}
