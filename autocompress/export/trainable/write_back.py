@@ -11,6 +11,7 @@ from autocompress.errors import ModelError
 from autocompress.export.trainable.network import OnnxNetwork
 from autocompress.export.trainable.weight import Weight
 
+_MOST = 2**30  # a bias in kernel integers: as much room is left for the sum that it starts
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
 
 
@@ -97,18 +98,18 @@ def _least_scale(file: _Writer, node: NodeProto, network: OnnxNetwork) -> NDArra
         bias = network.leaves.float_parameter(maker.input[0]) if maker is not None else None
         scale = file.scale_of(reader.input[0])
         if bias is not None and scale is not None:
-            least = np.maximum(least, np.abs(bias.detach().numpy()) / (scale * np.iinfo(np.int32).max))
+            least = np.maximum(least, np.abs(bias.detach().numpy()) / (scale * _MOST))
     return least
 
 
 def _write_weight(file: _Writer, node: NodeProto, weight: Weight, least_scale: NDArray[Any] | float) -> None:
     integers, scales = (tensor.numpy() for tensor in weight.stored())
-    if (scales * (1 + 1e-6) < least_scale).any():  # a channel next to nothing beside its bias
+    old = file.stored[node.input[1]]
+    if not (scales == old).all() and (scales < least_scale).any():  # a channel next to nothing beside its bias
         grown = np.maximum(scales, least_scale).astype(scales.dtype)
         axis = 1 - weight.axis if weight.transposed else weight.axis
         along = [-1 if i == axis else 1 for i in range(integers.ndim)]
         integers, scales = np.rint(integers * (scales / grown).reshape(along)), grown
-    old = file.stored[node.input[1]]
     if old.size == 1 and (scales == scales.flat[0]).all():
         scales = scales[:1].reshape(old.shape)
     elif old.size == 1:
