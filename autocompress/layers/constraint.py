@@ -1,6 +1,6 @@
 """What a weight keeps to while it is trained: zeros that stay zero, clusters that stay equal."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,6 +39,10 @@ class Constraint:
             return False
         return self.kept is None or not bool(weight.detach()[~self.kept].any())
 
+    def nearest(self, weight: Tensor) -> Tensor:
+        """The closest weight that keeps to this: zero at zeros, the mean of its cluster elsewhere."""
+        return self._by_cluster(weight, lambda sizes: sizes)
+
     def project(self, gradient: Tensor) -> Tensor:
         """The part of ``gradient`` that keeps to this: zero at zeros, one value for each cluster.
 
@@ -47,16 +51,20 @@ class Constraint:
         that clipping sees is that of the shared numbers' gradient.
         Source: Han et al. 2016, sec. 3, https://arxiv.org/abs/1510.00149
         """
-        kept = gradient if self.kept is None else gradient * self.kept
+        return self._by_cluster(gradient, torch.sqrt)
+
+    def _by_cluster(self, values: Tensor, share: Callable[[Tensor], Tensor]) -> Tensor:
+        """The sum over each cluster by ``share`` of its size, at each of its places; values at themselves without clusters."""
+        kept = values if self.kept is None else values * self.kept
         clusters = self.clusters()
         if clusters is None:
             return kept
         numbers = clusters.flatten()
-        weights = torch.ones_like(gradient) if self.kept is None else self.kept.to(gradient.dtype)
+        ones = torch.ones_like(values) if self.kept is None else self.kept.to(values.dtype)
         count = 2**self.bits * self.groups
         sums = torch.bincount(numbers, kept.flatten(), count)
-        sizes = torch.bincount(numbers, weights.flatten(), count).clamp_min(1)
-        shared = (sums / sizes.sqrt()).to(gradient.dtype)[numbers].reshape(gradient.shape)
+        sizes = torch.bincount(numbers, ones.flatten(), count).clamp_min(1)
+        shared = (sums / share(sizes)).to(values.dtype)[numbers].reshape(values.shape)
         return shared if self.kept is None else shared * self.kept
 
 

@@ -96,7 +96,7 @@ class Weight(nn.Module):
             master = rule.master.detach()
         elif self.channel_scale is not None:
             master = master / self._along(torch.where(self.channel_scale == 0, 1, self.channel_scale))
-        return (master if rule.constraint is None else rule.constraint.project(master)).clone()
+        return (master if rule.constraint is None else rule.constraint.nearest(master)).clone()
 
     def _rounding(self, grid: Grid, rule: WeightRule, *, trains_scales: bool) -> Rounding:
         channels = self.master.shape[self.axis]
