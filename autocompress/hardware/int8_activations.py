@@ -40,7 +40,8 @@ class ActivationChoice(Record):
     reason: str
 
     def __str__(self) -> str:
-        return f"int8 layers take {self.chosen} activations: {self.reason}"
+        again = "" if self.conclusive else "; autocompress doctor measures again"
+        return f"int8 layers take {self.chosen} activations: {self.reason}{again}"
 
 
 def with_measured_activations(machine: Machine, observer: Observer) -> Machine:
@@ -58,27 +59,31 @@ def choice_for(machine: Machine, observer: Observer, *, try_again: bool = False)
 
     Args:
         machine: its ``int8_activations`` are the usual ones, which stay unless the others are clearly faster.
-        observer: told of a new choice.
+        observer: told of a new choice, and of one that is kept for want of a better.
         try_again: measure anew where a measurement was kept that decided nothing.
     """
     known = recall(ActivationChoice, circumstances_of(machine))
-    if known is not None and (known.conclusive or not try_again):
+    if known is not None and known.conclusive:
         return known
+    found = known if known is not None and not try_again else _measured_and_kept(machine)
+    observer.note(str(found))
+    return found
+
+
+def _measured_and_kept(machine: Machine) -> ActivationChoice:
     found = measure_choice(machine)
     try:
         keep(found)
     except (OSError, RuntimeError) as error:
-        found = _undecided(machine, f"what was measured cannot be kept ({error}), so the usual type is taken")
-    observer.note(str(found))
+        return _undecided(machine, f"the usual type here, as what was measured cannot be kept: {error}")
     return found
 
 
 def measure_choice(machine: Machine) -> ActivationChoice:
     """The types timed against each other, one thread, in turns; the usual type where that decides nothing."""
     usual = machine.int8_activations
-    other = next(kind for kind in ActivationType if kind is not usual)
     try:
-        mine, copy, others = _times([usual, usual, other])
+        mine, copy, others = _times([usual, usual, _other(usual)])
     except MeasurementError as error:
         return _undecided(machine, f"the usual type here, as measuring failed: {error}")
     return decide(machine, mine, copy, others)
@@ -93,9 +98,8 @@ def decide(machine: Machine, mine: Latency, copy: Latency, others: Latency) -> A
         copy: of the same file again.
         others: of the file with the other type.
     """
-    usual = machine.int8_activations
-    other = next(kind for kind in ActivationType if kind is not usual)
-    floor = abs(mine.median_ms / copy.median_ms - 1)
+    usual, other = machine.int8_activations, _other(machine.int8_activations)
+    floor = max(mine.median_ms, copy.median_ms) / min(mine.median_ms, copy.median_ms) - 1
     gain = mine.median_ms / others.median_ms - 1
     noisy = mine.noisy or copy.noisy or others.noisy
     wins = gain > max(LEAST_GAIN, floor) and others.interval_ms[1] < min(mine.interval_ms[0], copy.interval_ms[0])
@@ -151,6 +155,10 @@ def two_layers(kind: ActivationType) -> ModelProto:
         [numpy_helper.from_array(np.asarray(array), name) for name, array in stored.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+
+
+def _other(kind: ActivationType) -> ActivationType:
+    return ActivationType.S8 if kind is ActivationType.U8 else ActivationType.U8
 
 
 def _activation(given: str, made: str, kind: ActivationType) -> list[NodeProto]:
