@@ -78,7 +78,7 @@ def apply(
     check_folder(out, config, resume=False, overwrite=overwrite)
     read_passes(recipe)
     prepared = prepare(config, observer, model=model, task=task)
-    bench, _ = look(prepared, observer)
+    bench, _ = look(prepared, observer, {step.name for step in recipe.passes})
     try_recipe(recipe, bench)
     weights_bytes = 4 * sum(parameter.numel() for parameter in prepared.model.parameters())
     open_folder(out, config, weights_bytes, overwrite=overwrite)
@@ -127,7 +127,7 @@ def apply(
 def try_recipe(recipe: Recipe, bench: Bench) -> None:
     """Apply the passes once to the network as it is, trained or not: what cannot be is found before any work.
 
-    Cost: that of ``compose``, with criteria that rank by gradients on two samples.
+    Cost: one forward pass or so per pass; criteria that rank by gradients do so on two samples.
 
     Raises:
         RecipeError: the recipe does not fit the network.
@@ -136,6 +136,7 @@ def try_recipe(recipe: Recipe, bench: Bench) -> None:
     context = replace(
         pass_context(bench, recipe.seed),
         losses=lambda model: training_losses(model, stream, batches=1, batch=TRIED_SAMPLES),
+        shapes_only=True,
     )
     compose(bench.base, recipe, context)
 
