@@ -16,6 +16,7 @@ from autocompress.export.calibrate import Seen
 from autocompress.export.compact import compact
 from autocompress.export.onnx_file import to_onnx
 from autocompress.export.write_file import Draft, draft
+from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.graph.layer_table import LayerFacts, layer_table
 from autocompress.graph.program import Portable, to_portable
@@ -51,6 +52,7 @@ class Bench:
     target: Target
     machine: Machine
     groups: tuple[ChannelGroup, ...] | None = None
+    blocks: tuple[Block, ...] | None = None
     teacher: Array | None = None
     stream_seed: int = 0
 
@@ -205,6 +207,7 @@ def pass_context(bench: Bench, seed: int) -> PassContext:
         seed=seed,
         losses=lambda model: training_losses(model, stream),
         groups=bench.groups,
+        blocks=bench.blocks,
         channel_block=bench.machine.channel_block,
     )
 

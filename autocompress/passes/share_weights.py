@@ -1,5 +1,6 @@
 """Codebooks: a layer's weights take a few values, stored as packed indices and a table."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -61,12 +62,13 @@ class ShareWeights(Pass):
             weight = layer.weight
             assert isinstance(weight, nn.Parameter)
             before = context.constraints.get(name, Constraint())
-            book = codebook(weight, 2**wanted.bits, kept=before.kept, groups=wanted.groups)
-            with torch.no_grad():
-                weight.copy_(book.dense)
-            outcome.constraints[name] = Constraint(
-                kept=before.kept, pattern=before.pattern, indices=book.indices, bits=wanted.bits, groups=wanted.groups
-            )
+            indices = torch.zeros_like(weight, dtype=torch.uint8)
+            if not context.shapes_only:
+                book = codebook(weight, 2**wanted.bits, kept=before.kept, groups=wanted.groups)
+                indices = book.indices
+                with torch.no_grad():
+                    weight.copy_(book.dense)
+            outcome.constraints[name] = replace(before, indices=indices, bits=wanted.bits, groups=wanted.groups)
             groups = f" in each of {wanted.groups} groups" if wanted.groups > 1 else ""
             outcome.changed[name] = f"{2**wanted.bits} shared values{groups} for {weight.numel()} weights"
         return outcome
@@ -77,7 +79,11 @@ def _why_not(layer: nn.Module, wanted: Codebook) -> str:
     c_out, numbers = layer.weight.shape[0], layer.weight.numel()
     if wanted.groups > c_out:
         return f"{wanted.groups} groups need as many output channels, it has {c_out}"
-    # a table of 32-bit values and indices of `bits` against weights of 32 bits
-    if wanted.groups * 2**wanted.bits * 32 + numbers * wanted.bits >= numbers * 32:
+    if not saves_bytes(numbers, wanted.bits, wanted.groups):
         return f"a table of {wanted.groups * 2**wanted.bits} values is no smaller than its {numbers} weights"
     return ""
+
+
+def saves_bytes(weights: int, bits: int, groups: int = 1) -> bool:
+    """Whether indices of ``bits`` and ``groups`` tables of 32-bit values take fewer bytes than the weights in fp32."""
+    return groups * 2**bits * 32 + weights * bits < weights * 32
