@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autocompress.data.metrics import balanced_accuracy
 from autocompress.data.preprocess import model_input
+from autocompress.errors import ModelError
 from autocompress.evaluate import evaluate_file, predict_file
 from autocompress.export.calibrate import Seen
 from autocompress.export.compact import compact
@@ -92,6 +93,8 @@ def make_structure(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
 def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     """The candidate after its recovery, exported.
 
+    A file with an operator that cannot be trained keeps the weights that it had before the roundings; a note says so.
+
     Raises:
         RecipeError: the recipe does not fit the base.
         RunError: recovery broke down.
@@ -108,7 +111,11 @@ def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     made = _draft(bench, composed, CALIBRATION_SAMPLES)
     if not rounds:
         return _finished(made, composed, composed.model, started)
-    made, network = train_draft(made, stream, settings, teacher=teacher)
+    try:
+        made, network = train_draft(made, stream, settings, teacher=teacher)
+    except ModelError as error:
+        skipped = {**composed.skipped, "recovery: quantize_aware": str(error)}
+        return _finished(made, replace(composed, skipped=skipped), composed.model, started)
     return _finished(made, composed, network, started)
 
 
