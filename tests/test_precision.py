@@ -31,9 +31,12 @@ def test_a_plan_is_quantized_when_any_layer_may_be_int8(plan, quantized):
     ("settings", "message"),
     [
         ({"activations": "int8"}, "integer arithmetic needs integer weights, got weights fp32 with activations int8"),
-        ({"weights": "fp16", "activations": "int8_dynamic"}, "got weights fp16 with activations int8_dynamic; nearest"),
+        ({"weights": "fp16", "activations": "int8_dynamic"}, "got weights fp16 with activations int8_dynamic"),
         ({"weights": "int4", "block": 40}, "block must be one of 16, 32, 64, 128, 256, got 40; nearest: 32"),
-        ({"weights": "int3", "block": 32}, "block goes with int4 or int8 weights and fp32 activations, got weights int3"),
+        (
+            {"weights": "int3", "block": 32},
+            "block goes with int4 or int8 weights and fp32 activations, got weights int3",
+        ),
         ({"weights": "int8", "activations": "int8", "block": 32}, "got weights int8 with activations int8"),
         ({"weights": "int9"}, "'int4', 'int3' or 'int2'"),
     ],

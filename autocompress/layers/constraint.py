@@ -30,7 +30,8 @@ class Constraint:
             return None
         c_out = self.indices.shape[0]
         group = (torch.arange(c_out) * self.groups // c_out).reshape(-1, *[1] * (self.indices.dim() - 1))
-        return group * 2**self.bits + self.indices.long()
+        found: Tensor = group * 2**self.bits + self.indices.long()
+        return found
 
     def fits(self, weight: Tensor) -> bool:
         """Whether ``weight`` has the shape and the zeros of this."""
@@ -75,7 +76,8 @@ def held(constraints: Iterable[tuple[nn.Parameter, Constraint]]) -> Iterator[Non
     for parameter, constraint in constraints:
         unique.setdefault(id(parameter), (parameter, constraint))
     handles: list[RemovableHandle] = [
-        parameter.register_hook(constraint.project) for parameter, constraint in unique.values()
+        parameter.register_hook(constraint.project)  # type: ignore[no-untyped-call]
+        for parameter, constraint in unique.values()
     ]
     try:
         yield

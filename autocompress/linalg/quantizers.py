@@ -55,7 +55,7 @@ def to_integers(weight: Tensor, bits: int, *, scale_by: ScaleBy = ScaleBy.MAX) -
     scale = _safe(rows.abs().amax(1, keepdim=True) / highest)
     if scale_by is ScaleBy.ERROR:
         count = max(1, _AT_ONCE // max(1, rows.shape[1]))
-        parts = zip(rows.split(count), scale.split(count), strict=True)
+        parts = zip(torch.split(rows, count), torch.split(scale, count), strict=True)
         scale = torch.cat([_of_least_error(some, widest, highest) for some, widest in parts])
     codes = _codes(rows, scale, highest).to(torch.int8)
     return Integers(codes=codes.reshape(weight.shape), scale=scale.reshape(-1, *[1] * (weight.dim() - 1)))
