@@ -155,7 +155,9 @@ def test_both_files_compute_the_same_by_integer_kernels(tmp_path):
         options.log_severity_level = 3
         fused = tmp_path / f"{kind}.onnx"
         options.optimized_model_filepath = str(fused)
-        session = ort.InferenceSession(two_layers(kind).SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            two_layers(kind).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         assert fused.read_bytes().count(b"QLinearConv") >= 2
         outputs += session.run(None, {"input": inputs})
     assert 0.1 < outputs[0].max() < 6

@@ -14,7 +14,9 @@ class Noted(Record):
 
 
 def noted(value: float = 1.5, threads: int = 1) -> Noted:
-    return Noted(circumstances=circumstances_of(machine(), threads), measured_at="2026-01-01T00:00:00+00:00", value=value)
+    return Noted(
+        circumstances=circumstances_of(machine(), threads), measured_at="2026-01-01T00:00:00+00:00", value=value
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ _N_BLOCKS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A few layers that take one ``input`` of shape ``[n, *input]``; ``of_blocks`` says that they are residual blocks."""
+    """A few layers with an input of shape ``[n, *input]``; ``of_blocks`` says that they are residual blocks."""
 
     name: str
     detail: str
@@ -33,10 +33,10 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A pass, or two that go together, with settings. ``steps`` gives the recipe's steps for a case, ``for_blocks`` says
-    that they treat residual blocks; all others treat layers.
+    """An example of the pass ``technique``, maybe with another that it goes together with.
 
-    ``technique`` is the name of the pass that it is an example of.
+    ``steps(case, channel_block)`` gives the steps of a recipe; ``for_blocks`` says that they treat residual blocks and
+    not layers.
     """
 
     technique: str
@@ -92,7 +92,7 @@ def _step(name: str, settings: Mapping[str, Any]) -> PassStep:
 
 def _of_each(name: str, **settings: Any) -> Callable[[Case, int], tuple[PassStep, ...]]:
     """A pass with the same settings for each layer."""
-    return lambda case, _: (_step(name, {"layers": {layer: settings for layer in case.layers()}}),)
+    return lambda case, _: (_step(name, {"layers": dict.fromkeys(case.layers(), settings)}),)
 
 
 def _quantized(**default: Any) -> Callable[[Case, int], tuple[PassStep, ...]]:
@@ -135,19 +135,19 @@ def _clustered_int8(case: Case, block: int) -> tuple[PassStep, ...]:
 
 
 VARIANTS = (
-    Variant(technique="drop_blocks", setting="half of the blocks", for_blocks=True,
+    Variant(technique="drop_blocks", setting="half", for_blocks=True,
             steps=lambda *_: (_step("drop_blocks", {"blocks": ["1", "3"]}),)),
-    Variant(technique="prune_channels", setting="half of the channels", steps=_half_the_channels),
+    Variant(technique="prune_channels", setting="half", steps=_half_the_channels),
     Variant(technique="prune_weights", setting="90 % zeros", steps=_of_each("prune_weights", sparsity=0.9)),
-    Variant(technique="factorize", setting="svd or tucker2, at most half of the weights", steps=_half_the_weights),
-    Variant(technique="share_layers", setting="one set of weights for two blocks", for_blocks=True,
+    Variant(technique="factorize", setting="half the weights", steps=_half_the_weights),
+    Variant(technique="share_layers", setting="two by two", for_blocks=True,
             steps=lambda *_: (_step("share_layers", {"groups": [["0", "1"], ["2", "3"]]}),)),
-    Variant(technique="share_weights", setting="codebook of 4 bits", steps=_of_each("share_weights", bits=4)),
-    Variant(technique="share_weights", setting="codebook of 4 bits, int8 static", steps=_clustered_int8),
+    Variant(technique="share_weights", setting="4 bits", steps=_of_each("share_weights", bits=4)),
+    Variant(technique="share_weights", setting="4 bits, int8", steps=_clustered_int8),
     Variant(technique="quantize", setting="int8 static", steps=_quantized(**_INT8)),
     Variant(technique="quantize", setting="int8 dynamic",
             steps=_quantized(weights="int8", activations="int8_dynamic")),
-    Variant(technique="quantize", setting="int4 in blocks of 32", steps=_quantized(weights="int4", block=32)),
+    Variant(technique="quantize", setting="int4, blocks of 32", steps=_quantized(weights="int4", block=32)),
     Variant(technique="quantize", setting="fp16 stored", steps=_quantized(weights="fp16")),
     Variant(technique="quantize", setting="int4 stored", steps=_quantized(weights="int4")),
 )  # fmt: skip

@@ -42,7 +42,7 @@ class LayerCost(Facts):
 
 
 class Saving(Facts):
-    """A technique on some layers: time and bytes as shares of those in fp32; None, with the reason, where it does nothing."""
+    """A technique on some layers: time and bytes as shares of those in fp32; None where it does nothing, and why."""
 
     technique: str
     setting: str
@@ -53,7 +53,10 @@ class Saving(Facts):
 
 
 class TechniqueCosts(Record):
-    """What techniques save here; latencies are measured, bytes counted. The layers' weights are random numbers."""
+    """What techniques save here; latencies are measured, bytes counted. The layers' weights are random numbers.
+
+    Input and output are fp32, so that int8 has its rounding of both in its time; neighbours in a network share it.
+    """
 
     layers: tuple[LayerCost, ...]
     savings: tuple[Saving, ...]
@@ -126,28 +129,29 @@ def measure_techniques(
 
 
 def _written(case: Case, machine: Machine, observer: Observer) -> _Files:
-    fp32, _ = _file(case, (), machine)
+    fp32 = _file(case, (), machine)
+    assert isinstance(fp32, bytes)
     files = _Files(fp32=fp32)
     for place, (variant, reason) in enumerate(variants_for(case)):
         observer.progress(place, len(VARIANTS), f"{variant.technique}, {variant.setting}")
-        if not reason:
-            content, reason = _file(case, variant.steps(case, machine.channel_block), machine)
-            if not reason:
-                files.made[place] = content
-        if reason:
-            files.reasons[place] = reason
+        found = reason or _file(case, variant.steps(case, machine.channel_block), machine)
+        if isinstance(found, bytes):
+            files.made[place] = found
+        else:
+            files.reasons[place] = found
     return files
 
 
-def _file(case: Case, steps: tuple[PassStep, ...], machine: Machine) -> tuple[bytes, str]:
-    """The layers with ``steps`` applied, through the same passes and export as a run; why nothing changed, if so."""
-    torch.manual_seed(0)
-    model = case.build().eval()
+def _file(case: Case, steps: tuple[PassStep, ...], machine: Machine) -> bytes | str:
+    """The layers with ``steps`` applied, by the passes and the export of a run; words on why nothing changed, if so."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = case.build().eval()
     seen = example_input(case.input, batch=_CALIBRATION)
     context = PassContext(example=seen[:1], channel_block=machine.channel_block)
     composed = compose(model, Recipe(passes=steps), context)
     if steps and not composed.changed:
-        return b"", "; ".join(dict.fromkeys(composed.skipped.values())) or "it changes nothing"
+        return "; ".join(dict.fromkeys(composed.skipped.values())) or "it changes nothing"
     written = draft(
         composed.model,
         composed.plan,
@@ -156,7 +160,7 @@ def _file(case: Case, steps: tuple[PassStep, ...], machine: Machine) -> tuple[by
         preprocess=Preprocess(layout=Layout.AS_STORED, shape=case.input),
         machine=machine,
     )
-    return written.finished(), ""
+    return written.finished()
 
 
 def _measured(files: _Files, threads: int) -> tuple[list[Latency], float]:

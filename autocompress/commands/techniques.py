@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from autocompress.commands.technique_costs import TechniqueCosts, measure_techniques
 from autocompress.events import Observer
 from autocompress.facts import Facts
-from autocompress.hardware.int8_activations import with_measured_activations
 from autocompress.hardware.kept import circumstances_of, keep, recall
 from autocompress.hardware.machine import this_machine
 from autocompress.passes import PASSES, Pass
+from autocompress.target import Machine
 
 
 class Technique(Facts):
@@ -34,9 +34,14 @@ def techniques(*, threads: int = 1) -> TechniqueTable:
     """The table of techniques, with what ``doctor`` has measured on this machine with ``threads``; measures nothing."""
     return TechniqueTable(
         techniques=tuple(described(kind) for _, kind in PASSES.items()),
-        measured=recall(TechniqueCosts, circumstances_of(this_machine(), threads)),
+        measured=kept_costs(threads),
         measure_with=measuring_command(threads),
     )
+
+
+def kept_costs(threads: int) -> TechniqueCosts | None:
+    """What was measured on this machine with ``threads`` and the installed runtime; None where nothing was yet."""
+    return recall(TechniqueCosts, circumstances_of(this_machine(), threads))
 
 
 def measuring_command(threads: int) -> str:
@@ -44,14 +49,20 @@ def measuring_command(threads: int) -> str:
     return "autocompress doctor --techniques" + (f" --threads {threads}" if threads > 1 else "")
 
 
-def measure_and_keep(observer: Observer, *, threads: int = 1) -> TechniqueCosts:
+def measure_and_keep(machine: Machine, observer: Observer, *, threads: int = 1) -> TechniqueCosts:
     """Measure what techniques save here, and keep it for ``techniques``; takes about a minute.
+
+    Args:
+        machine: this one, with the type of int8 activations to use.
+        observer: told of the layers.
+        threads: of the runtime.
 
     Raises:
         MeasurementError: the runtime cannot run one of the files.
         OSError: the user's cache folder cannot be written.
+        RuntimeError: the user has none.
     """
-    costs = measure_techniques(with_measured_activations(this_machine(), observer), observer, threads=threads)
+    costs = measure_techniques(machine, observer, threads=threads)
     keep(costs)
     return costs
 
@@ -60,11 +71,16 @@ def described(kind: type[Pass]) -> Technique:
     """What a pass says of itself."""
     return Technique(
         name=kind.name,
-        does=(kind.__doc__ or "").partition("\n\n")[0].replace("\n", " ").replace("``", "").strip(),
+        does=_first_sentence(kind),
         settings=tuple(dict.fromkeys(_settings(kind))),
         saves=kind.saves,
         source=kind.source,
     )
+
+
+def _first_sentence(kind: type[Pass]) -> str:
+    paragraph = (kind.__doc__ or "").partition("\n\n")[0]
+    return " ".join(paragraph.replace("``", "").split()).partition(". ")[0].removesuffix(".")
 
 
 def _settings(kind: type[Facts]) -> Iterator[str]:

@@ -5,7 +5,7 @@ or a new runtime prefers is found by timing the same two layers in both. A ReLU 
 begin at zero, and a step of its own in signed ones: the files have it as they would.
 """
 
-import datetime
+import datetime as dt
 import tempfile
 from pathlib import Path
 
@@ -126,14 +126,14 @@ def decide(machine: Machine, mine: Latency, copy: Latency, others: Latency) -> A
 
 def now() -> str:
     """The time with its zone, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def two_layers(kind: ActivationType) -> ModelProto:
     """Two 3×3 convolutions with ReLU, in int8 with activations of ``kind``, as ``export.quantize_onnx`` writes them."""
     rng = np.random.default_rng(0)
     stored: dict[str, Array] = {
-        "scale": np.float32(0.05),
+        "scale": np.array(0.05, np.float32),
         "zero": np.array(0, np.dtype(kind.value)),
         "weight_scale": np.full(CHANNELS, 0.002, np.float32),
         "weight_zero": np.zeros(CHANNELS, np.int8),

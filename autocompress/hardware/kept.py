@@ -1,4 +1,4 @@
-"""What was measured once on this machine and is kept for later commands: small JSON records in the user's cache folder."""
+"""What was measured once on this machine and is kept for later: small JSON records in the user's cache folder."""
 
 import os
 import sys
