@@ -62,8 +62,6 @@ class ShareWeights(Pass):
                 continue
             weight = layer.weight
             assert isinstance(weight, nn.Parameter)
-<<<<<<< HEAD
-            before = context.constraints.get(name, Constraint())
             indices = torch.zeros_like(weight, dtype=torch.uint8)
             if not context.shapes_only:
                 book = codebook(weight, 2**wanted.bits, kept=before.kept, groups=wanted.groups)
@@ -71,14 +69,6 @@ class ShareWeights(Pass):
                 with torch.no_grad():
                     weight.copy_(book.dense)
             outcome.constraints[name] = replace(before, indices=indices, bits=wanted.bits, groups=wanted.groups)
-=======
-            book = codebook(weight, 2**wanted.bits, kept=before.kept, groups=wanted.groups)
-            with torch.no_grad():
-                weight.copy_(book.dense)
-            outcome.constraints[name] = Constraint(
-                kept=before.kept, pattern=before.pattern, indices=book.indices, bits=wanted.bits, groups=wanted.groups
-            )
->>>>>>> exporttests
             groups = f" in each of {wanted.groups} groups" if wanted.groups > 1 else ""
             outcome.changed[name] = f"{2**wanted.bits} shared values{groups} for {weight.numel()} weights"
         return outcome
