@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
-from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
 from autocompress.export.file_weights import FileWeight
 from autocompress.export.onnx_graph import OnnxGraph, attribute
@@ -104,7 +103,7 @@ def _drop_unread(graph: OnnxGraph) -> None:
     """Take out the roundings of weights that integer kernels read themselves now."""
     read = {name for node in graph.graph.node for name in node.input}
     for node in [node for node in graph.graph.node if node.op_type == "DequantizeLinear"]:
-        if node.output[0] not in read:
+        if node.output[0].endswith("_dequantized") and node.output[0] not in read:
             graph.graph.node.remove(node)
 
 
@@ -112,9 +111,12 @@ def _round_in_blocks(proto: ModelProto, nodes: list[str], block: int, bits: int)
     """ONNX Runtime's own rounding in blocks, and its MatMulNBits under the names of the nodes."""
     others = [node.name for node in proto.graph.node if node.name not in nodes]
     outputs = {node.output[0]: node.name for node in proto.graph.node if node.name in nodes}
-    config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits)
     with _quiet():
-        quantizer = MatMulNBitsQuantizer(proto, bits=bits, nodes_to_exclude=others, algo_config=config)
+        from onnxruntime.quantization import matmul_nbits_quantizer as tool  # noqa: PLC0415
+
+    config = tool.DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits)
+    with _quiet():
+        quantizer = tool.MatMulNBitsQuantizer(proto, bits=bits, nodes_to_exclude=others, algo_config=config)
         quantizer.process()
     proto.CopyFrom(quantizer.model.model)
     for node in proto.graph.node:
@@ -124,11 +126,13 @@ def _round_in_blocks(proto: ModelProto, nodes: list[str], block: int, bits: int)
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The tool logs a line for each node."""
-    previous = logging.root.manager.disable
+    """The tool logs a line for each node, and sets up logging for the whole process when it is imported."""
+    previous, level, handlers = logging.root.manager.disable, logging.root.level, logging.root.handlers[:]
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(previous)
+        logging.root.setLevel(level)
+        logging.root.handlers[:] = handlers

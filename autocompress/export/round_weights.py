@@ -17,6 +17,7 @@ from autocompress.task import Array
 
 STORED_BITS = 8  # of an integer in the file before it is packed
 _CLIPPING_PAYS = 4  # bits: with more, the largest value fits and clipping it gains next to nothing
+_FINE = 1e-3  # a step, where there is nothing to measure
 _MOST_SUM = 2.0**30  # of 32 bits, half of which the products may need
 REDUCED_BITS = 7  # where 8-bit products would saturate
 
@@ -72,7 +73,7 @@ def round_own(own: Array, constraint: Constraint | None, bits: int) -> tuple[Arr
     if constraint is not None and constraint.indices is not None:
         return _of_groups(own, bits, constraint.groups)
     found = to_integers(torch.tensor(own), bits, scale_by=ScaleBy.ERROR if bits <= _CLIPPING_PAYS else ScaleBy.MAX)
-    return found.codes.numpy(), found.scale.reshape(-1).numpy()
+    return found.codes.numpy(), _small_where_zero(found.codes.numpy(), found.scale.reshape(-1).numpy())
 
 
 def _in_file(integers: Array, step: Array, weight: FileWeight, bits: int) -> Rounded:
@@ -88,7 +89,15 @@ def _of_groups(own: Array, bits: int, groups: int) -> tuple[Array, Array]:
     step = np.array([largest[group == g].max() for g in range(groups)], np.float32)[group] / top
     step = np.where(step == 0, np.float32(1), step).astype(np.float32)
     integers = np.round(own / step.reshape(-1, *[1] * (own.ndim - 1))).astype(np.int8)
-    return integers, step
+    return integers, _small_where_zero(integers, step)
+
+
+def _small_where_zero(integers: Array, step: Array) -> Array:
+    """The step of channels without weights made no larger than any other: that of a 32-bit bias follows from it."""
+    used = integers.reshape(len(integers), -1).any(1)
+    smallest = step[used].min(initial=np.inf) if used.any() else _FINE
+    found: Array = np.where(used, step, smallest).astype(np.float32)
+    return found
 
 
 def place_integers(

@@ -11,7 +11,9 @@ from autocompress.layers.constraint import Constraint
 from autocompress.precision import FilePlan, Format
 from autocompress.task import Array
 
+Stored = dict[str, StoredWeight]  # constant → its form
 _ONE_BYTE = 8
+_SURELY_MANY = 10_000  # weights, for which packing bits saves more than the nodes take that unpack them
 
 
 def store_weights(proto: ModelProto, weights: tuple[FileWeight, ...], plan: FilePlan) -> ModelProto:
@@ -27,12 +29,12 @@ def store_weights(proto: ModelProto, weights: tuple[FileWeight, ...], plan: File
     for uses in by_own_weight(weights):
         form = plan.of(uses[0].layer).weights
         if f"{uses[0].tensor}_quantized" in graph.constants:
-            stored = dict(_integers(graph, use, form) for use in uses)
+            choices = _integers(graph, uses, form)
         else:
-            stored = _floats(graph, uses, form)
-        forms = {name: each for name, each in stored.items() if each is not None}
-        if forms and stored_bytes(*forms.values()) < _dense_bytes(graph, list(forms)):
-            found |= forms
+            choices = _floats(graph, uses, form)
+        smallest = min(choices, key=lambda choice: stored_bytes(*choice.values()), default={})
+        if smallest and stored_bytes(*smallest.values()) < _dense_bytes(graph, list(smallest)):
+            found |= smallest
     return store(small, found)
 
 
@@ -42,19 +44,24 @@ def _dense_bytes(graph: OnnxGraph, names: list[str]) -> int:
     return sum(different.values())
 
 
-def _integers(graph: OnnxGraph, weight: FileWeight, form: Format) -> tuple[str, StoredWeight | None]:
-    """The constant that integers are, or become for float kernels, and how it is stored; None: as it is."""
-    name = f"{weight.tensor}_quantized"
-    integers, scale = graph.array(name), None
-    if f"{weight.tensor}_dequantized" in graph.maker:
-        scale = weight.along(graph.array(f"{weight.tensor}_scale"), integers.ndim)
-        name = _become_constant(graph, f"{weight.tensor}_dequantized", integers * scale)
+def _integers(graph: OnnxGraph, uses: tuple[FileWeight, ...], form: Format) -> list[Stored]:
+    """How the integers of one weight of the network may be stored, where the kernels of its uses read them."""
+    in_bytes: Stored = {}
+    in_bits: Stored = {}
     bits = form.bits or _ONE_BYTE
-    if bits < _ONE_BYTE and not _is_clustered(weight):
-        return name, _bits(integers, weight, bits, scale)
-    if weight.constraint is None and scale is None:
-        return name, None
-    return name, _values(integers, weight, scale)
+    for use in uses:
+        name = f"{use.tensor}_quantized"
+        integers, scale = graph.array(name), None
+        if f"{use.tensor}_dequantized" in graph.maker:  # a float kernel reads them
+            scale = use.along(graph.array(f"{use.tensor}_scale"), integers.ndim)
+            name = _become_constant(graph, f"{use.tensor}_dequantized", integers * scale)
+        in_bytes[name] = _values(integers, use, scale)
+        if bits < _ONE_BYTE and not _is_clustered(use):
+            in_bits[name] = _bits(integers, use, bits, scale)
+    some = next(iter(in_bytes.values()))
+    if not in_bits:
+        return [in_bytes] if some.kept is not None or some.bits is not None or some.scale is not None else []
+    return [in_bits] if some.codes.size > _SURELY_MANY else [in_bytes, in_bits]
 
 
 def _become_constant(graph: OnnxGraph, name: str, values: Array) -> str:
@@ -63,19 +70,19 @@ def _become_constant(graph: OnnxGraph, name: str, values: Array) -> str:
     return graph.put(name, values)
 
 
-def _floats(graph: OnnxGraph, uses: tuple[FileWeight, ...], form: Format) -> dict[str, StoredWeight | None]:
+def _floats(graph: OnnxGraph, uses: tuple[FileWeight, ...], form: Format) -> list[Stored]:
     """How one float weight of the network is stored in all its constants, with its own values once."""
     is_tied = len(uses) > 1
     if form is not Format.FP16 and uses[0].constraint is None and not is_tied:
-        return {}
+        return []
     own = own_values(graph, uses).astype(np.float16 if form is Format.FP16 else np.float32)
-    found: dict[str, StoredWeight | None] = {}
+    found: Stored = {}
     for use in uses:
         factors = use.channel_scale
         scale = None if factors is None or np.all(factors == 1) else use.along(factors, own.ndim)
         values = np.ascontiguousarray(use.as_layer(own))
         found[use.tensor] = _values(values, use, scale)
-    return found
+    return [found]
 
 
 def _bits(integers: Array, weight: FileWeight, bits: int, scale: Array | None) -> StoredWeight:
