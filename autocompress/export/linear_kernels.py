@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
-from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
 from autocompress.export.file_weights import FileWeight
 from autocompress.export.onnx_graph import OnnxGraph, attribute
@@ -93,9 +92,13 @@ def _round_in_blocks(proto: ModelProto, nodes: list[str], block: int, bits: int)
     """ONNX Runtime's own rounding in blocks, and its MatMulNBits under the names of the nodes."""
     others = [node.name for node in proto.graph.node if node.name not in nodes]
     outputs = {node.output[0]: node.name for node in proto.graph.node if node.name in nodes}
-    config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits)
     with _quiet():
-        quantizer = MatMulNBitsQuantizer(proto, bits=bits, nodes_to_exclude=others, algo_config=config)
+        from onnxruntime.quantization import matmul_nbits_quantizer as tool  # noqa: PLC0415 - sets up logging on import
+
+        config = tool.DefaultWeightOnlyQuantConfig(
+            block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits
+        )
+        quantizer = tool.MatMulNBitsQuantizer(proto, bits=bits, nodes_to_exclude=others, algo_config=config)
         quantizer.process()
     proto.CopyFrom(quantizer.model.model)
     for node in proto.graph.node:
@@ -105,11 +108,13 @@ def _round_in_blocks(proto: ModelProto, nodes: list[str], block: int, bits: int)
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The tool logs a line for each node."""
-    previous = logging.root.manager.disable
+    """The tool logs a line for each node, and its import makes everybody's notes come out on stderr."""
+    previous, level, handlers = logging.root.manager.disable, logging.root.level, logging.root.handlers[:]
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(previous)
+        logging.root.setLevel(level)
+        logging.root.handlers[:] = handlers

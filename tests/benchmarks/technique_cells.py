@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TypeVar
 
 import numpy as np
+from pydantic import Field
 from technique_rows import Parts, Row
 
 from autocompress.evaluate import correct_samples, paired_drop_error, predict_file, wilson_interval
@@ -68,8 +69,8 @@ class Cell(Facts):
     timed: Timed | None = None
     changed: int = 0
     skipped: int = 0
-    reasons: dict[str, int] = {}
-    errors: dict[str, str] = {}
+    reasons: dict[str, int] = Field(default_factory=dict)
+    errors: dict[str, str] = Field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -85,6 +86,7 @@ class Subject:
     images: Split
     correct: Array
     recovery: Recovery
+    threads: int
 
     def key(self, row: Row) -> Key:
         """Of the cell of ``row``."""
@@ -100,11 +102,11 @@ class Subject:
 def run_cell(subject: Subject, row: Row) -> Cell:
     """The cell of ``row``. What fails is in ``errors``, and nothing is raised for it."""
     started = time.monotonic()
-    errors: dict[str, str] = {}
+    errors: dict[str, str] = Field(default_factory=dict)
     recipe = _tried(errors, "recipe", lambda: subject.recipe(row))
     if recipe is None:
         return Cell(key=subject.key(row), recipe=Recipe(), errors=errors, seconds=time.monotonic() - started)
-    threads = subject.bench.machine.cores
+    threads = subject.threads
     before = _tried(errors, "before", lambda: make_model(subject.bench, recipe.with_steps(0), threads=threads))
     composed = before.composed if before else None
     applies = composed is None or bool(composed.changed) or not recipe.passes
@@ -134,7 +136,7 @@ def run_cell(subject: Subject, row: Row) -> Cell:
 
 def judge(subject: Subject, file: bytes) -> Judged:
     """The accuracy of ``file`` beside the base's."""
-    right = correct_of(file, subject.images, subject.bench)
+    right = correct_of(file, subject.images, subject.bench, subject.threads)
     return Judged(
         size_bytes=len(file),
         accuracy=float(right.mean()),
@@ -143,12 +145,12 @@ def judge(subject: Subject, file: bytes) -> Judged:
     )
 
 
-def correct_of(file: bytes, images: Split, bench: Bench) -> Array:
+def correct_of(file: bytes, images: Split, bench: Bench, threads: int) -> Array:
     """Which of ``images`` the file gets right in the runtime."""
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         path = Path(folder, "model.onnx")
         path.write_bytes(file)
-        outputs = predict_file(path, images.inputs, bench.task.preprocess, threads=bench.machine.cores)
+        outputs = predict_file(path, images.inputs, bench.task.preprocess, threads=threads)
     return correct_samples(outputs, images.targets)
 
 
@@ -175,9 +177,9 @@ def timed_beside(subject: Subject, file: bytes) -> Timed:
 
 
 def counted(reasons: list[str]) -> dict[str, int]:
-    """Reason → how many layers; those that differ in numbers and names alone count as one, said as the first of them."""
+    """Reason → how many layers; those that differ in numbers and names alone count as one, said as their first."""
     alike = [re.sub(r"\d[\d,.]*|[\w]+(\.[\w]+)+", "#", reason) for reason in reasons]
-    first = {kind: reason for kind, reason in zip(reversed(alike), reversed(reasons), strict=True)}
+    first = dict(zip(reversed(alike), reversed(reasons), strict=True))
     return {first[kind]: count for kind, count in Counter(alike).most_common()}
 
 
