@@ -57,6 +57,7 @@ class Key(Facts):
     base: str
     steps: int
     samples: int
+    timed: bool = True
 
 
 class Cell(Facts):
@@ -87,11 +88,18 @@ class Subject:
     correct: Array
     recovery: Recovery
     threads: int
+    timed: bool
 
     def key(self, row: Row) -> Key:
         """Of the cell of ``row``."""
-        samples = len(self.images)
-        return Key(model=self.name, row=row.name, base=self.digest, steps=self.recovery.steps, samples=samples)
+        return Key(
+            model=self.name,
+            row=row.name,
+            base=self.digest,
+            steps=self.recovery.steps,
+            samples=len(self.images),
+            timed=self.timed,
+        )
 
     def recipe(self, row: Row) -> Recipe:
         """The recipe of ``row`` with its recovery."""
@@ -102,7 +110,7 @@ class Subject:
 def run_cell(subject: Subject, row: Row) -> Cell:
     """The cell of ``row``. What fails is in ``errors``, and nothing is raised for it."""
     started = time.monotonic()
-    errors: dict[str, str] = Field(default_factory=dict)
+    errors: dict[str, str] = {}
     recipe = _tried(errors, "recipe", lambda: subject.recipe(row))
     if recipe is None:
         return Cell(key=subject.key(row), recipe=Recipe(), errors=errors, seconds=time.monotonic() - started)
@@ -118,8 +126,8 @@ def run_cell(subject: Subject, row: Row) -> Cell:
         for when, made in files.items()
         if made is not None and applies
     }
-    last = after or before
-    timed = _tried(errors, "timing", lambda: timed_beside(subject, last.file)) if last and applies else None
+    last = (after or before) if applies and subject.timed else None
+    timed = _tried(errors, "timing", lambda: timed_beside(subject, last.file)) if last else None
     return Cell(
         key=subject.key(row),
         recipe=recipe,

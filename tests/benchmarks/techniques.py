@@ -93,6 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--base-steps", type=int, default=1500, help="of the training of a base")
     parser.add_argument("--samples", type=int, default=2000, help="validation images that judge a file")
     parser.add_argument("--threads", type=int, default=this_machine().cores, help="of trainings and evaluations")
+    parser.add_argument("--untimed", action="store_true", help="without the clock: to try rows on a busy machine")
     parser.add_argument("--fresh", action="store_true", help="do cells again that are done")
     return parser.parse_args()
 
@@ -153,6 +154,7 @@ def _subject(name: str, task: Task, arguments: argparse.Namespace) -> Subject:
         correct=correct_of(file, images, bench, arguments.threads),
         recovery=recovery,
         threads=arguments.threads,
+        timed=not arguments.untimed,
     )
 
 
