@@ -112,10 +112,11 @@ def _round_in_blocks(proto: ModelProto, nodes: list[str], block: int, bits: int)
     others = [node.name for node in proto.graph.node if node.name not in nodes]
     outputs = {node.output[0]: node.name for node in proto.graph.node if node.name in nodes}
     with _quiet():
-        from onnxruntime.quantization import matmul_nbits_quantizer as tool  # noqa: PLC0415
+        from onnxruntime.quantization import matmul_nbits_quantizer as tool  # noqa: PLC0415 - sets up logging on import
 
-    config = tool.DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits)
-    with _quiet():
+        config = tool.DefaultWeightOnlyQuantConfig(
+            block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits
+        )
         quantizer = tool.MatMulNBitsQuantizer(proto, bits=bits, nodes_to_exclude=others, algo_config=config)
         quantizer.process()
     proto.CopyFrom(quantizer.model.model)

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TypeVar
 
 import numpy as np
+from pydantic import Field
 from technique_rows import Parts, Row
 
 from autocompress.evaluate import correct_samples, paired_drop_error, predict_file, wilson_interval
@@ -56,6 +57,7 @@ class Key(Facts):
     base: str
     steps: int
     samples: int
+    timed: bool = True
 
 
 class Cell(Facts):
@@ -68,8 +70,8 @@ class Cell(Facts):
     timed: Timed | None = None
     changed: int = 0
     skipped: int = 0
-    reasons: dict[str, int] = {}
-    errors: dict[str, str] = {}
+    reasons: dict[str, int] = Field(default_factory=dict)
+    errors: dict[str, str] = Field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -85,11 +87,19 @@ class Subject:
     images: Split
     correct: Array
     recovery: Recovery
+    threads: int
+    timed: bool
 
     def key(self, row: Row) -> Key:
         """Of the cell of ``row``."""
-        samples = len(self.images)
-        return Key(model=self.name, row=row.name, base=self.digest, steps=self.recovery.steps, samples=samples)
+        return Key(
+            model=self.name,
+            row=row.name,
+            base=self.digest,
+            steps=self.recovery.steps,
+            samples=len(self.images),
+            timed=self.timed,
+        )
 
     def recipe(self, row: Row) -> Recipe:
         """The recipe of ``row`` with its recovery."""
@@ -104,7 +114,7 @@ def run_cell(subject: Subject, row: Row) -> Cell:
     recipe = _tried(errors, "recipe", lambda: subject.recipe(row))
     if recipe is None:
         return Cell(key=subject.key(row), recipe=Recipe(), errors=errors, seconds=time.monotonic() - started)
-    threads = subject.bench.machine.cores
+    threads = subject.threads
     before = _tried(errors, "before", lambda: make_model(subject.bench, recipe.with_steps(0), threads=threads))
     composed = before.composed if before else None
     applies = composed is None or bool(composed.changed) or not recipe.passes
@@ -116,8 +126,8 @@ def run_cell(subject: Subject, row: Row) -> Cell:
         for when, made in files.items()
         if made is not None and applies
     }
-    last = after or before
-    timed = _tried(errors, "timing", lambda: timed_beside(subject, last.file)) if last and applies else None
+    last = (after or before) if applies and subject.timed else None
+    timed = _tried(errors, "timing", lambda: timed_beside(subject, last.file)) if last else None
     return Cell(
         key=subject.key(row),
         recipe=recipe,
@@ -134,7 +144,7 @@ def run_cell(subject: Subject, row: Row) -> Cell:
 
 def judge(subject: Subject, file: bytes) -> Judged:
     """The accuracy of ``file`` beside the base's."""
-    right = correct_of(file, subject.images, subject.bench)
+    right = correct_of(file, subject.images, subject.bench, subject.threads)
     return Judged(
         size_bytes=len(file),
         accuracy=float(right.mean()),
@@ -143,12 +153,12 @@ def judge(subject: Subject, file: bytes) -> Judged:
     )
 
 
-def correct_of(file: bytes, images: Split, bench: Bench) -> Array:
+def correct_of(file: bytes, images: Split, bench: Bench, threads: int) -> Array:
     """Which of ``images`` the file gets right in the runtime."""
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         path = Path(folder, "model.onnx")
         path.write_bytes(file)
-        outputs = predict_file(path, images.inputs, bench.task.preprocess, threads=bench.machine.cores)
+        outputs = predict_file(path, images.inputs, bench.task.preprocess, threads=threads)
     return correct_samples(outputs, images.targets)
 
 
@@ -175,9 +185,9 @@ def timed_beside(subject: Subject, file: bytes) -> Timed:
 
 
 def counted(reasons: list[str]) -> dict[str, int]:
-    """Reason → how many layers; those that differ in numbers and names alone count as one, said as the first of them."""
+    """Reason → how many layers; those that differ in numbers and names alone count as one, said as their first."""
     alike = [re.sub(r"\d[\d,.]*|[\w]+(\.[\w]+)+", "#", reason) for reason in reasons]
-    first = {kind: reason for kind, reason in zip(reversed(alike), reversed(reasons), strict=True)}
+    first = dict(zip(reversed(alike), reversed(reasons), strict=True))
     return {first[kind]: count for kind, count in Counter(alike).most_common()}
 
 

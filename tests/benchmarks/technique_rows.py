@@ -78,7 +78,7 @@ def _blocks(parts: Parts) -> Settings:
 
 
 def _every_layer(name: str, **layer: object) -> Callable[[Parts], Settings]:
-    return lambda parts: {name: {"layers": {each: layer for each in parts.layers}}}
+    return lambda parts: {name: {"layers": dict.fromkeys(parts.layers, layer)}}
 
 
 def _factors(method: Method, share: float = 0.5) -> Callable[[Parts], Settings]:

@@ -15,23 +15,24 @@ def markdown(bases: Mapping[str, Mapping[str, Any]], cells: Sequence[Cell]) -> s
     of = {(cell.key.model, cell.key.row): cell for cell in cells}
     head = ["technique alone", *bases]
     lines = [_row(head), _row(["---"] * len(head)), _row(["fp32", *(_base(facts) for facts in bases.values())])]
-    for row in rows:
-        lines.append(_row([row, *(_short(of.get((model, row)), bases[model]) for model in bases)]))
+    lines += [_row([row, *(_short(of.get((model, row)), bases[model]) for model in bases)]) for row in rows]
     lines += [_row([row, *([why] * len(bases))]) for row, why in NOT_HERE.items()]
     details = [_details(model, facts, [of[key] for key in of if key[0] == model]) for model, facts in bases.items()]
     return "\n".join([*lines, "", _legend(cells), "", *details]) + "\n"
 
 
 def _legend(cells: Sequence[Cell]) -> str:
-    floors = [cell.timed.a_a for cell in cells if cell.timed]
+    floors = sorted(cell.timed.a_a for cell in cells if cell.timed)
     errors = [judged.drop_error_points for cell in cells if (judged := cell.after or cell.before)]
-    floor = f"{max(floors):.1%}, half of them below {sorted(floors)[len(floors) // 2]:.1%}" if floors else "not measured"
+    floor = (
+        f"{max(floors):.1%}, half of them below {sorted(floors)[len(floors) // 2]:.1%}" if floors else "not measured"
+    )
     steps = sorted({cell.key.steps for cell in cells})
     error = f"{max(errors):.1f}" if errors else "-"
     return (
         "Bytes · time of one inference, both as a share of the fp32 file's · points of accuracy lost before → after a "
-        f"recovery of {', '.join(map(str, steps))} steps of 64 images under the fp32 network. A file and its copy differ in "
-        f"time by up to {floor}. A lost point is known to ± {error} points (standard error) or better."
+        f"recovery of {', '.join(map(str, steps))} steps of 64 images under the fp32 network. A file and its copy "
+        f"differ in time by up to {floor}. A lost point is known to ± {error} points (standard error) or better."
     )
 
 
@@ -94,7 +95,9 @@ def _milliseconds(cell: Cell) -> str:
     if cell.timed is None:
         return "–"
     noisy = ", noisy" if cell.timed.noisy else ""
-    return f"{cell.timed.ms:.3f} ({_time(cell).rstrip('?')} of {cell.timed.base_ms:.3f}; A/A {cell.timed.a_a:.1%}{noisy})"
+    return (
+        f"{cell.timed.ms:.3f} ({_time(cell).rstrip('?')} of {cell.timed.base_ms:.3f}; A/A {cell.timed.a_a:.1%}{noisy})"
+    )
 
 
 def _reasons(cell: Cell) -> str:
