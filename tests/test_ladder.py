@@ -17,7 +17,7 @@ BASELINE = ModelFacts(size_bytes=1000, macs=1000, params=1000, latency_ms=10.0)
 def rung(ratio: float, latency: float, precision: Format = Format.INT8, size: int = 500, *, whole: bool = True) -> Rung:
     facts = ModelFacts(size_bytes=size, macs=1, params=1, latency_ms=latency)
     values = {"ratio": ratio, "precision": precision.value}
-    return Rung(values=values, ratio=ratio, precision=precision, recipe=Recipe(), facts=facts, whole_rank=whole)
+    return Rung(values=values, ratio=ratio, precision=precision, recipe=Recipe(), facts=facts, only_pruned=whole)
 
 
 def ladder_of(*rungs: Rung) -> Ladder:
@@ -116,11 +116,11 @@ def test_climbing_measures_distinct_uniform_recipes_from_mildest_to_strongest():
     ladder = climb(setting)
     digests = [each.recipe.structure_digest() for each in ladder.rungs]
     assert len(set(digests)) == len(digests)
-    whole = [each for each in ladder.rungs if each.whole_rank]
+    whole = [each for each in ladder.rungs if each.only_pruned]
     ratios = {each.ratio for each in whole if each.precision is Format.INT8}
     assert ratios == {min(ratio, 0.85) for ratio in RATIOS}
     assert {each.ratio for each in whole if each.precision is Format.FP32} == {0.0, 0.85}
-    assert {each.ratio for each in ladder.rungs if not each.whole_rank} == {0.0, 0.85}
+    assert {each.ratio for each in ladder.rungs if not each.only_pruned} == {0.0, 0.85}
     for each in ladder.rungs:
         assert each.recipe == setting.builder.recipe(each.values)
         assert each.facts.latency_ms is not None

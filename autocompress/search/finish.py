@@ -18,7 +18,7 @@ from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.costing import measure_files, measure_ram
 from autocompress.search.goal import Goal
 from autocompress.search.launcher import Job, Launcher, Work
-from autocompress.search.parameters import summary
+from autocompress.search.summary import summary
 from autocompress.trial import Bench, Product
 
 FINALISTS = 2  # recovered in full; more would each get less time
