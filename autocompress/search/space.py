@@ -51,7 +51,7 @@ class PruneRange(Facts):
 class DropRange(Facts):
     """Of ``drop_blocks``: the share of a stage's droppable blocks that go, its last ones first, one a stage."""
 
-    share: Range = Range(low=0.0, high=0.5)
+    share: Range = Range(low=0.0, high=0.6)
 
     @field_validator("share")
     @classmethod

@@ -66,7 +66,7 @@ class Steps:
         found: list[str] = []
         for stage in range(len(self.anatomy.stages)):
             blocks = self.anatomy.droppable(stage)
-            count = round(self._share("drop", stage, 0.0) * len(blocks))
+            count = int(self._share("drop", stage, 0.0) * len(blocks) + 0.5)
             found += blocks[len(blocks) - count :]
         return tuple(found)
 
