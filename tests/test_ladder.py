@@ -164,5 +164,5 @@ def test_starts_are_the_mildest_uniform_recipes_that_should_fit():
     expected = [ladder.feasible_ratio(setting.goal, precision) for precision in (Format.INT8, Format.FP32)]
     assert None not in expected
     assert starts == [
-        setting.builder.uniform(ratio, precision) for ratio, precision in zip(expected, Format, strict=True)
+        setting.builder.uniform(ratio, precision) for ratio, precision in zip(expected, (Format.INT8, Format.FP32), strict=True)
     ]
