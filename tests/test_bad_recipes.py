@@ -85,13 +85,11 @@ BAD: dict[str, tuple[Steps, str]] = {
     "a pass": ([{"prune_chanels": {}}], "got 'prune_chanels'; near: prune_channels"),
     "4 bits of a codebook's layer": (
         [CODEBOOK, {"quantize": {"layers": {"block.conv1": {"weights": "int4", "activations": "int8"}}}}],
-        "quantize.layers.block.conv1 stores weights as int4, share_weights as a codebook of 4 bits; a layer has one of "
-        "them: nearest: weights int8 without block (in quantize, after share_weights)",
+        "a codebook of 4 bits; a layer has one of them: nearest: weights int8 without block (in quantize, after share_w",
     ),
     "blocks of a sparse layer": (
         [SPARSE, {"quantize": {"layers": {"head": {"weights": "int8", "block": 32}}}}],
-        "quantize.layers.head keeps weights in blocks, prune_weights leaves most of them out; a layer has one of them: "
-        "nearest: the same weights without block",
+        "prune_weights leaves most of them out; a layer has one of them: nearest: the same weights without block",
     ),
     "two ratios of one group": (
         [{"prune_channels": {"ratios": {"stem": 0.5, "block.conv2": 0.25}}}],

@@ -17,8 +17,10 @@ from autocompress.facts import Facts, write_whole
 from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.measurement import Accuracy, Latency
-from autocompress.passes import PASSES, DropBlocks, ShareLayers
+from autocompress.passes import PASSES, DropBlocks, PruneWeights, ShareLayers, ShareWeights
 from autocompress.passes.factorize import Factorize, Factors
+from autocompress.passes.prune_weights import Sparsity
+from autocompress.passes.share_weights import Codebook
 from autocompress.precision import FP32, INT8, FilePlan
 from autocompress.result import Status, TrialRecord
 from autocompress.search.finish import KeptRecord
@@ -59,7 +61,11 @@ SAMPLES: list[Facts] = [
     CERTIFICATE,
     PLAN,
     KeptRecord(
-        record=RESULT.trial_log[0], layers={"a": "rank 3"}, layer_params={"a": 7}, stored={"a": "int8"}, changed={"a": "b"}
+        record=RESULT.trial_log[0],
+        layers={"a": "rank 3"},
+        layer_params={"a": 7},
+        stored={"a": "int8"},
+        changed={"a": "b"},
     ),
     RunConfig(model="m", data="d", budget="size<=50%", trials=3, techniques=("quantize",), input=RESULT.input),
     load_space("default"),

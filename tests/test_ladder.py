@@ -161,8 +161,9 @@ def test_starts_are_the_mildest_uniform_recipes_that_should_fit():
     setting = made_up_setting("size<=50%")
     ladder = climb(setting)
     starts = ladder.starts(setting.goal, setting.builder)
-    expected = [ladder.feasible_ratio(setting.goal, precision) for precision in (Format.INT8, Format.FP32)]
+    formats = (Format.INT8, Format.FP32)
+    expected = [ladder.feasible_ratio(setting.goal, precision) for precision in formats]
     assert None not in expected
     assert starts == [
-        setting.builder.uniform(ratio, precision) for ratio, precision in zip(expected, (Format.INT8, Format.FP32), strict=True)
+        setting.builder.uniform(ratio, precision) for ratio, precision in zip(expected, formats, strict=True)
     ]

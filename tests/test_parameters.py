@@ -288,9 +288,7 @@ def test_blocks_share_weights_in_neighbouring_pairs_of_equal_treatment():
     stages = {builder.anatomy.stage_of[layer.name] for layer in builder.anatomy.layers_in("features.3")}
     values = {"tie": "2"} | {f"sparse.{stage}": 0.5 for stage in stages}
     tied = builder.recipe(values).settings_of("share_layers").get("groups", [])
-    assert all(
-        builder.steps(values)._structure(one) == builder.steps(values)._structure(other) for one, other in tied
-    )
+    assert all(builder.steps(values)._structure(one) == builder.steps(values)._structure(other) for one, other in tied)
 
 
 def test_a_summary_says_every_technique_in_few_words():

@@ -91,9 +91,17 @@ def test_an_unknown_space_is_answered_with_those_there_are_and_the_near_ones():
         ("name: mine", "about: x", r"name: Field required"),
         ("  quantize:", "  factorize: {rank: {low: 0, high: 1}}\n  quantize:", r"full rank lies in \(0, 1\], got"),
         ("  quantize:", "  drop_blocks: {share: {low: 0, high: 2}}\n  quantize:", r"blocks lies in \[0, 1\], got \[0"),
-        ("  quantize:", "  prune_weights: {sparsity: {low: 0, high: 1}}\n  quantize:", r"lies in \[0, 0\.99\], got \[0"),
+        (
+            "  quantize:",
+            "  prune_weights: {sparsity: {low: 0, high: 1}}\n  quantize:",
+            r"lies in \[0, 0\.99\], got",
+        ),
         ("  quantize:", "  share_weights: {bits: [9]}\n  quantize:", r"bits\.0: .*less than or equal to 8, got 9"),
-        ("  quantize:", "  share_layers: {blocks: [1]}\n  quantize:", r"blocks\.0: .*greater than or equal to 2, got 1"),
+        (
+            "  quantize:",
+            "  share_layers: {blocks: [1]}\n  quantize:",
+            r"blocks\.0: .*equal to 2, got 1",
+        ),
     ],
 )
 def test_an_error_in_a_space_names_file_place_and_rule(tmp_path, old, new, message):

@@ -59,4 +59,3 @@ def _with_its_block(name: str, after: Treated) -> list[str]:
 def _skipped(name: str, after: Treated) -> list[str]:
     split = (note.split(": ", 2) for note in after.notes)
     return [f"no {technique}: {reason}" for technique, place, reason in split if lies_in(name, place)]
-

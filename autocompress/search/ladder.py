@@ -10,8 +10,8 @@ from autocompress.precision import Format
 from autocompress.recipe import Recipe
 from autocompress.search.goal import Goal
 from autocompress.search.parameters import RecipeBuilder, Value
-from autocompress.search.summary import summary
 from autocompress.search.setting import Setting
+from autocompress.search.summary import summary
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.95)  # clipped to the space; the last one is its strongest
 STRONG_RANK = 0.2
@@ -21,7 +21,7 @@ MARGIN = 0.98  # aim a little under a limit: interpolation between rungs is not 
 
 @dataclass(frozen=True, kw_only=True)
 class _Draft:
-    """One uniform recipe that is to be measured; ``only_pruned`` says that nothing but pruning and precision is in it."""
+    """One uniform recipe that is to be measured; ``only_pruned``: nothing but channels and precisions changed."""
 
     values: dict[str, Value]
     ratio: float

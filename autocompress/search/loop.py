@@ -14,9 +14,9 @@ from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.launcher import Done, Job, Work
 from autocompress.search.parameters import RecipeBuilder, Value
-from autocompress.search.summary import summary
 from autocompress.search.setting import Setting
 from autocompress.search.study import Ask, Study
+from autocompress.search.summary import summary
 
 ROUNDS_PER_SLOT = 2  # candidates of a round per slot: enough that slots rarely wait, few enough to learn between rounds
 BARREN_ROUNDS = 12  # rounds in a row without anything new and feasible after which the space counts as used up
