@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from autocompress.layers.constraint import held, held_in
 from autocompress.measurement import Accuracy, ModelFacts
 from autocompress.passes import PassContext
 from autocompress.passes.compose import Composed, compose
+from autocompress.passes.stored import stored_as
 from autocompress.precision import FilePlan
 from autocompress.recipe import Recipe
 from autocompress.recover.quantize_aware import float_steps, train_draft
@@ -132,7 +133,8 @@ def run_trial(bench: Bench, recipe: Recipe, *, threads: int, most_samples: int |
 class Product:
     """What of a candidate leaves the worker: data only.
 
-    ``file`` is there for structures and finalists, ``portable`` and ``layers`` (as they ended up) for finalists.
+    ``file`` is there for structures and finalists. ``portable``, ``layers`` (as they ended up), ``stored`` (how the file
+    holds them, in words) and ``changed`` (``pass: layer`` → what was done) are there for finalists.
     """
 
     facts: ModelFacts
@@ -142,6 +144,8 @@ class Product:
     file: bytes | None = None
     portable: Portable | None = None
     layers: tuple[LayerFacts, ...] = ()
+    stored: dict[str, str] = field(default_factory=dict)
+    changed: dict[str, str] = field(default_factory=dict)
 
 
 def product_of(made: Made, *, file: bool) -> Product:
@@ -162,6 +166,8 @@ def finalist_of(made: Made, bench: Bench) -> Product:
         product_of(made, file=True),
         portable=to_portable(made.model, preprocess.shape, preprocess.dtype),
         layers=layer_table(made.composed.model, example_input(preprocess.shape, preprocess.dtype)),
+        stored=stored_as(made.composed),
+        changed=made.composed.changed,
     )
 
 

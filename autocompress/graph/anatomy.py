@@ -1,6 +1,6 @@
 """What a search needs to know of a network: its layers, stages, coupled channels and blocks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ class Anatomy:
     """Layers in order of execution, the stages they form, and every channel group, treatable or not.
 
     ``blocks`` are the residual blocks, those that must stay included; None where they were not looked for.
-    ``alike`` are blocks of equal structure. ``copies`` are layers that hold the weight of an earlier one.
+    ``alike`` are blocks of equal structure. ``copies`` maps layers that hold the weight of an earlier one to that.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -25,7 +25,7 @@ class Anatomy:
     groups: tuple[ChannelGroup, ...]
     blocks: tuple[Block, ...] | None = None
     alike: tuple[tuple[str, ...], ...] = ()
-    copies: frozenset[str] = frozenset()
+    copies: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def stage_of(self) -> dict[str, int]:
@@ -81,7 +81,8 @@ def lies_in(name: str, module: str) -> bool:
     return name == module or name.startswith(f"{module}.")
 
 
-def _copies(model: nn.Module, layers: tuple[LayerFacts, ...]) -> frozenset[str]:
+def _copies(model: nn.Module, layers: tuple[LayerFacts, ...]) -> dict[str, str]:
     owners: dict[int, str] = {}
     weights = {layer.name: model.get_parameter(f"{layer.name}.weight") for layer in layers}
-    return frozenset(name for name, weight in weights.items() if owners.setdefault(id(weight), name) != name)
+    firsts = {name: owners.setdefault(id(weight), name) for name, weight in weights.items()}
+    return {name: first for name, first in firsts.items() if first != name}

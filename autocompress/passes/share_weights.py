@@ -87,4 +87,4 @@ def _why_not(layer: nn.Module, wanted: Codebook, before: Constraint) -> str:
 
 def saves_bytes(weights: int, bits: int, groups: int = 1) -> bool:
     """Whether indices of ``bits`` and ``groups`` tables of 32-bit values take fewer bytes than the weights in fp32."""
-    return groups * 2**bits * 32 + weights * bits < weights * 32
+    return (groups << bits) * 32 + weights * bits < weights * 32
