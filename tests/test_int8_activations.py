@@ -1,16 +1,24 @@
 """Which type int8 activations take: what times decide, when they are taken, and what a run does with the answer."""
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 from sample_result import machine
+from tiny_runs import brief_measuring, one_core, tiny_task, trained_net
 
+import autocompress as ac
+from autocompress.api import config_of
+from autocompress.commands.prepare import prepare
+from autocompress.commands.survey import look
+from autocompress.delivery.bundle import read_certificate
 from autocompress.errors import MeasurementError
 from autocompress.events import Silence
 from autocompress.hardware import int8_activations
 from autocompress.hardware.int8_activations import ActivationChoice, choice_for, decide, two_layers
 from autocompress.hardware.int8_activations import with_measured_activations as settled
-from autocompress.hardware.kept import FOLDER
+from autocompress.hardware.kept import FOLDER, circumstances_of, keep
+from autocompress.hardware.machine import this_machine
 from autocompress.measurement import Latency
 from autocompress.target import ActivationType, Machine
 
@@ -138,6 +146,56 @@ def test_what_cannot_be_kept_is_not_used_so_that_the_next_run_does_the_same(time
     listener = Listener()
     assert settled(usually(U8), listener).int8_activations is U8
     assert "cannot be kept" in listener.notes[0]
+
+
+def unusual() -> ActivationType:
+    return S8 if this_machine().int8_activations is U8 else U8
+
+
+@pytest.fixture
+def kept_unusual(monkeypatch, tmp_path):
+    """As if this machine had been found to prefer the other type."""
+    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
+    keep(
+        ActivationChoice(
+            circumstances=circumstances_of(this_machine()),
+            measured_at="2026-01-01T00:00:00+00:00",
+            chosen=unusual(),
+            usual=this_machine().int8_activations,
+            conclusive=True,
+            reason="a test says so",
+        )
+    )
+
+
+@pytest.mark.usefixtures("kept_unusual")
+def test_a_run_takes_the_kept_choice_for_all_its_files():
+    assert this_machine().int8_activations is not unusual()  # stays what the architecture says
+    config = config_of(trained_net(), tiny_task(), "size<=50%", {})
+    prepared = prepare(config, Silence(), model=trained_net(), task=tiny_task())
+    assert prepared.machine.int8_activations is unusual()
+    bench, _ = look(prepared, Silence())
+    assert bench.machine == prepared.machine
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kept_unusual")
+def test_a_recipe_gives_the_same_file_by_the_kept_choice_and_its_certificate_shows_it(tmp_path):
+    recipe = ac.Recipe.from_yaml("{schema: 1, passes: [quantize: {}]}")
+    files = []
+    with brief_measuring():
+        for name in ("first", "again"):
+            ac.apply(recipe, trained_net(), tiny_task(), tmp_path / name, time=100)
+            files.append((tmp_path / name / "best" / "model.onnx").read_bytes())
+    assert files[0] == files[1]
+    assert read_certificate(tmp_path / "first" / "best").machine == one_core().model_copy(
+        update={"int8_activations": unusual()}
+    )
+    graph = onnx.load_from_string(files[0]).graph
+    stored = {item.name: item.data_type for item in graph.initializer}
+    rounding = next(node for node in graph.node if node.op_type == "QuantizeLinear")
+    expected = onnx.TensorProto.INT8 if unusual() is S8 else onnx.TensorProto.UINT8
+    assert stored[rounding.input[2]] == expected
 
 
 def test_a_choice_crosses_the_disk():

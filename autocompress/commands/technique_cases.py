@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from torch import Tensor, nn
@@ -110,20 +111,18 @@ def _half_the_weights(case: Case, block: int) -> tuple[PassStep, ...]:
 
 
 def _factors(layer: nn.Module, block: int) -> Factors:
-    """The largest ranks, a multiple of ``block``, with at most half of the layer's weights."""
+    """The ranks, multiples of ``block``, with the nearest to half of the layer's weights."""
     has_kernel = isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1
-
-    def of_rank(rank: int) -> Factors:
-        if has_kernel:
-            return Factors(method=Method.TUCKER2, ranks=(rank, rank))
-        return Factors(method=Method.SVD, rank=rank)
-
-    smallest = of_rank(1)
-    if smallest.form.takes(layer):
-        return smallest  # the pass gives the reason
-    ranks = range(block, min(smallest.form.most(layer)) + 1, block)
-    fitting = [rank for rank in ranks if 2 * _weights_with(layer, of_rank(rank)) <= weights_of(layer)]
-    return of_rank(max(fitting, default=1))
+    method = Method.TUCKER2 if has_kernel else Method.SVD
+    one = Factors(method=method, ranks=(1, 1)) if has_kernel else Factors(method=method, rank=1)
+    if one.form.takes(layer):
+        return one  # the pass gives the reason
+    steps = (range(block, most + 1, block) for most in one.form.most(layer))
+    tried = [
+        Factors(method=method, ranks=ranks) if has_kernel else Factors(method=method, rank=ranks[0])
+        for ranks in product(*steps)
+    ]
+    return min(tried or [one], key=lambda factors: abs(2 * _weights_with(layer, factors) - weights_of(layer)))
 
 
 def _weights_with(layer: nn.Module, factors: Factors) -> int:
