@@ -133,8 +133,8 @@ def run_trial(bench: Bench, recipe: Recipe, *, threads: int, most_samples: int |
 class Product:
     """What of a candidate leaves the worker: data only.
 
-    ``file`` is there for structures and finalists. ``portable``, ``layers`` (as they ended up), ``stored`` (how the file
-    holds them, in words) and ``changed`` (``pass: layer`` → what was done) are there for finalists.
+    ``file`` is there for structures and finalists. ``portable``, ``layers`` (as they ended up), ``stored`` (how the
+    file holds them, in words) and ``changed`` (``pass: layer`` → what was done) are there for finalists.
     """
 
     facts: ModelFacts

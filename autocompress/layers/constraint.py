@@ -55,7 +55,7 @@ class Constraint:
         return self._by_cluster(gradient, torch.sqrt)
 
     def _by_cluster(self, values: Tensor, share: Callable[[Tensor], Tensor]) -> Tensor:
-        """The sum over each cluster by ``share`` of its size, at each of its places; values at themselves without clusters."""
+        """At each place the sum over its cluster by ``share`` of the cluster's size; without clusters the values."""
         kept = values if self.kept is None else values * self.kept
         clusters = self.clusters()
         if clusters is None:

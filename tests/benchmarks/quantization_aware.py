@@ -1,7 +1,7 @@
-"""What rounding costs a depthwise network on CIFAR-10, and what recovery with the file's roundings wins back. Prints JSON.
+"""What rounding costs a depthwise network on CIFAR-10, and what training with the roundings wins back. Prints JSON.
 
-``python tests/benchmarks/quantization_aware.py --data cifar10-jpeg``; the first run trains the network for a quarter of an
-hour on two cores. Every accuracy is of an exported file in ONNX Runtime on the 10,000 test images, but for those of the
+``python tests/benchmarks/quantization_aware.py --data cifar10-jpeg``; the first run trains the network for some minutes.
+Every accuracy is of an exported file in ONNX Runtime on the 10,000 test images, but for those of the
 trained network in PyTorch.
 """
 
