@@ -14,7 +14,7 @@ from autocompress.precision import FilePlan, Format, Precision
 
 @pytest.mark.parametrize("name", ["plain", "grouped", "depthwise", "conv1d", "vit", "mlp", "tied"])
 def test_the_mean_error_of_the_outputs_falls(name):
-    """Layers: convolutions whole, grouped, depthwise, with and without bias, Gemm, MatMul with its addition, one twice."""
+    """Of convolutions whole, grouped and depthwise, with and without bias, Gemm, MatMul and addition, one run twice."""
     source, x = exported(name), calibration_of(name)
     weights = file_weights(source, tiny(name), {})
     plan = FilePlan(default=Precision(weights=Format.INT4))
