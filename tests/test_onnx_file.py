@@ -57,7 +57,7 @@ def test_every_layer_lends_its_name_to_its_node(name):
         key for key, module in tiny(name).named_modules() if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear)
     }
     if name == "tied":
-        layers -= {"one"}  # its weight is the other's
+        layers -= {"other"}  # its weight is the first one's
     assert layers <= named
     assert all(entry in layers or entry.startswith("matmul_") for entry in named)  # attention has no weights
 

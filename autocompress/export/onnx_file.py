@@ -14,6 +14,7 @@ from torch import nn
 
 from autocompress.errors import ModelError
 from autocompress.export.operator_library import shared_library
+from autocompress.graph.layer_table import WEIGHTED
 from autocompress.graph.surgery import example_input
 from autocompress.task import Preprocess
 
@@ -29,7 +30,7 @@ def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
     Raises:
         ModelError: the exporter cannot translate the model; with its reason.
     """
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    frozen = _untied(copy.deepcopy(model).eval().requires_grad_(False))
     example = example_input(preprocess.shape, preprocess.dtype, batch)
     try:
         with _quiet(), shared_library(), _no_collection():
@@ -43,6 +44,22 @@ def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
     _name_nodes(proto)
     _strip(proto)
     return proto
+
+
+def _untied(model: nn.Module) -> nn.Module:
+    """The model with a weight for each layer, in place: the exporter folds no BatchNorm into weights that are shared.
+
+    What is equal after that is one constant again.
+    """
+    seen: set[int] = set()
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(module, WEIGHTED) or not isinstance(weight, nn.Parameter):
+            continue
+        if id(weight) in seen:
+            module.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        seen.add(id(weight))
+    return model
 
 
 def layer_of(node: NodeProto) -> str:
