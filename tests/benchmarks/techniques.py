@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import time
+import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -72,7 +73,11 @@ def main() -> None:
     cells: list[Cell] = []
     bases: dict[str, dict[str, object]] = {}
     for name in arguments.models:
-        subject = _subject(name, tasks[SIZES[name]], arguments)
+        try:
+            subject = _subject(name, tasks[SIZES[name]], arguments)
+        except Exception:  # the other networks are still wanted; its column stays away
+            traceback.print_exc(file=sys.stderr)
+            continue
         bases[name] = _facts_of(subject)
         for row in rows:
             cell = _done(log, subject.key(row), fresh=arguments.fresh) or _logged(log, subject, row)
