@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
-from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
 from autocompress.export.file_weights import FileWeight
 from autocompress.export.onnx_graph import OnnxGraph, attribute
@@ -93,8 +92,16 @@ def _round_in_blocks(proto: ModelProto, nodes: list[str], block: int, bits: int)
     """ONNX Runtime's own rounding in blocks, and its MatMulNBits under the names of the nodes."""
     others = [node.name for node in proto.graph.node if node.name not in nodes]
     outputs = {node.output[0]: node.name for node in proto.graph.node if node.name in nodes}
-    config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits)
     with _quiet():
+        # the module sets up the logging of the whole process as it is imported
+        from onnxruntime.quantization.matmul_nbits_quantizer import (  # noqa: PLC0415
+            DefaultWeightOnlyQuantConfig,
+            MatMulNBitsQuantizer,
+        )
+
+        config = DefaultWeightOnlyQuantConfig(
+            block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits
+        )
         quantizer = MatMulNBitsQuantizer(proto, bits=bits, nodes_to_exclude=others, algo_config=config)
         quantizer.process()
     proto.CopyFrom(quantizer.model.model)
@@ -105,11 +112,13 @@ def _round_in_blocks(proto: ModelProto, nodes: list[str], block: int, bits: int)
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The tool logs a line for each node."""
-    previous = logging.root.manager.disable
+    """The tool logs a line for each node, to a handler of its own."""
+    previous, level, handlers = logging.root.manager.disable, logging.root.level, logging.root.handlers[:]
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(previous)
+        logging.root.setLevel(level)
+        logging.root.handlers[:] = handlers
