@@ -291,6 +291,11 @@ def test_blocks_share_weights_in_neighbouring_pairs_of_equal_treatment():
     assert all(builder.steps(values)._structure(one) == builder.steps(values)._structure(other) for one, other in tied)
 
 
+def test_one_format_for_all_layers_is_the_default_of_the_recipe():
+    builder = builder_of("deep residual", space_name="everything")
+    assert summary(builder.recipe(builder.uniform(0.0, Format.INT4))) == "int4"
+
+
 def test_a_summary_says_every_technique_in_few_words():
     settings: dict[str, dict[str, Any]] = {
         "drop_blocks": {"blocks": ["a"]},

@@ -182,8 +182,9 @@ class Steps:
             form_of[name] = form_of[name] if form_of[name].bits is None else Format.INT8
         if all(form is Format.FP32 for form in form_of.values()):
             return {}
-        settings: Settings = {"default": _stated(Format.INT8)}
-        others = {name: _stated(form) for name, form in form_of.items() if form is not Format.INT8}
+        default = Format.INT8 if Format.INT8 in form_of.values() else next(iter(form_of.values()))
+        settings: Settings = {"default": _stated(default)}
+        others = {name: _stated(form) for name, form in form_of.items() if form is not default}
         return settings | ({"layers": others} if others else {})
 
     def _with_codebook(self) -> Iterator[str]:
