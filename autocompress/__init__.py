@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from autocompress.commands.doctor import doctor
     from autocompress.commands.measure import measure
     from autocompress.commands.report import report
+    from autocompress.commands.techniques import techniques
     from autocompress.commands.verify import verify
     from autocompress.data.options import DataOptions
     from autocompress.delivery.bundle import load
@@ -52,6 +53,7 @@ _HOMES = {
     "plan": "api",
     "report": "commands.report",
     "shipped_spaces": "search.space",
+    "techniques": "commands.techniques",
     "verify": "commands.verify",
 }
 
@@ -76,6 +78,7 @@ __all__ = [
     "plan",
     "report",
     "shipped_spaces",
+    "techniques",
     "verify",
 ]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autocompress.data.metrics import balanced_accuracy
 from autocompress.data.preprocess import model_input
+from autocompress.errors import ModelError
 from autocompress.evaluate import evaluate_file, predict_file
 from autocompress.export.calibrate import Seen
 from autocompress.export.compact import compact
@@ -93,6 +94,8 @@ def make_structure(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
 def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     """The candidate after its recovery, exported.
 
+    A file with an operator that cannot be trained keeps the weights that it had before the roundings; a note says so.
+
     Raises:
         RecipeError: the recipe does not fit the base.
         RunError: recovery broke down.
@@ -109,7 +112,11 @@ def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     made = _draft(bench, composed, CALIBRATION_SAMPLES)
     if not rounds:
         return _finished(made, composed, composed.model, started)
-    made, network = train_draft(made, stream, settings, teacher=teacher)
+    try:
+        made, network = train_draft(made, stream, settings, teacher=teacher)
+    except ModelError as error:
+        skipped = {**composed.skipped, "recovery: quantize_aware": str(error)}
+        return _finished(made, replace(composed, skipped=skipped), composed.model, started)
     return _finished(made, composed, network, started)
 
 
@@ -126,8 +133,8 @@ def run_trial(bench: Bench, recipe: Recipe, *, threads: int, most_samples: int |
 class Product:
     """What of a candidate leaves the worker: data only.
 
-    ``file`` is there for structures and finalists. ``portable``, ``layers`` (as they ended up), ``stored`` (how the file
-    holds them, in words) and ``changed`` (``pass: layer`` → what was done) are there for finalists.
+    ``file`` is there for structures and finalists. ``portable``, ``layers`` (as they ended up), ``stored`` (how the
+    file holds them, in words) and ``changed`` (``pass: layer`` → what was done) are there for finalists.
     """
 
     facts: ModelFacts

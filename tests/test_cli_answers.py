@@ -94,7 +94,7 @@ def test_apply_shows_what_came_of_a_recipe_and_judges_it_by_a_budget_only_if_ask
 
 @pytest.mark.parametrize(("healthy", "code", "sign"), [(True, 0, "✓"), (False, 1, "✗")])
 def test_doctor_shows_every_check(capfd, monkeypatch, healthy, code, sign):
-    monkeypatch.setattr(doctoring, "doctor", lambda: answers.sample_health(healthy=healthy))
+    monkeypatch.setattr(doctoring, "doctor", lambda **_: answers.sample_health(healthy=healthy))
     text = shown(capfd, ["doctor"], code)
     assert f"{sign} timing the same file measured as two differs by 0.4% [noise]" in text
     assert "- optional: dashboard" in text

@@ -25,6 +25,8 @@ from autocompress.cli.report import EXAMPLES as REPORT
 from autocompress.cli.report import report
 from autocompress.cli.spaces import EXAMPLES as SPACES
 from autocompress.cli.spaces import spaces
+from autocompress.cli.techniques import EXAMPLES as TECHNIQUES
+from autocompress.cli.techniques import techniques
 from autocompress.cli.verify import EXAMPLES as VERIFY
 from autocompress.cli.verify import verify
 
@@ -36,6 +38,7 @@ COMMANDS = (
     (apply, APPLY),
     (report, REPORT),
     (spaces, SPACES),
+    (techniques, TECHNIQUES),
     (doctor, DOCTOR),
 )
 # What typer raises for flags that it cannot read: the base of an exception that it exports, its own class being private

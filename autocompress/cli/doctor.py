@@ -1,6 +1,8 @@
 """``autocompress doctor``: what works on this machine."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from autocompress.cli.answer import OK, Answer
 from autocompress.cli.endings import FAILURE
@@ -13,11 +15,17 @@ if TYPE_CHECKING:
 EXAMPLES = """
 autocompress doctor
 
-autocompress doctor --json
+autocompress doctor --techniques
 """
 
 
-def doctor() -> Answer:
+def doctor(
+    techniques: Annotated[
+        bool,
+        typer.Option("--techniques", help="Measure what each technique saves here, too; takes about a minute more."),
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Of one inference, for --techniques.")] = 1,
+) -> Answer:
     """Try what a run needs: packages, export, int8, timing, disk. Takes about ten seconds.
 
     Exit code 0: a run can be expected to work; 1: something that it needs does not.
@@ -27,7 +35,7 @@ def doctor() -> Answer:
 
     with watching("doctor") as observer:
         observer.stage("doctor", "trying what a run needs")
-        found = doctoring.doctor()
+        found = doctoring.doctor(techniques=techniques, threads=threads, observer=observer)
     return Answer(
         facts=found,
         show=lambda console: show_diagnosis(console, found),

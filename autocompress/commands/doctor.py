@@ -10,12 +10,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from autocompress.commands.techniques import kept_costs, measure_and_keep, measuring_command
 from autocompress.errors import AutocompressError
+from autocompress.events import Observer, Silence
 from autocompress.export.calibrate import Seen
 from autocompress.export.onnx_file import to_onnx
 from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.facts import Facts
 from autocompress.graph.surgery import example_input
+from autocompress.hardware.int8_activations import choice_for
 from autocompress.hardware.latency import measure_latency
 from autocompress.hardware.machine import package_versions, this_machine
 from autocompress.precision import INT8, FilePlan
@@ -35,7 +38,7 @@ class Check(Facts):
 
 
 class Diagnosis(Facts):
-    """All checks; ``healthy`` when a run can be expected to work."""
+    """All checks; ``healthy`` when a run can be expected to work. ``machine`` is as runs take it."""
 
     healthy: bool
     checks: tuple[Check, ...]
@@ -43,15 +46,49 @@ class Diagnosis(Facts):
     versions: dict[str, str]
 
 
-def doctor() -> Diagnosis:
-    """Try what a run needs; takes about ten seconds and leaves nothing behind."""
-    checks = tuple(_tried(name, act) for name, act in _ATTEMPTS.items())
+def doctor(*, techniques: bool = False, threads: int = 1, observer: Observer | None = None) -> Diagnosis:
+    """Try what a run needs; takes about ten seconds.
+
+    What it leaves behind lies in the user's cache folder (``hardware.kept``): which type of int8 activations is fast
+    here, if that was not settled yet, and on request what techniques save.
+
+    Args:
+        techniques: measure what each technique saves on a few layers, too; takes about a minute more.
+        threads: of the runtime, for the techniques.
+        observer: told of what is being tried.
+    """
+    observer = observer or Silence()
+    choice = choice_for(this_machine(), observer, try_again=True)
+    machine = this_machine().model_copy(update={"int8_activations": choice.chosen})
+    attempts = dict(_ATTEMPTS)
+    attempts["export and int8"] = lambda: f"{_int8(machine)}; {choice}"
+    if techniques:
+        attempts["techniques"] = lambda: _measure_techniques(machine, observer, threads)
+    checks = []
+    for place, (name, act) in enumerate(attempts.items()):
+        observer.progress(place, len(attempts), name)
+        checks.append(_tried(name, act))
     return Diagnosis(
         healthy=all(check.works for check in checks),
-        checks=checks + tuple(_extras()),
-        machine=this_machine(),
+        checks=(*checks, *_extras(), *([] if techniques else [_savings(threads)])),
+        machine=machine,
         versions=package_versions(),
     )
+
+
+def _measure_techniques(machine: Machine, observer: Observer, threads: int) -> str:
+    costs = measure_and_keep(machine, observer, threads=threads)
+    return f"measured in {costs.seconds:.0f} s; autocompress techniques shows what each saves here"
+
+
+def _savings(threads: int) -> Check:
+    """Whether it is known what techniques save; a run does not need it."""
+    kept = kept_costs(threads)
+    if kept is None:
+        detail = f"not measured yet; {measuring_command(threads)} does, in about a minute"
+    else:
+        detail = f"measured {kept.measured_at}; autocompress techniques shows what each saves here"
+    return Check(name="optional: techniques", works=kept is not None, detail=detail)
 
 
 def _tried(name: str, act: Callable[[], str]) -> Check:
@@ -68,21 +105,20 @@ def _torch_pair() -> str:
     return f"torch {torch.__version__} with torchvision {torchvision.__version__}"
 
 
-def _int8() -> str:
+def _int8(machine: Machine) -> str:
     """The speed of one convolution in both formats, as the runtime runs it here."""
     layer = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1)).eval()
     preprocess = Preprocess(layout=Layout.IMAGE, shape=(64, 28, 28))
     proto = to_onnx(layer, preprocess, 1)
     seen = Seen(inputs=example_input(preprocess.shape, batch=8).numpy(), batch=1)
-    quantized = quantize_onnx(proto, FilePlan(default=INT8), seen, this_machine())
+    quantized = quantize_onnx(proto, FilePlan(default=INT8), seen, machine)
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         files = [Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")]
         for file, model in zip(files, (proto, quantized), strict=True):
             file.write_bytes(model.SerializeToString())
         fp32, int8 = measure_latency(files, Target(), rounds=6, window_ms=30.0)
     ratio = fp32.median_ms / int8.median_ms
-    activations = this_machine().int8_activations
-    return f"{activations} activations, int8 weights: {ratio:.1f}× the speed of fp32 on a 3×3 convolution, one thread"
+    return f"{ratio:.1f}× the speed of fp32 on a 3×3 convolution, one thread"
 
 
 def _timing() -> str:
@@ -123,7 +159,6 @@ def _extras() -> list[Check]:
 
 _ATTEMPTS: dict[str, Callable[[], str]] = {
     "torch and torchvision": _torch_pair,
-    "export and int8": _int8,
     "timing": _timing,
     "ray": _ray,
     "disk": _disk,

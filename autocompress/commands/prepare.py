@@ -9,6 +9,7 @@ from autocompress.data.describe import describe
 from autocompress.data.load import load_task
 from autocompress.data.preprocess import with_input_size, with_normalization
 from autocompress.events import Observer
+from autocompress.hardware.int8_activations import with_measured_activations
 from autocompress.hardware.machine import this_machine
 from autocompress.models.check import check_model
 from autocompress.models.config import configured_size, normalization_of
@@ -20,7 +21,11 @@ from autocompress.task import Layout, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What every command begins with. ``needs_training`` says that the network has no weights for this task yet."""
+    """What every command begins with.
+
+    ``machine`` has the type of int8 activations that was measured to be fast here (``hardware.int8_activations`` says
+    where the answer is kept); certificates show it. ``needs_training``: the network has no weights for this task yet.
+    """
 
     config: RunConfig
     task: Task
@@ -33,7 +38,7 @@ class Prepared:
 def prepare(
     config: RunConfig, observer: Observer, *, model: nn.Module | None = None, task: Task | None = None
 ) -> Prepared:
-    """Load the data, build the network, settle size and normalization, and run it once.
+    """Load the data, build the network, settle size and normalization, and run it once; know the machine.
 
     A model or task handed over as an object is taken as it is: such a model counts as trained.
 
@@ -54,7 +59,7 @@ def prepare(
         config=config,
         task=task,
         model=model,
-        machine=this_machine(),
+        machine=with_measured_activations(this_machine(), observer),
         needs_training=not given and config.checkpoint is None and (not config.pretrained or fine_tunes),
         fine_tunes=fine_tunes,
     )

@@ -55,13 +55,13 @@ class ShareWeights(Pass):
         treated: dict[int, str] = {}
         for name, wanted in self.layers.items():
             layer = model.get_submodule(name)
-            reason = why_no_constraint(layer, name, treated) or _why_not(layer, wanted)
+            before = context.constraints.get(name, Constraint())
+            reason = why_no_constraint(layer, name, treated) or _why_not(layer, wanted, before)
             if reason:
                 outcome.skipped[name] = reason
                 continue
             weight = layer.weight
             assert isinstance(weight, nn.Parameter)
-            before = context.constraints.get(name, Constraint())
             indices = torch.zeros_like(weight, dtype=torch.uint8)
             if not context.shapes_only:
                 book = codebook(weight, 2**wanted.bits, kept=before.kept, groups=wanted.groups)
@@ -74,9 +74,10 @@ class ShareWeights(Pass):
         return outcome
 
 
-def _why_not(layer: nn.Module, wanted: Codebook) -> str:
+def _why_not(layer: nn.Module, wanted: Codebook, before: Constraint) -> str:
     assert isinstance(layer.weight, nn.Parameter)
-    c_out, numbers = layer.weight.shape[0], layer.weight.numel()
+    c_out = layer.weight.shape[0]
+    numbers = layer.weight.numel() if before.kept is None else int(before.kept.sum())
     if wanted.groups > c_out:
         return f"{wanted.groups} groups need as many output channels, it has {c_out}"
     if not saves_bytes(numbers, wanted.bits, wanted.groups):
