@@ -46,6 +46,17 @@ def test_what_is_said_while_the_interpreter_ends_is_not_part_of_the_answer():
     assert done.stderr.endswith("goodbye")
 
 
+def test_the_log_of_the_process_stays_its_owners():
+    """Some of what is imported on the way would print its own lines beside ours."""
+    code = (
+        "import logging, autocompress.trial; from autocompress.export.linear_kernels import _quiet\n"
+        "with _quiet(): import onnxruntime.quantization.matmul_nbits_quantizer\n"
+        "print(logging.root.handlers, logging.root.level == logging.WARNING)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] True"
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_run_stopped_by_sigterm_goes_on_with_the_command_that_it_names(tmp_path):

@@ -40,7 +40,7 @@ def test_layers_of_a_dropped_block_are_removed_with_it():
     rows = rows_after({"drop_blocks": {"blocks": ["features.3"]}}, {"quantize": {}})
     row = rows["features.3.conv1.0"]
     assert (row.after, row.precision, row.params_after) == ("removed", "–", 0)
-    assert row.note == "the block features.3 was dropped"
+    assert row.note == "dropped with features.3"
     assert rows["features.2.conv1.0"].precision == "int8/int8"
 
 

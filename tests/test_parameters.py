@@ -206,7 +206,8 @@ def layers_of(recipe: Recipe, technique: str) -> set[str]:
 def test_unused_everything_is_int8_and_the_strongest_of_it_uses_every_pass():
     builder = builder_of("deep residual", space_name="everything")
     assert builder.recipe(builder.uniform(0.0)) == builder_of("deep residual").recipe({})
-    strongest = builder.uniform(0.5, strongest=True) | {"drop.0": 0.0, "drop.1": 0.0}
+    milder = {"drop.0": 0.0, "drop.1": 0.0, "sparse.0": 0.5, "sparse.1": 0.5}
+    strongest = builder.uniform(0.5, strongest=True) | milder
     for values, unused in ((strongest, "factorize"), (strongest | {"rank.0": 0.3}, "share_layers")):
         names = [step.name for step in builder.recipe(values).passes]
         assert names == [name for name in Techniques.model_fields if name != unused]
@@ -289,6 +290,11 @@ def test_blocks_share_weights_in_neighbouring_pairs_of_equal_treatment():
     values = {"tie": "2"} | {f"sparse.{stage}": 0.5 for stage in stages}
     tied = builder.recipe(values).settings_of("share_layers").get("groups", [])
     assert all(builder.steps(values)._structure(one) == builder.steps(values)._structure(other) for one, other in tied)
+
+
+def test_one_format_for_all_layers_is_the_default_of_the_recipe():
+    builder = builder_of("deep residual", space_name="everything")
+    assert summary(builder.recipe(builder.uniform(0.0, Format.INT4))) == "int4"
 
 
 def test_a_summary_says_every_technique_in_few_words():

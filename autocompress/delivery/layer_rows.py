@@ -50,7 +50,7 @@ def _with_its_block(name: str, after: Treated) -> list[str]:
     for key, what in after.changed.items():
         technique, block = key.split(": ", 1)
         if technique == "drop_blocks" and lies_in(name, block):
-            found.append(f"the block {block} was dropped")
+            found.append(f"dropped with {block}")
         if technique == "share_layers" and lies_in(name, block):
             found.append(f"{block} {what.split(', ')[0]}")
     return found

@@ -161,7 +161,8 @@ class Steps:
             bits = str(self.values.get(f"codebook.{self._stage(layer)}", UNUSED))
             if bits == UNUSED or any(lies_in(layer.name, block) for block in others):
                 continue
-            if saves_bytes(self._weights(layer), int(bits)):
+            zeros = self._sparsities.get(layer.name, {}).get("sparsity", 0.0)
+            if saves_bytes(int(self._weights(layer) * (1 - zeros)), int(bits)):
                 found[layer.name] = {"bits": int(bits)}
         return found
 
@@ -177,13 +178,18 @@ class Steps:
             layer.name: Format(str(self.values.get(f"precision.{self._stage(layer)}", choice.precision[0])))
             for layer in self._layers
         }
+        # A weight is stored one way, whatever the stages of the layers that hold it.
+        form_of |= {
+            copy: form_of[first] for copy, first in self.anatomy.copies.items() if {copy, first} <= form_of.keys()
+        }
         for name in set(self._with_codebook()) & form_of.keys():
             # A codebook's table is int8 or float; its indices have the few bits.
             form_of[name] = form_of[name] if form_of[name].bits is None else Format.INT8
         if all(form is Format.FP32 for form in form_of.values()):
             return {}
-        settings: Settings = {"default": _stated(Format.INT8)}
-        others = {name: _stated(form) for name, form in form_of.items() if form is not Format.INT8}
+        default = Format.INT8 if Format.INT8 in form_of.values() else next(iter(form_of.values()))
+        settings: Settings = {"default": _stated(default)}
+        others = {name: _stated(form) for name, form in form_of.items() if form is not default}
         return settings | ({"layers": others} if others else {})
 
     def _with_codebook(self) -> Iterator[str]:
