@@ -31,8 +31,8 @@ class Target(Facts):
 class Machine(Facts):
     """The facts of a processor that change which kernels run, and how fast.
 
-    ``int8_activations``: U8 activations with S8 weights are the usual fast path on x86, S8 on ARM; commands that compress
-    take what ``hardware.int8_activations`` measured.
+    ``int8_activations``: U8 activations with S8 weights are the usual fast path on x86, S8 on ARM; commands that
+    compress take what ``hardware.int8_activations`` measured.
     ``reduce_range``: 7-bit weights, needed on x86 without VNNI, whose U8S8 multiply-add saturates 16-bit sums.
     ``channel_block``: channels of ONNX Runtime's blocked float layout; widths that are multiples of it waste nothing.
 

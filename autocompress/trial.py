@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from autocompress.data.metrics import balanced_accuracy
 from autocompress.data.preprocess import model_input
+from autocompress.errors import ModelError
 from autocompress.evaluate import evaluate_file, predict_file
 from autocompress.export.calibrate import Seen
 from autocompress.export.compact import compact
 from autocompress.export.onnx_file import to_onnx
 from autocompress.export.write_file import Draft, draft
+from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.graph.layer_table import LayerFacts, layer_table
 from autocompress.graph.program import Portable, to_portable
@@ -25,6 +27,7 @@ from autocompress.layers.constraint import held, held_in
 from autocompress.measurement import Accuracy, ModelFacts
 from autocompress.passes import PassContext
 from autocompress.passes.compose import Composed, compose
+from autocompress.passes.stored import stored_as
 from autocompress.precision import FilePlan
 from autocompress.recipe import Recipe
 from autocompress.recover.quantize_aware import float_steps, train_draft
@@ -51,6 +54,7 @@ class Bench:
     target: Target
     machine: Machine
     groups: tuple[ChannelGroup, ...] | None = None
+    blocks: tuple[Block, ...] | None = None
     teacher: Array | None = None
     stream_seed: int = 0
 
@@ -90,6 +94,8 @@ def make_structure(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
 def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     """The candidate after its recovery, exported.
 
+    A file with an operator that cannot be trained keeps the weights that it had before the roundings; a note says so.
+
     Raises:
         RecipeError: the recipe does not fit the base.
         RunError: recovery broke down.
@@ -106,7 +112,11 @@ def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     made = _draft(bench, composed, CALIBRATION_SAMPLES)
     if not rounds:
         return _finished(made, composed, composed.model, started)
-    made, network = train_draft(made, stream, settings, teacher=teacher)
+    try:
+        made, network = train_draft(made, stream, settings, teacher=teacher)
+    except ModelError as error:
+        skipped = {**composed.skipped, "recovery: quantize_aware": str(error)}
+        return _finished(made, replace(composed, skipped=skipped), composed.model, started)
     return _finished(made, composed, network, started)
 
 
@@ -123,7 +133,8 @@ def run_trial(bench: Bench, recipe: Recipe, *, threads: int, most_samples: int |
 class Product:
     """What of a candidate leaves the worker: data only.
 
-    ``file`` is there for structures and finalists, ``portable`` and ``layers`` (as they ended up) for finalists.
+    ``file`` is there for structures and finalists. ``portable``, ``layers`` (as they ended up), ``stored`` (how the
+    file holds them, in words) and ``changed`` (``pass: layer`` → what was done) are there for finalists.
     """
 
     facts: ModelFacts
@@ -133,6 +144,8 @@ class Product:
     file: bytes | None = None
     portable: Portable | None = None
     layers: tuple[LayerFacts, ...] = ()
+    stored: dict[str, str] = field(default_factory=dict)
+    changed: dict[str, str] = field(default_factory=dict)
 
 
 def product_of(made: Made, *, file: bool) -> Product:
@@ -153,6 +166,8 @@ def finalist_of(made: Made, bench: Bench) -> Product:
         product_of(made, file=True),
         portable=to_portable(made.model, preprocess.shape, preprocess.dtype),
         layers=layer_table(made.composed.model, example_input(preprocess.shape, preprocess.dtype)),
+        stored=stored_as(made.composed),
+        changed=made.composed.changed,
     )
 
 
@@ -205,6 +220,7 @@ def pass_context(bench: Bench, seed: int) -> PassContext:
         seed=seed,
         losses=lambda model: training_losses(model, stream),
         groups=bench.groups,
+        blocks=bench.blocks,
         channel_block=bench.machine.channel_block,
     )
 

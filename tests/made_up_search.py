@@ -98,11 +98,13 @@ def _anatomy() -> Anatomy:
     return anatomy_of(bench.base, example_input(bench.task.preprocess.shape))
 
 
-def made_up_setting(budget: str, *, techniques: tuple[str, ...] = (), **launcher: Any) -> Setting:
+def made_up_setting(
+    budget: str, *, techniques: tuple[str, ...] = (), space: str = "default", **launcher: Any
+) -> Setting:
     """A setting on the tiny network; ``launcher`` are arguments of ``MadeUpLauncher``."""
-    space = load_space("default")
+    passes = load_space(space)
     builder = RecipeBuilder(
-        space=space.only(techniques) if techniques else space,
+        space=passes.only(techniques) if techniques else passes,
         anatomy=_anatomy(),
         base=Base(model="tiny"),
         recovery=Recovery(steps=3),

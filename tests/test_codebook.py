@@ -73,6 +73,13 @@ def test_no_more_distinct_values_than_levels_are_kept_exactly(seed, distinct, gr
     assert torch.equal(codebook(weight, 8, groups=groups).dense, weight)
 
 
+def test_evenly_spread_values_get_levels_at_equal_distances():
+    """Where the places of the other start are too coarse."""
+    weight = torch.linspace(0, 1, 10_000)[None]
+    step = 1 / 199
+    assert squared_error(weight, 200) <= 10_000 * step**2 / 12
+
+
 def test_each_entry_is_the_mean_of_its_values():
     weight = normal(20, 50)
     found = codebook(weight, 8)

@@ -21,8 +21,10 @@ from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.hardware.int8_activations import ActivationChoice
 from autocompress.hardware.kept import Circumstances
 from autocompress.measurement import Accuracy, Latency
-from autocompress.passes import PASSES, DropBlocks, ShareLayers
+from autocompress.passes import PASSES, DropBlocks, PruneWeights, ShareLayers, ShareWeights
 from autocompress.passes.factorize import Factorize, Factors
+from autocompress.passes.prune_weights import Sparsity
+from autocompress.passes.share_weights import Codebook
 from autocompress.precision import FP32, INT8, FilePlan
 from autocompress.result import Status, TrialRecord
 from autocompress.search.finish import KeptRecord
@@ -61,9 +63,17 @@ SAMPLES: list[Facts] = [
     *RESULT.trial_log[:12],
     Budget.parse("latency<=5ms,size<=50%,accuracy_drop<=1%"),
     CERTIFICATE,
-    KeptRecord(record=RESULT.trial_log[0], plan=PLAN, layers={"a": "rank 3"}, layer_params={"a": 7}),
+    PLAN,
+    KeptRecord(
+        record=RESULT.trial_log[0],
+        layers={"a": "rank 3"},
+        layer_params={"a": 7},
+        stored={"a": "int8"},
+        changed={"a": "b"},
+    ),
     RunConfig(model="m", data="d", budget="size<=50%", trials=3, techniques=("quantize",), input=RESULT.input),
     load_space("default"),
+    load_space("everything"),
     ChannelGroup(name="a", width=8, chunks=2, outs=("a", "b"), ins=("c",), feeds={"c": 4}, reason="none"),
     Block(name="a", params=3, reason="none"),
     sample_costs(),
@@ -81,6 +91,8 @@ SAMPLES: list[Facts] = [
     Factorize(layers={"a": Factors(rank=3)}),
     DropBlocks(blocks=("a",)),
     ShareLayers(groups=(("a", "b"), ("c", "d"))),
+    PruneWeights(layers={"a": Sparsity(sparsity=0.5), "b": Sparsity(pattern="2:4")}),
+    ShareWeights(layers={"a": Codebook(bits=3, groups=2)}),
 ]
 # Answers of commands and what they are made of: printed as JSON, never read back.
 ONLY_SHOWN = {

@@ -17,7 +17,7 @@ BASELINE = ModelFacts(size_bytes=1000, macs=1000, params=1000, latency_ms=10.0)
 def rung(ratio: float, latency: float, precision: Format = Format.INT8, size: int = 500, *, whole: bool = True) -> Rung:
     facts = ModelFacts(size_bytes=size, macs=1, params=1, latency_ms=latency)
     values = {"ratio": ratio, "precision": precision.value}
-    return Rung(values=values, ratio=ratio, precision=precision, recipe=Recipe(), facts=facts, whole_rank=whole)
+    return Rung(values=values, ratio=ratio, precision=precision, recipe=Recipe(), facts=facts, only_pruned=whole)
 
 
 def ladder_of(*rungs: Rung) -> Ladder:
@@ -116,14 +116,28 @@ def test_climbing_measures_distinct_uniform_recipes_from_mildest_to_strongest():
     ladder = climb(setting)
     digests = [each.recipe.structure_digest() for each in ladder.rungs]
     assert len(set(digests)) == len(digests)
-    whole = [each for each in ladder.rungs if each.whole_rank]
+    whole = [each for each in ladder.rungs if each.only_pruned]
     ratios = {each.ratio for each in whole if each.precision is Format.INT8}
     assert ratios == {min(ratio, 0.85) for ratio in RATIOS}
     assert {each.ratio for each in whole if each.precision is Format.FP32} == {0.0, 0.85}
-    assert {each.ratio for each in ladder.rungs if not each.whole_rank} == {0.0, 0.85}
+    assert {each.ratio for each in ladder.rungs if not each.only_pruned} == {0.0, 0.85}
     for each in ladder.rungs:
         assert each.recipe == setting.builder.recipe(each.values)
         assert each.facts.latency_ms is not None
+
+
+def test_the_strongest_of_every_other_technique_is_measured_alone_and_with_pruning():
+    rungs = climb(made_up_setting("size<=5%", space="everything")).rungs
+    for ratio in (0.0, 0.85):
+        names = {step.name for each in rungs if each.ratio == ratio for step in each.recipe.passes}
+        assert {"drop_blocks", "prune_weights", "share_weights"} <= names
+    assert not any(each.recipe.settings_of("share_weights") for each in rungs if each.only_pruned)
+
+
+@pytest.mark.parametrize("technique", ["drop_blocks", "prune_weights", "share_weights"])
+def test_a_space_of_one_technique_reaches_as_far_as_that_goes(technique):
+    rungs = climb(made_up_setting("size<=5%", space="everything", techniques=(technique,))).rungs
+    assert [[step.name for step in each.recipe.passes] for each in rungs] == [[], [technique]]
 
 
 def test_a_recipe_that_cannot_be_exported_is_no_rung():
@@ -140,15 +154,16 @@ def test_where_nothing_can_be_exported_the_first_cause_is_given():
 def test_where_no_cost_is_limited_half_of_the_channels_is_where_to_look():
     setting = made_up_setting("accuracy>=0.5")
     starts = climb(setting).starts(setting.goal, setting.builder)
-    assert starts == [setting.builder.uniform(HALF, precision) for precision in Format]
+    assert starts == [setting.builder.uniform(HALF, precision) for precision in (Format.INT8, Format.FP32)]
 
 
 def test_starts_are_the_mildest_uniform_recipes_that_should_fit():
     setting = made_up_setting("size<=50%")
     ladder = climb(setting)
     starts = ladder.starts(setting.goal, setting.builder)
-    expected = [ladder.feasible_ratio(setting.goal, precision) for precision in Format]
+    formats = (Format.INT8, Format.FP32)
+    expected = [ladder.feasible_ratio(setting.goal, precision) for precision in formats]
     assert None not in expected
     assert starts == [
-        setting.builder.uniform(ratio, precision) for ratio, precision in zip(expected, Format, strict=True)
+        setting.builder.uniform(ratio, precision) for ratio, precision in zip(expected, formats, strict=True)
     ]

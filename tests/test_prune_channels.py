@@ -238,7 +238,7 @@ ZOO = {
         "convnext_atto", num_classes=4, depths=(1, 1, 1, 1), conv_mlp=False
     ),
     "grouped convolutions with squeeze-excite": lambda: RegNet(
-        RegNetCfg(depth=4, w0=24, wa=20.0, wm=2.5, group_size=8, se_ratio=0.25), num_classes=4
+        RegNetCfg(depth=4, w0=24, wa=60.0, wm=1.6, group_size=8, se_ratio=0.25), num_classes=4
     ),
 }
 

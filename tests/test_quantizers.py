@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis.strategies import composite, integers, sampled_from
 
-from autocompress.linalg.quantizers import Granularity, ScaleBy, to_integers
+from autocompress.linalg.quantizers import ScaleBy, to_integers
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -20,22 +20,15 @@ def squared_error(weight: torch.Tensor, bits: int, **choices) -> float:
 def problems(draw):
     shape = draw(sampled_from([(5,), (4, 7), (3, 2, 5), (6, 3, 2, 2)]))
     weight = normal(*shape, seed=draw(integers(0, 10_000))) ** draw(sampled_from([1, 3]))
-    choices = {"granularity": draw(sampled_from(Granularity)), "block_size": draw(integers(1, 9))}
-    return weight, draw(integers(2, 8)), choices
-
-
-def scales_of(weight: torch.Tensor, found) -> torch.Tensor:
-    """The scale of each value."""
-    ones = found.codes.new_ones(found.codes.shape)
-    return type(found)(codes=ones, scale=found.scale, block_size=found.block_size).dense
+    return weight, draw(integers(2, 8))
 
 
 @settings(deadline=None)
 @given(drawn=problems())
 def test_without_clipping_no_value_moves_by_more_than_half_a_step(drawn):
-    weight, bits, choices = drawn
-    found = to_integers(weight, bits, **choices)
-    assert ((found.dense - weight).abs() <= scales_of(weight, found) / 2 * (1 + 1e-5)).all()
+    weight, bits = drawn
+    found = to_integers(weight, bits)
+    assert ((found.dense - weight).abs() <= found.scale / 2 * (1 + 1e-5)).all()
     assert found.codes.dtype == torch.int8
     assert found.codes.abs().max() == 2 ** (bits - 1) - 1
 
@@ -43,32 +36,26 @@ def test_without_clipping_no_value_moves_by_more_than_half_a_step(drawn):
 @settings(deadline=None)
 @given(drawn=problems())
 def test_least_error_is_never_worse_than_the_maximum_and_stays_in_range(drawn):
-    weight, bits, choices = drawn
-    by_error = squared_error(weight, bits, scale_by=ScaleBy.ERROR, **choices)
-    assert by_error <= squared_error(weight, bits, **choices) * (1 + 1e-5) + 1e-12
-    assert to_integers(weight, bits, scale_by=ScaleBy.ERROR, **choices).codes.abs().max() <= 2 ** (bits - 1) - 1
+    weight, bits = drawn
+    by_error = squared_error(weight, bits, scale_by=ScaleBy.ERROR)
+    assert by_error <= squared_error(weight, bits) * (1 + 1e-5) + 1e-12
+    assert to_integers(weight, bits, scale_by=ScaleBy.ERROR).codes.abs().max() <= 2 ** (bits - 1) - 1
 
 
 @settings(deadline=None)
 @given(drawn=problems(), scale_by=sampled_from(ScaleBy))
 def test_integers_of_the_integers_are_the_same(drawn, scale_by):
-    weight, bits, choices = drawn
-    once = to_integers(weight, bits, **choices)
-    again = to_integers(once.dense, bits, scale_by=scale_by, **choices)
+    weight, bits = drawn
+    once = to_integers(weight, bits)
+    again = to_integers(once.dense, bits, scale_by=scale_by)
     torch.testing.assert_close(again.dense, once.dense)
 
 
-@pytest.mark.parametrize("granularity", Granularity)
-def test_finer_scales_are_closer(granularity):
+def test_each_output_channel_has_a_scale():
+    assert to_integers(normal(6, 3, 2, 2), 4).scale.shape == (6, 1, 1, 1)
     weight = normal(8, 64) * torch.arange(1.0, 9)[:, None]
-    coarse = squared_error(weight, 4, granularity=Granularity.TENSOR)
-    assert squared_error(weight, 4, granularity=granularity, block_size=16) <= coarse
-
-
-def test_shapes_of_scales():
-    weight = normal(6, 3, 2, 2)
-    shapes = {each: tuple(to_integers(weight, 4, granularity=each, block_size=5).scale.shape) for each in Granularity}
-    assert shapes == {"tensor": (1, 1, 1, 1), "channel": (6, 1, 1, 1), "block": (6, 3)}
+    alone = torch.cat([to_integers(row[None], 4, scale_by=ScaleBy.ERROR).dense for row in weight])
+    torch.testing.assert_close(to_integers(weight, 4, scale_by=ScaleBy.ERROR).dense, alone)
 
 
 def test_normal_values_reach_the_optimal_step_that_is_known():
@@ -100,8 +87,3 @@ def test_a_channel_of_zeros_is_safe(scale_by, tiny):
 def test_bits_outside_their_range_are_refused(bits):
     with pytest.raises(ValueError, match=rf"^weights of integers must have 2 to 8 bits, got {bits}$"):
         to_integers(normal(2, 3), bits)
-
-
-def test_a_block_of_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"^block_size must be at least 1, got 0$"):
-        to_integers(normal(2, 3), 4, granularity=Granularity.BLOCK, block_size=0)

@@ -26,13 +26,20 @@ def test_every_shipped_space_loads_under_its_own_name_and_says_what_it_is_about(
     assert set(space.passes.names()) <= set(PASSES)
 
 
-def test_the_default_space_is_shipped_and_uses_every_pass():
+def test_the_default_space_is_shipped_and_has_few_settings_to_try():
+    """A search of minutes tries a few dozen recipes: three settings a stage and one for the network."""
     assert DEFAULT in shipped_spaces()
-    assert set(load_space(DEFAULT).passes.names()) == set(PASSES)
+    assert load_space(DEFAULT).passes.names() == ("prune_channels", "factorize", "quantize")
 
 
-def test_a_space_may_use_every_registered_pass():
+def test_the_space_of_everything_uses_every_pass():
+    assert set(load_space("everything").passes.names()) == set(PASSES)
+
+
+def test_a_space_may_use_every_registered_pass_and_lists_them_as_they_run():
     assert set(Techniques.model_fields) == set(PASSES)
+    stages = [PASSES[name].stage for name in Techniques.model_fields]
+    assert stages == sorted(stages)
 
 
 def test_the_wheel_contains_the_spaces_where_they_are_looked_for():
@@ -51,8 +58,9 @@ def test_spaces_inside_the_package_come_first(tmp_path, monkeypatch):
     assert load_space("mine").name == "mine"
 
 
-def test_a_space_survives_its_own_yaml():
-    space = load_space(DEFAULT)
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_a_space_survives_its_own_yaml(name):
+    space = load_space(name)
     assert SearchSpace.from_yaml(space.to_yaml()) == space
 
 
@@ -77,11 +85,23 @@ def test_an_unknown_space_is_answered_with_those_there_are_and_the_near_ones():
         ("high: 0.5", "high: .nan", r"passes\.prune_channels\.ratio\.high: Input should be a finite number, got nan"),
         ("[l1, taylor]", "[l2]", r"passes\.prune_channels\.criterion\.0: Input should be 'l1'.*, got 'l2'"),
         ("[l1, taylor]", "[]", r"passes\.prune_channels\.criterion: .*at least 1 item.*, got \[\]"),
-        ("[int8]", "[int3]", r"passes\.quantize\.precision\.0: .*'int8', got 'int3'"),
+        ("[int8]", "[int1]", r"passes\.quantize\.precision\.0: .*'int8'.*, got 'int1'"),
         ("prune_channels:", "prune_chanels:", r"passes\.prune_chanels: Extra inputs are not permitted"),
         ("schema: 1", "schema: 2", r"schema: Input should be less than or equal to 1, got 2"),
         ("name: mine", "about: x", r"name: Field required"),
         ("  quantize:", "  factorize: {rank: {low: 0, high: 1}}\n  quantize:", r"full rank lies in \(0, 1\], got"),
+        ("  quantize:", "  drop_blocks: {share: {low: 0, high: 2}}\n  quantize:", r"blocks lies in \[0, 1\], got \[0"),
+        (
+            "  quantize:",
+            "  prune_weights: {sparsity: {low: 0, high: 1}}\n  quantize:",
+            r"lies in \[0, 0\.99\], got",
+        ),
+        ("  quantize:", "  share_weights: {bits: [9]}\n  quantize:", r"bits\.0: .*less than or equal to 8, got 9"),
+        (
+            "  quantize:",
+            "  share_layers: {blocks: [1]}\n  quantize:",
+            r"blocks\.0: .*equal to 2, got 1",
+        ),
     ],
 )
 def test_an_error_in_a_space_names_file_place_and_rule(tmp_path, old, new, message):

@@ -8,6 +8,7 @@ import torch
 from onnx import ModelProto
 from tiny_models import inputs_of, shape_of, tiny
 
+from autocompress.export.calibrate import Seen
 from autocompress.export.onnx_file import INPUT_NAME, to_onnx
 from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.precision import INT8, FilePlan, Precision
@@ -53,6 +54,11 @@ def calibration_of(name: str) -> torch.Tensor:
     return inputs_of(name, CALIBRATION, seed=2)
 
 
+def seen(name: str, batch: int = 1) -> Seen:
+    """The same as a file of this batch takes them."""
+    return Seen(inputs=calibration_of(name).numpy(), batch=batch)
+
+
 def quantized(
     name: str,
     *,
@@ -62,7 +68,7 @@ def quantized(
 ) -> ModelProto:
     """The tiny model in eight bits, calibrated on noise."""
     plan = FilePlan(default=default, layers=layers or {})
-    return quantize_onnx(exported(name), plan, calibration_of(name).numpy(), on or machine(), 1)
+    return quantize_onnx(exported(name), plan, seen(name), on or machine())
 
 
 def run(proto: ModelProto, x: Array | torch.Tensor) -> Array:

@@ -218,7 +218,7 @@ class TransformerBlock(nn.Module):
 
 
 class BlockViT(nn.Module):
-    """Patches, a class token, two transformer blocks, a head on the class token."""
+    """Patches, a class token, two transformer blocks, a pooled head."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
@@ -232,8 +232,8 @@ class BlockViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.position
-        return self.head(self.norm(self.blocks(x))[:, 0])
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], 1) + self.position
+        return self.head(self.norm(self.blocks(x)).mean(1))
 
 
 class Series(nn.Module):

@@ -1,6 +1,7 @@
 """One recipe carried out, without a search."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
@@ -20,12 +21,15 @@ from autocompress.events import Observer
 from autocompress.facts import Facts, write_whole
 from autocompress.measurement import ModelFacts
 from autocompress.models.config import weights_digest
-from autocompress.passes.compose import read_passes
+from autocompress.passes.compose import compose, read_passes
 from autocompress.recipe import Base, Recipe
 from autocompress.recover.sample_stream import SampleStream
+from autocompress.recover.train import training_losses
 from autocompress.search.costing import measure_files, measure_ram
 from autocompress.task import Task
-from autocompress.trial import accuracy_of, finalist_of, run_trial
+from autocompress.trial import Bench, accuracy_of, finalist_of, pass_context, run_trial
+
+TRIED_SAMPLES = 2  # BatchNorm in training mode needs more than one
 
 
 class Applied(Facts):
@@ -72,11 +76,13 @@ def apply(
         InputError: recipe, model or data cannot be used; nothing has been written then.
     """
     check_folder(out, config, resume=False, overwrite=overwrite)
+    read_passes(recipe)
     prepared = prepare(config, observer, model=model, task=task)
+    bench, _ = look(prepared, observer, {step.name for step in recipe.passes})
+    try_recipe(recipe, bench)
     weights_bytes = 4 * sum(parameter.numel() for parameter in prepared.model.parameters())
     open_folder(out, config, weights_bytes, overwrite=overwrite)
     _train_base(prepared, out, observer)
-    bench, _ = look(prepared, observer)
     file, baseline = measured_baseline(bench, accuracy=True)
     write_whole(out / BASELINE / "model.onnx", file)
     digest = weights_digest(prepared.model)
@@ -116,6 +122,23 @@ def apply(
         skipped=made.composed.skipped,
         seconds=seconds,
     )
+
+
+def try_recipe(recipe: Recipe, bench: Bench) -> None:
+    """Apply the passes once to the network as it is, trained or not: what cannot be is found before any work.
+
+    Cost: one forward pass or so per pass; criteria that rank by gradients do so on two samples.
+
+    Raises:
+        RecipeError: the recipe does not fit the network.
+    """
+    stream = SampleStream(bench.task, bench.stream_seed)
+    context = replace(
+        pass_context(bench, recipe.seed),
+        losses=lambda model: training_losses(model, stream, batches=1, batch=TRIED_SAMPLES),
+        shapes_only=True,
+    )
+    compose(bench.base, recipe, context)
 
 
 def _train_base(prepared: Prepared, out: Path, observer: Observer) -> None:

@@ -10,7 +10,7 @@ from autocompress.commands.folder import BASELINE, BEST, PARETO, REPORT, RESULT
 from autocompress.commands.prepare import Prepared
 from autocompress.delivery.bundle import write_bundle
 from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts
-from autocompress.delivery.layer_rows import layer_rows
+from autocompress.delivery.layer_rows import Treated, layer_rows
 from autocompress.delivery.report import write_report
 from autocompress.events import Observer
 from autocompress.export.onnx_file import INPUT_NAME, OUTPUT_NAME
@@ -258,11 +258,19 @@ def _layers(outcome: Outcome, best: Finalist | None) -> tuple[LayerRow, ...]:
     if best is None:
         return ()
     kept = best.kept
-    return layer_rows(outcome.anatomy.layers, kept.layers, kept.layer_params, kept.plan, kept.record.notes)
+    after = Treated(
+        layers=kept.layers,
+        params=kept.layer_params,
+        stored=kept.stored,
+        changed=kept.changed,
+        notes=kept.record.notes,
+    )
+    return layer_rows(outcome.anatomy.layers, after)
 
 
 def _notes(outcome: Outcome, best: Finalist | None) -> tuple[str, ...]:
     stays = tuple(f"channels of {g.name} stay: {g.reason}" for g in outcome.anatomy.groups if g.reason)
+    stays += tuple(f"the block {b.name} stays: {b.reason}" for b in outcome.anatomy.blocks or () if b.reason)
     int8 = outcome.ladder.int8_pays()
     slow = () if int8 is None or int8 else ("int8 is no faster than fp32 for this network on this machine",)
     skipped = () if best is None else best.kept.record.notes

@@ -115,6 +115,7 @@ def _reach(rungs: tuple[Rung, ...], baseline: ModelFacts) -> Iterator[Reach]:
 
 def _dropped(anatomy: Anatomy, ladder: Ladder) -> dict[str, str]:
     dropped = {f"channels of {group.name}": group.reason for group in anatomy.groups if group.reason}
+    dropped |= {f"block {block.name}": block.reason for block in anatomy.blocks or () if block.reason}
     if ladder.int8_pays() is False:
         dropped["int8 for speed"] = "uniform int8 is no faster than fp32 on this machine; it still saves bytes"
     return dropped

@@ -1,5 +1,6 @@
 """What can be reached at all: the original and a few uniform recipes, exported untrained and measured."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from autocompress.budget import Budget
@@ -10,6 +11,7 @@ from autocompress.events import Observer
 from autocompress.graph.anatomy import Anatomy, anatomy_of
 from autocompress.graph.surgery import example_input
 from autocompress.models.config import weights_digest
+from autocompress.passes import DropBlocks
 from autocompress.recipe import Base, Recovery
 from autocompress.search.costing import Costing
 from autocompress.search.goal import Goal
@@ -41,7 +43,7 @@ class Survey:
 def survey(prepared: Prepared, launcher: Launcher, observer: Observer) -> Survey:
     """Look at the network and measure its reach; the model is left alone."""
     config = prepared.config
-    bench, anatomy = look(prepared, observer)
+    bench, anatomy = look(prepared, observer, search_space(config).passes.names())
     file, baseline = measured_baseline(bench, accuracy=False, rounds=6)
     observer.baseline(baseline)
     goal = Goal(budget=Budget.parse(config.budget), baseline=baseline, minimize=config.minimize)
@@ -57,10 +59,11 @@ def survey(prepared: Prepared, launcher: Launcher, observer: Observer) -> Survey
     return Survey(bench=bench, anatomy=anatomy, goal=goal, baseline_file=file, ladder=ladder)
 
 
-def look(prepared: Prepared, observer: Observer) -> tuple[Bench, Anatomy]:
-    """The bench of this network, and its parts; groups that cannot be pruned are said with their reasons."""
+def look(prepared: Prepared, observer: Observer, passes: Collection[str]) -> tuple[Bench, Anatomy]:
+    """The bench of this network, and its parts as ``passes`` need them; groups that cannot be pruned are said."""
     preprocess = prepared.task.preprocess
-    anatomy = anatomy_of(prepared.model, example_input(preprocess.shape, preprocess.dtype))
+    example = example_input(preprocess.shape, preprocess.dtype)
+    anatomy = anatomy_of(prepared.model, example, blocks=DropBlocks.name in passes)
     for group in anatomy.groups:
         if group.reason:
             observer.note(f"channels of {group.name} stay: {group.reason}")
@@ -70,6 +73,7 @@ def look(prepared: Prepared, observer: Observer) -> tuple[Bench, Anatomy]:
         target=prepared.config.target,
         machine=prepared.machine,
         groups=anatomy.groups,
+        blocks=anatomy.blocks,
         stream_seed=prepared.config.seed,
     )
     return bench, anatomy

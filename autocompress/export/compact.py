@@ -1,4 +1,4 @@
-"""The same graph in fewer bytes: names that no runtime reads are shortened, equal constants stored once, unused ones not.
+"""The same graph in fewer bytes: names that no runtime reads are short, equal constants are stored once.
 
 In a small int8 file the names of tensors are a tenth of the bytes. The names of inputs and outputs stay, and those of
 nodes with weights, which say the layer that they come from.
@@ -22,7 +22,6 @@ def compact(proto: ModelProto) -> ModelProto:
     if any(attribute.HasField("g") or attribute.graphs for node in small.graph.node for attribute in node.attribute):
         return small
     del small.graph.value_info[:]
-    _drop_unused(small)
     replaced = _share_constants(small)
     names = _short_names(small, replaced)
     for node in small.graph.node:
@@ -35,8 +34,8 @@ def compact(proto: ModelProto) -> ModelProto:
     return small
 
 
-def _drop_unused(proto: ModelProto) -> None:
-    """Take out constants that no node reads."""
+def drop_unused(proto: ModelProto) -> None:
+    """Take out constants that no node reads, in place."""
     read = {name for node in proto.graph.node for name in node.input} | {item.name for item in proto.graph.output}
     used = [item for item in proto.graph.initializer if item.name in read]
     if len(used) < len(proto.graph.initializer):

@@ -1,7 +1,7 @@
 """Biases moved by what rounding the weights changes in the mean of the outputs.
 
-Source: Nagel et al. 2019, sec. 4.2, https://arxiv.org/abs/1906.04721, with means of real inputs in the place of those that
-the paper derives from BatchNorm.
+Source: Nagel et al. 2019, sec. 4.2, https://arxiv.org/abs/1906.04721, with means of real inputs in the place of those
+that the paper derives from BatchNorm.
 """
 
 from collections.abc import Mapping
@@ -26,13 +26,11 @@ def correct_biases(
     """
     graph = OnnxGraph(proto)
     treated = [weight for weight in weights if weight.tensor in rounded]
-    inputs = {weight.tensor: graph.nodes[weight.node].input[0] for weight in treated}
-    means = _channel_means(proto, {inputs[w.tensor]: _channel_dim(graph.nodes[w.node]) for w in treated}, seen)
-    for weight in treated:
-        node = graph.nodes[weight.node]
-        stored = graph.array(weight.tensor)
-        change = weight.as_layer(stored - rounded[weight.tensor].values(weight))
-        _add_to_bias(graph, node, _mean_output(change, means[inputs[weight.tensor]], attribute(node, "group", 1)))
+    nodes = [graph.nodes[weight.node] for weight in treated]
+    means = _channel_means(proto, {node.input[0]: _channel_dim(node) for node in nodes}, seen)
+    for weight, node in zip(treated, nodes, strict=True):
+        change = weight.as_layer(graph.array(weight.tensor) - rounded[weight.tensor].values(weight))
+        _add_to_bias(graph, node, _mean_output(change, means[node.input[0]], attribute(node, "group", 1)))
 
 
 def _channel_dim(node: NodeProto) -> int:
@@ -40,6 +38,7 @@ def _channel_dim(node: NodeProto) -> int:
 
 
 def _channel_means(proto: ModelProto, dims: Mapping[str, int], seen: Seen) -> dict[str, Array]:
+    """Tensor → its means over all but the given dimension."""
     sums: dict[str, Array] = {}
     count = 0
     for values in observe(proto, list(dims), seen):
@@ -63,7 +62,7 @@ def _add_to_bias(graph: OnnxGraph, node: NodeProto, shift: Array) -> None:
     if len(node.input) > 2 and node.input[2] in graph.constants:
         old = graph.array(node.input[2])
         node.input[2] = graph.put(f"{node.name}.corrected_bias", (old + shift).astype(old.dtype))
-    elif node.op_type == "Conv":
+    elif node.op_type in {"Conv", "Gemm"}:
         del node.input[2:]
         node.input.append(graph.put(f"{node.name}.corrected_bias", shift.astype(np.float32)))
     elif node.op_type == "MatMul":

@@ -1,7 +1,7 @@
 """Channels of neighbouring convolutions brought to one range, which a common scale of activations needs.
 
-Source: Nagel et al. 2019, sec. 4.1, https://arxiv.org/abs/1906.04721. ReLU passes positive factors on; clipped and smooth
-activations do not, so pairs around them stay as they are.
+Source: Nagel et al. 2019, sec. 4.1, https://arxiv.org/abs/1906.04721. ReLU passes positive factors on; clipped and
+smooth activations do not, so pairs around them stay as they are.
 """
 
 from collections import Counter
@@ -20,28 +20,28 @@ _LEAST, _MOST = 1e-3, 1e3  # of a factor: dead channels must not blow up their p
 def equalize(proto: ModelProto, weights: tuple[FileWeight, ...]) -> int:
     """Scale the channels between pairs of convolutions in the float file in place; the network computes the same.
 
-    Layers whose weight keeps to a codebook, or is shared, are left out: they would lose that.
+    Layers whose weight keeps to a codebook, is shared or runs twice are left out: they would lose that.
 
     Returns:
         how many pairs there are.
     """
     graph = OnnxGraph(proto)
-    free = {weight.tensor for weight in weights if weight.channel_scale is None}
-    pairs = _pairs(graph, free)
+    uses = Counter(name for node in proto.graph.node for name in node.input)
+    uses.update(item.name for item in proto.graph.output)
+    free = {weight.tensor for weight in weights if weight.channel_scale is None and uses[weight.tensor] == 1}
+    pairs = _pairs(graph, free, uses)
     for _ in range(ROUNDS if pairs else 0):
         for first, second in pairs:
             _even_out(graph, first, second)
     return len(pairs)
 
 
-def _pairs(graph: OnnxGraph, free: set[str]) -> list[tuple[NodeProto, NodeProto]]:
+def _pairs(graph: OnnxGraph, free: set[str], uses: Counter[str]) -> list[tuple[NodeProto, NodeProto]]:
     """Convolutions that feed one other convolution and nothing else, directly or through a ReLU."""
-    uses = Counter(name for node in graph.graph.node for name in node.input)
-    uses.update(item.name for item in graph.graph.output)
     reader = {name: node for node in graph.graph.node for name in node.input}
     found = []
     for node in graph.graph.node:
-        if not _is_free(node, free):
+        if not _is_free(node, free) or any(uses[bias] > 1 for bias in node.input[2:]):
             continue
         name = node.output[0]
         while uses[name] == 1 and name in reader and reader[name].op_type == "Relu":

@@ -12,7 +12,7 @@ from autocompress.export.onnx_graph import WEIGHTED_OPS, OnnxGraph, attribute
 from autocompress.layers.constraint import Constraint
 from autocompress.task import Array
 
-_LEAST_FACTOR = 1e-7  # a channel that BatchNorm turns off keeps a scale to divide by
+_LEAST_FACTOR = 1e-7  # in the place of 0, of a channel that BatchNorm turns off: its own weights can be found again
 _TOLERANCE = 1e-5  # relative; folding BatchNorm rounds once more than multiplying by one factor
 
 
@@ -20,9 +20,9 @@ _TOLERANCE = 1e-5  # relative; folding BatchNorm rounds once more than multiplyi
 class FileWeight:
     """One layer's weight as a constant of the file.
 
-    With a ``channel_scale [c_out]`` the file's weight is the layer's own times that: BatchNorm was folded into it. It is
-    known where the layer's own weight matters: where it keeps to a codebook, or is that of several layers, of which
-    ``tied_to`` is the first.
+    With a ``channel_scale [c_out]``, none of it 0, the file's weight is the layer's own times that: BatchNorm was
+    folded into it. It is known where the layer's own weight matters: where it keeps to a codebook, or is that of
+    several layers, of which ``tied_to`` is the first.
     ``transposed``: the file holds ``[c_in, c_out]``, the layer ``[c_out, c_in]``.
     """
 
@@ -51,7 +51,10 @@ class FileWeight:
 
 
 def file_weights(proto: ModelProto, model: nn.Module, constraints: Mapping[str, Constraint]) -> tuple[FileWeight, ...]:
-    """Every use of a layer's weight in the float file, in order of execution; layers may share a constant."""
+    """Every use of a layer's weight in the float file, in order of execution; layers may share a constant.
+
+    Channels that BatchNorm turns off get a ten-millionth of the layer's own weights, in place, where these matter.
+    """
     graph = OnnxGraph(proto)
     weights = {name: item for name, item in model.named_parameters(remove_duplicate=False) if name.endswith(".weight")}
     owners: dict[int, list[str]] = {}
@@ -70,6 +73,28 @@ def file_weights(proto: ModelProto, model: nn.Module, constraints: Mapping[str, 
         own = parameter.detach().numpy()
         found.append(_with_origin(weight, graph, own, constraints.get(layer), owners[id(parameter)]))
     return tuple(found)
+
+
+def by_own_weight(weights: Iterable[FileWeight]) -> list[tuple[FileWeight, ...]]:
+    """The constants that are one weight of the network, together; each by its first use."""
+    found: dict[str, list[FileWeight]] = {}
+    for weight in by_tensor(weights).values():
+        found.setdefault(weight.tied_to or weight.tensor, []).append(weight)
+    return [tuple(uses) for uses in found.values()]
+
+
+def own_values(graph: OnnxGraph, uses: tuple[FileWeight, ...]) -> Array:
+    """The network's own weight ``[c_out, ...]``, without the factors that the export put on its channels."""
+    if uses[0].channel_scale is None:
+        return uses[0].as_layer(graph.array(uses[0].tensor))
+    sums, squares = np.zeros(()), np.zeros(())  # by least squares: a use with small factors has lost digits
+    for use in uses:
+        assert use.channel_scale is not None
+        stored = use.as_layer(graph.array(use.tensor)).astype(np.float64)
+        scale = use.channel_scale.astype(np.float64).reshape(-1, *[1] * (stored.ndim - 1))
+        sums, squares = sums + stored * scale, squares + scale**2
+    found: Array = (sums / squares).astype(np.float32)
+    return found
 
 
 def by_tensor(weights: Iterable[FileWeight]) -> dict[str, FileWeight]:
@@ -93,6 +118,11 @@ def _with_origin(
     if stored.shape != own.shape or not (tied or constraint):
         return weight
     scale = channel_scale(stored, own) if tied or has_codebook else None
+    if scale is not None and np.abs(scale).min() < _LEAST_FACTOR:
+        is_off = np.abs(scale) < _LEAST_FACTOR
+        scale = np.where(is_off, np.float32(_LEAST_FACTOR), scale)
+        values = np.where(is_off.reshape(-1, *[1] * (own.ndim - 1)), own * np.float32(_LEAST_FACTOR), stored)
+        graph.put(weight.tensor, np.ascontiguousarray(weight.as_layer(values)))
     if scale is None and has_codebook:
         return weight  # the exporter changed more than the scale: the clusters are gone
     return replace(
@@ -111,6 +141,5 @@ def channel_scale(stored: Array, own: Array) -> Array | None:
     error = np.abs(flat_stored - scale[:, None] * flat_own).max(initial=0)
     if error > _TOLERANCE * np.abs(flat_stored).max(initial=1e-30):
         return None
-    scale = np.where(np.abs(scale) < _LEAST_FACTOR, _LEAST_FACTOR, scale)
     factors: Array = scale.astype(np.float32)
     return factors

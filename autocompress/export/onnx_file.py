@@ -20,6 +20,7 @@ from autocompress.task import Preprocess
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _WEIGHTED_OPS = {"Conv", "Gemm", "MatMul"}
+_TALKERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
 def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
@@ -102,18 +103,16 @@ def _strip(proto: ModelProto) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's notes on its own internals from the user."""
-    logger = logging.getLogger("torch.onnx")
-    script = logging.getLogger("onnxscript")
-    levels = logger.level, script.level
-    logger.setLevel(logging.ERROR)
-    script.setLevel(logging.ERROR)
+    levels = {name: logging.getLogger(name).level for name in _TALKERS}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(levels[0])
-        script.setLevel(levels[1])
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From a float ONNX file to static int8, layer by layer: ONNX Runtime's tool places the roundings, the ranges are ours."""
+"""From a float file to static int8, layer by layer: ONNX Runtime's tool places the roundings, the ranges are ours."""
 
 import logging
 import warnings

@@ -2,6 +2,9 @@
 
 Everything that decodes depends on constants alone, so ONNX Runtime does it once, when it loads the file: an inference
 is that of the dense file. Codes lie in bit planes, what is kept in a bitmap or in gaps; see ``decoding.py``.
+
+Loading takes longer and peaks higher: for eight convolutions of 0.6 million weights each 89 MB instead of 78 with
+codebooks, 129 MB when they are sparse too (onnxruntime 1.31).
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ from onnx import ModelProto
 from torch import nn
 
 from autocompress.export.calibrate import Seen
-from autocompress.export.compact import compact
+from autocompress.export.compact import compact, drop_unused
 from autocompress.export.correct_bias import correct_biases
 from autocompress.export.equalize import equalize
 from autocompress.export.file_weights import FileWeight, file_weights
@@ -39,7 +39,9 @@ class Draft:
         proto = ModelProto()
         proto.CopyFrom(self.proto)
         weights = with_linear_kernels(proto, self.weights, self.plan)
-        content: bytes = compact(store_weights(proto, weights, self.plan)).SerializeToString()
+        stored = store_weights(proto, weights, self.plan)
+        drop_unused(stored)
+        content: bytes = compact(stored).SerializeToString()
         return content
 
 

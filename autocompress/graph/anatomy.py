@@ -1,22 +1,31 @@
-"""What a search needs to know of a network: its layers, stages and coupled channels."""
+"""What a search needs to know of a network: its layers, stages, coupled channels and blocks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor, nn
 
+from autocompress.graph.blocks import Block, residual_blocks
 from autocompress.graph.channel_groups import ChannelGroup, channel_groups, find_group
 from autocompress.graph.layer_table import LayerFacts, layer_table
+from autocompress.graph.shared_weights import sharable_blocks
 from autocompress.graph.stages import stages_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Anatomy:
-    """Layers in order of execution, the stages they form, and every channel group, treatable or not."""
+    """Layers in order of execution, the stages they form, and every channel group, treatable or not.
+
+    ``blocks`` are the residual blocks, those that must stay included; None where they were not looked for.
+    ``alike`` are blocks of equal structure. ``copies`` maps layers that hold the weight of an earlier one to that.
+    """
 
     layers: tuple[LayerFacts, ...]
     stages: tuple[tuple[str, ...], ...]
     groups: tuple[ChannelGroup, ...]
+    blocks: tuple[Block, ...] | None = None
+    alike: tuple[tuple[str, ...], ...] = ()
+    copies: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def stage_of(self) -> dict[str, int]:
@@ -30,6 +39,15 @@ class Anatomy:
     def _stage_of_group(self, group: ChannelGroup) -> int | None:
         return next((self.stage_of[name] for name in (*group.outs, *group.ins) if name in self.stage_of), None)
 
+    def layers_in(self, block: str) -> tuple[LayerFacts, ...]:
+        """The layers of the module ``block``, in order of execution."""
+        return tuple(layer for layer in self.layers if lies_in(layer.name, block))
+
+    def droppable(self, stage: int) -> tuple[str, ...]:
+        """The blocks without which the network runs and whose first layer lies in a stage, in definition order."""
+        firsts = {block.name: self.layers_in(block.name)[:1] for block in self.blocks or () if not block.reason}
+        return tuple(name for name, first in firsts.items() if first and self.stage_of[first[0].name] == stage)
+
     def widths_after(self, layer: LayerFacts, kept: dict[str, int]) -> tuple[int, int]:
         """Input and output channels of ``layer`` when each group in ``kept`` keeps that many."""
         own = find_group(self.groups, layer.name)
@@ -41,7 +59,30 @@ class Anatomy:
         return layer.c_in - gone, c_out
 
 
-def anatomy_of(model: nn.Module, example: Tensor) -> Anatomy:
-    """Look at ``model`` once; it is left alone. Cost: that of ``channel_groups``."""
+def anatomy_of(model: nn.Module, example: Tensor, *, blocks: bool = True) -> Anatomy:
+    """Look at ``model`` once; it is left alone. Cost: that of ``channel_groups`` and, if asked, ``residual_blocks``.
+
+    Raises:
+        ModelError: ``torch.export`` cannot trace the model, which residual blocks need.
+    """
     layers = layer_table(model, example)
-    return Anatomy(layers=layers, stages=stages_of(layers), groups=channel_groups(model, example))
+    return Anatomy(
+        layers=layers,
+        stages=stages_of(layers),
+        groups=channel_groups(model, example),
+        blocks=residual_blocks(model, example) if blocks else None,
+        alike=sharable_blocks(model),
+        copies=_copies(model, layers),
+    )
+
+
+def lies_in(name: str, module: str) -> bool:
+    """Whether the module ``name`` is ``module`` or inside it."""
+    return name == module or name.startswith(f"{module}.")
+
+
+def _copies(model: nn.Module, layers: tuple[LayerFacts, ...]) -> dict[str, str]:
+    owners: dict[int, str] = {}
+    weights = {layer.name: model.get_parameter(f"{layer.name}.weight") for layer in layers}
+    firsts = {name: owners.setdefault(id(weight), name) for name, weight in weights.items()}
+    return {name: first for name, first in firsts.items() if first != name}

@@ -1,6 +1,6 @@
 """What a weight keeps to while it is trained: zeros that stay zero, clusters that stay equal."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,7 +30,8 @@ class Constraint:
             return None
         c_out = self.indices.shape[0]
         group = (torch.arange(c_out) * self.groups // c_out).reshape(-1, *[1] * (self.indices.dim() - 1))
-        return group * 2**self.bits + self.indices.long()
+        found: Tensor = group * 2**self.bits + self.indices.long()
+        return found
 
     def fits(self, weight: Tensor) -> bool:
         """Whether ``weight`` has the shape and the zeros of this."""
@@ -39,24 +40,33 @@ class Constraint:
             return False
         return self.kept is None or not bool(weight.detach()[~self.kept].any())
 
+    def nearest(self, weight: Tensor) -> Tensor:
+        """The closest weight that keeps to this: zero at zeros, the mean of its cluster elsewhere."""
+        return self._by_cluster(weight, lambda sizes: sizes)
+
     def project(self, gradient: Tensor) -> Tensor:
-        """The part of ``gradient`` that keeps to this: zero at zeros, the mean of its cluster elsewhere.
+        """The part of ``gradient`` that keeps to this: zero at zeros, one value for each cluster.
 
         Equal gradients make AdamW take equal steps, so weights that start on the constraint stay on it to the last bit.
-        Source: Han et al. 2016, sec. 3, https://arxiv.org/abs/1510.00149; the mean here, not the sum, which keeps
-        the norm of the gradient that clipping sees.
+        The value is the gradient of the shared number, the sum over its ``n`` weights, divided by ``√n``: so the norm
+        that clipping sees is that of the shared numbers' gradient.
+        Source: Han et al. 2016, sec. 3, https://arxiv.org/abs/1510.00149
         """
-        kept = gradient if self.kept is None else gradient * self.kept
+        return self._by_cluster(gradient, torch.sqrt)
+
+    def _by_cluster(self, values: Tensor, share: Callable[[Tensor], Tensor]) -> Tensor:
+        """At each place the sum over its cluster by ``share`` of the cluster's size; without clusters the values."""
+        kept = values if self.kept is None else values * self.kept
         clusters = self.clusters()
         if clusters is None:
             return kept
         numbers = clusters.flatten()
-        weights = torch.ones_like(gradient) if self.kept is None else self.kept.to(gradient.dtype)
+        ones = torch.ones_like(values) if self.kept is None else self.kept.to(values.dtype)
         count = 2**self.bits * self.groups
         sums = torch.bincount(numbers, kept.flatten(), count)
-        sizes = torch.bincount(numbers, weights.flatten(), count).clamp_min(1)
-        means = (sums / sizes).to(gradient.dtype)[numbers].reshape(gradient.shape)
-        return means if self.kept is None else means * self.kept
+        sizes = torch.bincount(numbers, ones.flatten(), count).clamp_min(1)
+        shared = (sums / share(sizes)).to(values.dtype)[numbers].reshape(values.shape)
+        return shared if self.kept is None else shared * self.kept
 
 
 @contextmanager
@@ -66,7 +76,8 @@ def held(constraints: Iterable[tuple[nn.Parameter, Constraint]]) -> Iterator[Non
     for parameter, constraint in constraints:
         unique.setdefault(id(parameter), (parameter, constraint))
     handles: list[RemovableHandle] = [
-        parameter.register_hook(constraint.project) for parameter, constraint in unique.values()
+        parameter.register_hook(constraint.project)  # type: ignore[no-untyped-call]
+        for parameter, constraint in unique.values()
     ]
     try:
         yield

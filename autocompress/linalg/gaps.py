@@ -18,8 +18,8 @@ def gap_codes(kept: Array, bits: int) -> Array:
         bits: of a code, 2 to 8.
 
     Source:
-        Han et al. 2016, sec. 2, https://arxiv.org/abs/1510.00149; there a skip that is too long keeps a zero, which costs
-        the bits of a value too.
+        Han et al. 2016, sec. 2, https://arxiv.org/abs/1510.00149; there a skip that is too long keeps a zero, and so
+        costs the bits of a value too.
     """
     skip = 2**bits - 1
     gaps = np.diff(np.flatnonzero(kept), prepend=-1) - 1

@@ -15,6 +15,7 @@ Range = tuple[float, float]
 LEVELS = 256
 BINS = 2048
 _SHARES = np.linspace(1.0, 0.05, 39)  # of either bound, that the ranges of least error and divergence are chosen from
+_STRIDE = 4  # of the first look at them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,16 +91,24 @@ def percentile(histogram: Histogram, percent: float = 99.99) -> Range:
 def mse(histogram: Histogram, levels: int = LEVELS) -> Range:
     """The range of least squared error when values are clipped to it and rounded to ``levels`` equal steps.
 
-    Either bound is one of 39 shares of the whole range's, from 1 down to 0.05. Exact for values that are spread evenly
-    within each bin. Takes tens of milliseconds.
+    Either bound is one of 39 shares of the whole range's, from 1 down to 0.05: every fourth of them first, then those
+    around the best pair. The error of each pair is exact for values that are spread evenly within each bin. Takes ten
+    to twenty milliseconds.
 
     Source:
         Nagel et al. 2021, sec. 3.1, https://arxiv.org/abs/2106.08295
     """
     low, high = min_max(histogram)
-    lows = low * _SHARES if low < 0 else [0.0]
-    highs = high * _SHARES if high > 0 else [0.0]
-    return min(product(map(float, lows), map(float, highs)), key=lambda each: rounding_error(histogram, each, levels))
+    lows = (low * _SHARES).tolist() if low < 0 else [0.0]
+    highs = (high * _SHARES).tolist() if high > 0 else [0.0]
+
+    def error_at(places: tuple[int, int]) -> float:
+        return rounding_error(histogram, (lows[places[0]], highs[places[1]]), levels)
+
+    coarse = min(product(range(0, len(lows), _STRIDE), range(0, len(highs), _STRIDE)), key=error_at)
+    near = [range(max(0, place - _STRIDE + 1), place + _STRIDE) for place in coarse]
+    i, j = min(((i, j) for i, j in product(*near) if i < len(lows) and j < len(highs)), key=error_at)
+    return lows[i], highs[j]
 
 
 def rounding_error(histogram: Histogram, bounds: Range, levels: int = LEVELS) -> float:

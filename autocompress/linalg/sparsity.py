@@ -16,7 +16,7 @@ def kept_by_share(scores: Tensor, sparsity: float) -> Tensor:
 
 
 def kept_by_pattern(scores: Tensor, n: int, m: int) -> Tensor:
-    """True for the ``n`` highest of every ``m`` neighbours along the input channels, dimension 1 of ``[c_out, c_in, ...]``.
+    """True for the ``n`` highest of every ``m`` neighbours along the input channels of ``[c_out, c_in, ...]``.
 
     Source: Zhou et al. 2021, https://arxiv.org/abs/2102.04010; Mishra et al. 2021, https://arxiv.org/abs/2104.08378.
 

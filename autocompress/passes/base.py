@@ -38,7 +38,8 @@ class PassContext:
     ``example`` is one batch of model inputs. ``losses`` yields training losses of the model it is given, ready for
     ``backward``; passes that rank by gradients need it. ``groups`` and ``blocks`` are the model's channel groups and
     residual blocks where they have been tried before; they are traced and tried when missing. ``channel_block`` is that
-    of the target's ``Machine``. ``constraints`` are what earlier passes put on weights.
+    of the target's ``Machine``. ``constraints`` are what earlier passes put on weights. With ``shapes_only`` the values
+    of weights do not matter: what takes long and decides nothing else (factors, clusters) is left out.
     """
 
     example: Tensor
@@ -48,6 +49,7 @@ class PassContext:
     blocks: tuple[Block, ...] | None = None
     channel_block: int = 8
     constraints: Mapping[str, Constraint] = field(default_factory=dict)
+    shapes_only: bool = False
 
 
 @dataclass(kw_only=True)

@@ -1,13 +1,15 @@
 """A recipe's passes applied in order to a copy of the base."""
 
 import copy
+import re
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from torch import nn
 
-from autocompress.errors import AutocompressError, RecipeError
+from autocompress.errors import AutocompressError, RecipeError, near
 from autocompress.layers.constraint import Constraint
 from autocompress.passes import PASSES, Pass, PassContext, Stage
 from autocompress.precision import FilePlan
@@ -100,4 +102,26 @@ def _read(name: str, settings: dict[str, object]) -> Pass:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([name, *(str(part) for part in first["loc"])])
-        raise RecipeError(f"{place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from error
+        rule = first["msg"].removeprefix("Value error, ")
+        got = "" if first["type"] == "value_error" and ", got " in rule else f", got {first['input']!r}"
+        raise RecipeError(f"{place}: {rule}{got}{_nearest(first, kind)}") from error
+
+
+def _nearest(error: ErrorDetails, kind: type[Pass]) -> str:
+    """The nearest value that would do, or the settings with a like name, where pydantic's own rule was broken."""
+    if error["type"] == "extra_forbidden":
+        return near(str(error["loc"][-1]), kind.model_fields)
+    if error["type"] == "enum":
+        return _nearest_word(str(error["input"]), re.findall(r"'([^']+)'", error["msg"]))
+    bounds = error.get("ctx", {})
+    bound = next((bounds[key] for key in ("ge", "le") if key in bounds), None)
+    return "" if bound is None else f"; nearest: {bound}"
+
+
+def _nearest_word(value: str, words: list[str]) -> str:
+    """Of words that are the same letters with another number, that with the nearest number; else the like ones."""
+    letters, number = re.fullmatch(r"(.*?)(\d*)", value).groups()  # type: ignore[union-attr]  # anything matches
+    numbers = [int(word[len(letters) :]) for word in words if re.fullmatch(rf"{re.escape(letters)}\d+", word)]
+    if not number or not numbers:
+        return near(value, words)
+    return f"; nearest: {letters}{min(numbers, key=lambda each: abs(each - int(number)))}"

@@ -120,7 +120,9 @@ class Factorize(Pass):
                 f"{trial.factors} is {time} on this target; gain: smaller factorizes it for its bytes"
             )
             return
-        words = trial.factors.form.fill(trial.chain, trial.layer, trial.factors.values())
+        words = ""
+        if not context.shapes_only:
+            words = trial.factors.form.fill(trial.chain, trial.layer, trial.factors.values())
         parts = [
             str(trial.factors),
             f"{weights_of(trial.layer):,} → {weights_of(trial.chain):,} weights",

@@ -9,18 +9,18 @@ from autocompress.errors import RecipeError
 from autocompress.graph.layer_table import WEIGHTED
 from autocompress.layers.constraint import Constraint
 from autocompress.passes.base import Outcome, Pass, PassContext, Stage, require_layers
-from autocompress.precision import INT8, Activations, Calibration, FilePlan, Precision
+from autocompress.precision import INT8, Activations, Calibration, FilePlan, Format, Precision
 
 
 class Quantize(Pass):
-    """Fewer bits for weights, integers for arithmetic, layer by layer. A layer's entry also covers the layers inside it.
+    """Fewer bits for weights, integers for arithmetic, layer by layer. An entry also covers the layers inside its own.
 
     Weights have one scale per output channel (or per ``block`` of inputs); fewer than 8 bits are stored packed. Static
     int8 arithmetic takes the ranges of activations from training samples by ``calibration``. ``correct_bias`` moves
     biases by the mean error of the rounded weights; ``equalize`` evens the channels of neighbouring layers first.
 
-    The network in PyTorch stays in floating point; ``autocompress.export`` writes the integers, and trains them where the
-    recovery is quantization-aware.
+    The network in PyTorch stays in floating point; ``autocompress.export`` writes the integers, and trains them where
+    the recovery is quantization-aware.
 
     Source: Jacob et al. 2018, https://arxiv.org/abs/1712.05877; Krishnamoorthi 2018, sec. 3,
     https://arxiv.org/abs/1806.08342; Nagel et al. 2019 (bias, equalization), https://arxiv.org/abs/1906.04721
@@ -46,15 +46,18 @@ class Quantize(Pass):
         require_layers(model, list(self.layers), "quantize.layers")
         plan = self.finalize(FilePlan())
         outcome = Outcome()
+        deciding: dict[int, str] = {}  # weight → the first layer that holds it
         for name, module in model.named_modules():
             if not isinstance(module, (*WEIGHTED, nn.RNNBase)):
                 continue
-            precision = plan.of(name)
-            constraint = context.constraints.get(name)
+            first = name if isinstance(module, nn.RNNBase) else deciding.setdefault(id(module.weight), name)
+            precision, constraint = plan.of(first), context.constraints.get(name)
             if name in self.layers and constraint is not None:
                 _refuse_two_formats(name, precision, constraint)
             reason = why_not(module, precision, constraint)
-            if reason:
+            if plan.of(name) != precision:
+                outcome.skipped[name] = f"it shares its weight with {first}, which is {precision}"
+            elif reason:
                 outcome.skipped[name] = reason
             elif precision != Precision():
                 outcome.changed[name] = str(precision)
@@ -74,21 +77,40 @@ class Quantize(Pass):
 
 
 def why_not(layer: nn.Module, precision: Precision, constraint: Constraint | None) -> str:
-    """Why ``layer`` does not get all of ``precision``; empty when it does."""
+    """Why ``layer`` does not get all of ``precision``, and what it gets; empty when it gets all."""
     if precision == Precision():
         return ""
     if isinstance(layer, nn.RNNBase):
         return f"a {type(layer).__name__} is computed and stored in fp32"
-    is_linear = isinstance(layer, nn.Linear)
-    if precision.activations is Activations.INT8_DYNAMIC and not is_linear:
-        return "int8 with ranges found at each inference is for linear layers: the runtime's convolution is slower so"
-    if precision.block is not None and not is_linear:
-        return "weights in blocks are for linear layers: the runtime has no such convolution"
-    if precision.block is not None and isinstance(layer, nn.Linear) and layer.in_features < precision.block:
-        return f"its {layer.in_features} inputs are less than a block of {precision.block}"
-    if constraint is not None and constraint.indices is not None and precision.weights.bits not in (None, 8):
-        return f"its weights are a codebook of {constraint.bits} bits already"
-    return ""
+    if constraint is not None and constraint.indices is not None:
+        in_integers = precision.activations is not Activations.FP32 and not _why_not_dynamic(layer, precision)
+        if precision.weights is Format.INT8 and in_integers:
+            return ""
+        return f"its weights are a codebook of {constraint.bits} bits already, stored as such"
+    return _why_not_dynamic(layer, precision) or _why_no_blocks(layer, precision, constraint)
+
+
+def _why_not_dynamic(layer: nn.Module, precision: Precision) -> str:
+    if precision.activations is not Activations.INT8_DYNAMIC or isinstance(layer, nn.Linear):
+        return ""
+    return (
+        "int8 with ranges found at each inference is for linear layers, the runtime's convolution is slower so; "
+        f"its weights are stored as {precision.weights}"
+    )
+
+
+def _why_no_blocks(layer: nn.Module, precision: Precision, constraint: Constraint | None) -> str:
+    if precision.block is None:
+        return ""
+    if constraint is not None:
+        reason = "weights in blocks are stored whole, this layer is sparse"
+    elif not isinstance(layer, nn.Linear):
+        reason = "weights in blocks are for linear layers, the runtime has no such convolution"
+    elif layer.in_features < precision.block:
+        reason = f"its {layer.in_features} inputs are less than a block of {precision.block}"
+    else:
+        return ""
+    return f"{reason}; its weights are stored as {precision.weights} with one scale per output channel"
 
 
 def _refuse_two_formats(name: str, precision: Precision, constraint: Constraint) -> None:

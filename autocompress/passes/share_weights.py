@@ -1,5 +1,6 @@
 """Codebooks: a layer's weights take a few values, stored as packed indices and a table."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -54,30 +55,36 @@ class ShareWeights(Pass):
         treated: dict[int, str] = {}
         for name, wanted in self.layers.items():
             layer = model.get_submodule(name)
-            reason = why_no_constraint(layer, name, treated) or _why_not(layer, wanted)
+            before = context.constraints.get(name, Constraint())
+            reason = why_no_constraint(layer, name, treated) or _why_not(layer, wanted, before)
             if reason:
                 outcome.skipped[name] = reason
                 continue
             weight = layer.weight
             assert isinstance(weight, nn.Parameter)
-            before = context.constraints.get(name, Constraint())
-            book = codebook(weight, 2**wanted.bits, kept=before.kept, groups=wanted.groups)
-            with torch.no_grad():
-                weight.copy_(book.dense)
-            outcome.constraints[name] = Constraint(
-                kept=before.kept, pattern=before.pattern, indices=book.indices, bits=wanted.bits, groups=wanted.groups
-            )
+            indices = torch.zeros_like(weight, dtype=torch.uint8)
+            if not context.shapes_only:
+                book = codebook(weight, 2**wanted.bits, kept=before.kept, groups=wanted.groups)
+                indices = book.indices
+                with torch.no_grad():
+                    weight.copy_(book.dense)
+            outcome.constraints[name] = replace(before, indices=indices, bits=wanted.bits, groups=wanted.groups)
             groups = f" in each of {wanted.groups} groups" if wanted.groups > 1 else ""
             outcome.changed[name] = f"{2**wanted.bits} shared values{groups} for {weight.numel()} weights"
         return outcome
 
 
-def _why_not(layer: nn.Module, wanted: Codebook) -> str:
+def _why_not(layer: nn.Module, wanted: Codebook, before: Constraint) -> str:
     assert isinstance(layer.weight, nn.Parameter)
-    c_out, numbers = layer.weight.shape[0], layer.weight.numel()
+    c_out = layer.weight.shape[0]
+    numbers = layer.weight.numel() if before.kept is None else int(before.kept.sum())
     if wanted.groups > c_out:
         return f"{wanted.groups} groups need as many output channels, it has {c_out}"
-    # a table of 32-bit values and indices of `bits` against weights of 32 bits
-    if wanted.groups * 2**wanted.bits * 32 + numbers * wanted.bits >= numbers * 32:
+    if not saves_bytes(numbers, wanted.bits, wanted.groups):
         return f"a table of {wanted.groups * 2**wanted.bits} values is no smaller than its {numbers} weights"
     return ""
+
+
+def saves_bytes(weights: int, bits: int, groups: int = 1) -> bool:
+    """Whether indices of ``bits`` and ``groups`` tables of 32-bit values take fewer bytes than the weights in fp32."""
+    return (groups << bits) * 32 + weights * bits < weights * 32

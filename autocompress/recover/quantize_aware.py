@@ -1,8 +1,8 @@
 """Quantization-aware recovery: the file itself is trained, with exactly the roundings that it will be run with.
 
 The draft of the file becomes a network whose weights are rounded at every step, as Jacob et al. 2018, sec. 3,
-https://arxiv.org/abs/1712.05877, do in the original network. BatchNorm has been folded by then, which the white paper of
-Nagel et al. 2021, sec. 5.2.1, https://arxiv.org/abs/2106.08295, calls static folding.
+https://arxiv.org/abs/1712.05877, do in the original network. BatchNorm has been folded by then: static folding in Nagel
+et al. 2021, sec. 5.2.1, https://arxiv.org/abs/2106.08295.
 """
 
 from dataclasses import replace

@@ -12,13 +12,12 @@ from autocompress.events import Observer
 from autocompress.facts import Facts, write_whole
 from autocompress.graph.program import Portable
 from autocompress.measurement import Latency, ModelFacts
-from autocompress.precision import FilePlan
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.costing import measure_files, measure_ram
 from autocompress.search.goal import Goal
 from autocompress.search.launcher import Job, Launcher, Work
-from autocompress.search.parameters import summary
+from autocompress.search.summary import summary
 from autocompress.trial import Bench, Product
 
 FINALISTS = 2  # recovered in full; more would each get less time
@@ -34,9 +33,10 @@ class KeptRecord(Facts):
     """What is remembered of a finalist beside its files."""
 
     record: TrialRecord
-    plan: FilePlan
     layers: dict[str, str]
     layer_params: dict[str, int]
+    stored: dict[str, str]
+    changed: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,9 +181,10 @@ class Finish:
         )
         kept = KeptRecord(
             record=record,
-            plan=product.plan,
             layers={layer.name: str(layer) for layer in product.layers},
             layer_params={layer.name: layer.params for layer in product.layers},
+            stored={layer.name: product.stored[layer.name] for layer in product.layers},
+            changed=product.changed,
         )
         write_whole(place / FILE, product.file)
         write_whole(place / STRUCTURE, product.portable.structure)

@@ -9,8 +9,9 @@ from autocompress.measurement import ModelFacts
 from autocompress.precision import Format
 from autocompress.recipe import Recipe
 from autocompress.search.goal import Goal
-from autocompress.search.parameters import RecipeBuilder, Value, summary
+from autocompress.search.parameters import RecipeBuilder, Value
 from autocompress.search.setting import Setting
+from autocompress.search.summary import summary
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.95)  # clipped to the space; the last one is its strongest
 STRONG_RANK = 0.2
@@ -20,13 +21,13 @@ MARGIN = 0.98  # aim a little under a limit: interpolation between rungs is not 
 
 @dataclass(frozen=True, kw_only=True)
 class _Draft:
-    """One uniform recipe that is to be measured."""
+    """One uniform recipe that is to be measured; ``only_pruned``: nothing but channels and precisions changed."""
 
     values: dict[str, Value]
     ratio: float
     precision: Format
     recipe: Recipe
-    whole_rank: bool = True
+    only_pruned: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Ladder:
 
     def int8_pays(self) -> bool | None:
         """Whether int8 is faster than fp32 at the same widths; None when that was not measured."""
-        times = {rung.precision: rung.facts.latency_ms for rung in self.rungs if rung.ratio == 0.0 and rung.whole_rank}
+        times = {rung.precision: rung.facts.latency_ms for rung in self.rungs if rung.ratio == 0.0 and rung.only_pruned}
         int8, fp32 = times.get(Format.INT8), times.get(Format.FP32)
         return None if int8 is None or fp32 is None else int8 < fp32
 
@@ -68,12 +69,12 @@ class Ladder:
     def anchors(self, goal: Goal) -> list[Rung]:
         """The mildest rung of each precision that meets the costs as measured: candidates that are sure to fit."""
         fitting = sorted((rung for rung in self.rungs if goal.within_costs(rung.facts)), key=lambda rung: rung.ratio)
-        return list({(rung.precision, rung.whole_rank): rung for rung in reversed(fitting)}.values())
+        return list({(rung.precision, rung.only_pruned): rung for rung in reversed(fitting)}.values())
 
     def starts(self, goal: Goal, builder: RecipeBuilder) -> list[dict[str, Value]]:
         """Uniform recipes to look around: per precision the mildest that should fit; half where no cost is limited."""
-        measured = {rung.precision for rung in self.rungs}
-        ratios = {each: self.feasible_ratio(goal, each) for each in Format if each in measured}
+        measured = dict.fromkeys(rung.precision for rung in self.rungs)
+        ratios = {each: self.feasible_ratio(goal, each) for each in measured}
         if goal.minimizes_cost:
             ratios = dict.fromkeys(ratios, HALF)
         return [builder.uniform(ratio, precision) for precision, ratio in ratios.items() if ratio is not None]
@@ -81,7 +82,7 @@ class Ladder:
     def feasible_ratio(self, goal: Goal, precision: Format) -> float | None:
         """The least uniform ratio that should meet every cost limit, interpolated; None when no rung does."""
         rungs = sorted(
-            (rung for rung in self.rungs if rung.precision is precision and rung.whole_rank),
+            (rung for rung in self.rungs if rung.precision is precision and rung.only_pruned),
             key=lambda rung: rung.ratio,
         )
         worst = [max(goal.budget.violation(rung.facts, goal.baseline).values(), default=-1.0) for rung in rungs]
@@ -116,7 +117,7 @@ def climb(setting: Setting) -> Ladder:
             precision=draft.precision,
             recipe=draft.recipe,
             facts=costed.facts[key],
-            whole_rank=draft.whole_rank,
+            only_pruned=draft.only_pruned,
         )
         for key, draft in enumerate(drafts)
         if key in costed.facts
@@ -130,14 +131,17 @@ def _drafts(builder: RecipeBuilder) -> list[_Draft]:
     prune, quantize, factorize = passes.prune_channels, passes.quantize, passes.factorize
     ratios = sorted({prune.ratio.clip(ratio) for ratio in RATIOS}) if prune else [0.0]
     formats = quantize.precision if quantize else (Format.FP32,)
-    wanted = [(ratio, formats[0], 1.0) for ratio in ratios]
-    wanted += [(ratio, other, 1.0) for other in formats[1:] for ratio in (ratios[0], ratios[-1])]
+    wanted = [(ratio, formats[0], 1.0, False) for ratio in ratios]
+    wanted += [(ratio, other, 1.0, False) for other in formats[1:] for ratio in (ratios[0], ratios[-1])]
     if factorize:
-        wanted += [(ratio, formats[0], factorize.rank.clip(STRONG_RANK)) for ratio in (ratios[-1], ratios[0])]
+        wanted += [(ratio, formats[0], factorize.rank.clip(STRONG_RANK), False) for ratio in (ratios[-1], ratios[0])]
+    if any(knob.strongest is not None for knob in builder.knobs()):
+        wanted += [(ratio, formats[0], 1.0, True) for ratio in (ratios[-1], ratios[0])]
     found: dict[str, _Draft] = {}
-    for ratio, precision, rank in wanted:
-        values = builder.uniform(ratio, precision, rank)
+    for ratio, precision, rank, strongest in wanted:
+        values = builder.uniform(ratio, precision, rank, strongest=strongest)
         recipe = builder.recipe(values)
-        draft = _Draft(values=values, ratio=ratio, precision=precision, recipe=recipe, whole_rank=rank == 1.0)
+        only_pruned = rank == 1.0 and not strongest
+        draft = _Draft(values=values, ratio=ratio, precision=precision, recipe=recipe, only_pruned=only_pruned)
         found.setdefault(recipe.structure_digest(), draft)
     return list(found.values())

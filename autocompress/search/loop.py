@@ -13,15 +13,16 @@ from autocompress.measurement import ModelFacts
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.launcher import Done, Job, Work
-from autocompress.search.parameters import RecipeBuilder, Value, summary
+from autocompress.search.parameters import RecipeBuilder, Value
 from autocompress.search.setting import Setting
 from autocompress.search.study import Ask, Study
+from autocompress.search.summary import summary
 
 ROUNDS_PER_SLOT = 2  # candidates of a round per slot: enough that slots rarely wait, few enough to learn between rounds
 BARREN_ROUNDS = 12  # rounds in a row without anything new and feasible after which the space counts as used up
 SEED_SPREAD = 0.15  # of the ratios of the first guesses around the uniform recipe that is just feasible
 SEEDS = 8
-RANK_SHARE = 0.2  # of the stages of a guess get a random rank
+OTHER_SHARE = 0.2  # of the other settings of a guess are random
 
 
 @dataclass(kw_only=True)
@@ -162,7 +163,7 @@ def _raise_if_all_failed(records: tuple[TrialRecord, ...]) -> None:
 
 
 def first_guesses(builder: RecipeBuilder, starts: list[dict[str, Value]], seed: int) -> list[dict[str, Value]]:
-    """Recipes around uniform ones that are just feasible: stages pruned a little more or less, some ranks reduced."""
+    """Recipes around uniform ones that are just feasible: stages pruned a little more or less, others at random."""
     rng = np.random.default_rng(seed)
     return [_varied(builder, starts[place % len(starts)], rng) for place in range(SEEDS)] if starts else []
 
@@ -172,9 +173,9 @@ def _varied(builder: RecipeBuilder, start: dict[str, Value], rng: np.random.Gene
     for knob in builder.knobs():
         if knob.range is not None and knob.name.startswith("prune."):
             guess[knob.name] = knob.range.clip(float(start[knob.name]) + float(rng.normal(0.0, SEED_SPREAD)))
-        elif knob.range is not None and rng.random() < RANK_SHARE:
+        elif knob.range is not None and rng.random() < OTHER_SHARE:
             guess[knob.name] = float(rng.uniform(knob.range.low, knob.range.high))
-        elif knob.name == "criterion":
+        elif knob.name == "criterion" or (knob.kind in {"codebook", "tie"} and rng.random() < OTHER_SHARE):
             guess[knob.name] = str(rng.choice(knob.choices))
     return guess
 

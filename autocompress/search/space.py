@@ -2,7 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from autocompress.errors import SpaceError, near
 from autocompress.facts import Facts
 from autocompress.passes.prune_channels import MOST_PRUNED, Criterion
+from autocompress.passes.prune_weights import MOST_SPARSE
+from autocompress.passes.share_weights import LEAST_BITS, MOST_BITS
 from autocompress.precision import Format
 
 DEFAULT = "default"
@@ -46,6 +48,32 @@ class PruneRange(Facts):
         return ratio
 
 
+class DropRange(Facts):
+    """Of ``drop_blocks``: the share of a stage's droppable blocks that go, its last ones first, one a stage."""
+
+    share: Range = Range(low=0.0, high=0.6)
+
+    @field_validator("share")
+    @classmethod
+    def _is_a_share(cls, share: Range) -> Range:
+        if share.low < 0 or share.high > 1:
+            raise ValueError(f"a share of the blocks lies in [0, 1], got [{share.low}, {share.high}]")
+        return share
+
+
+class SparsityRange(Facts):
+    """Of ``prune_weights``: one sparsity a stage, for the layers that are not factorized."""
+
+    sparsity: Range = Range(low=0.0, high=0.9)
+
+    @field_validator("sparsity")
+    @classmethod
+    def _is_a_share(cls, sparsity: Range) -> Range:
+        if sparsity.low < 0 or sparsity.high > MOST_SPARSE:
+            raise ValueError(f"a sparsity lies in [0, {MOST_SPARSE}], got [{sparsity.low}, {sparsity.high}]")
+        return sparsity
+
+
 class RankRange(Facts):
     """Of ``factorize``: the share of the full rank that stays, one a stage."""
 
@@ -59,6 +87,18 @@ class RankRange(Facts):
         return rank
 
 
+class TieChoice(Facts):
+    """Of ``share_layers``: how many neighbouring blocks of equal structure may hold one set of weights."""
+
+    blocks: tuple[Annotated[int, Field(ge=2)], ...] = Field((2,), min_length=1)
+
+
+class CodebookChoice(Facts):
+    """Of ``share_weights``: bits of an index, one a stage, for the layers that are not factorized."""
+
+    bits: tuple[Annotated[int, Field(ge=LEAST_BITS, le=MOST_BITS)], ...] = Field((4,), min_length=1)
+
+
 class PrecisionChoice(Facts):
     """Of ``quantize``: formats of weights and activations, one a stage."""
 
@@ -66,10 +106,14 @@ class PrecisionChoice(Facts):
 
 
 class Techniques(Facts):
-    """The passes of a space; one that is missing is not used."""
+    """The passes of a space, in the order in which they run; one that is missing is not used."""
 
+    drop_blocks: DropRange | None = None
     prune_channels: PruneRange | None = None
+    prune_weights: SparsityRange | None = None
     factorize: RankRange | None = None
+    share_layers: TieChoice | None = None
+    share_weights: CodebookChoice | None = None
     quantize: PrecisionChoice | None = None
 
     def names(self) -> tuple[str, ...]:

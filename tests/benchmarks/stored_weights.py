@@ -1,7 +1,7 @@
 """What stored weights cost and save, in JSON: bytes, their bound, load and latency of one convolution and of eight.
 
-``python tests/benchmarks/stored_weights.py``; about three minutes, a line for each network. All files of one network are
-measured in turns; the A/A floor says from where on a difference between two of them means anything.
+``python tests/benchmarks/stored_weights.py``; three minutes on a calm machine, a line for each network. All files of a
+network are measured in turns; the A/A floor says from where on a difference between two of them means anything.
 """
 
 import json
@@ -102,10 +102,14 @@ INT8_STORAGES = {"int8 static": lambda weight: raw(weight, np.int8), "int8 stati
 
 
 def bound_bytes(weight: StoredWeight) -> float:
-    """Codes or values, table, bitmap and scales, without a byte of how they are written down."""
+    """Codes or values, table, scales and the entropy of the mask, without a byte of how they are written down."""
     values = weight.codes.nbytes if weight.bits is None else weight.codes.size * weight.bits / 8
     extras = [each.nbytes for each in (weight.table, weight.scale) if each is not None]
-    return values + sum(extras) + (0 if weight.kept is None else weight.kept.size / 8)
+    if weight.kept is None:
+        return values + sum(extras)
+    ratio = float(weight.kept.mean())
+    entropy_bits = -ratio * np.log2(ratio) - (1 - ratio) * np.log2(1 - ratio)
+    return values + sum(extras) + weight.kept.size * float(entropy_bits) / 8
 
 
 def stored_files(depth: int) -> dict[str, tuple[ModelProto, dict[str, StoredWeight]]]:

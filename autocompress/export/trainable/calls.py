@@ -1,8 +1,8 @@
 """From a file's nodes to a list of calls that serves any batch.
 
-A file has one batch size, and its shape constants say so. All nodes run here twice side by side, on one file-sized batch
-and on two at once: the axis in which a tensor differs carries the batch, and shapes are made free there. At the end both
-must have computed the same, sample by sample, so a network that mixes samples is refused and not trained wrongly.
+A file has one batch size, and its shape constants say so. All nodes run here twice side by side, on one file-sized
+batch and on two at once: the axis in which a tensor differs carries the batch, and shapes are made free there. At the
+end both must have computed the same, sample by sample: a network that mixes samples is refused, not trained wrongly.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,9 @@ from autocompress.export.trainable.operators import Operator, operator_of
 from autocompress.export.trainable.reading import File, attributes_of
 
 # Rounded numbers that these move about stay on their grid, so they are not rounded again.
-_KEEP_THE_GRID = {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "Expand", "MaxPool"}  # fmt: skip
+_KEEP_THE_GRID = {
+    "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "Expand", "MaxPool",
+}  # fmt: skip
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Where", "Equal", "Greater", "Less"}
 Values = dict[str, Tensor]
 _Grid = tuple[float, int, int, int]  # scale, zero point, lowest and highest integer
@@ -201,7 +203,8 @@ class _Planner:
         )
         if far:
             raise ModelError(
-                f"a trainable file computes each sample by itself; at batch {2 * half} its outputs differ from those at {half}"
+                "a trainable file computes each sample by itself; "
+                f"at batch {2 * half} its outputs differ from those at {half}"
             )
 
     def _run_again(self) -> Tensor:
@@ -210,7 +213,8 @@ class _Planner:
         for call in self.calls:
             is_rounding = isinstance(call.function, partial) and call.function.func is fake_quantize
             Call(function=_same if is_rounding else call.function, inputs=call.inputs, outputs=call.outputs).run(values)
-        return values[self._file.output_name]
+        result: Tensor = values[self._file.output_name]
+        return result
 
 
 def _same(x: Tensor) -> Tensor:

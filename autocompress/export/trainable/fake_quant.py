@@ -32,8 +32,8 @@ def _rounded(v: Tensor) -> Tensor:
 class Rounding(nn.Module):
     """Weights rounded to steps that are trained with them, as shares of where they started.
 
-    A step is ``start × exp(gain)``: AdamW moves a gain by its rate, whatever the size of the step, and no step can become
-    negative. ``members [channels]`` says which of the steps a channel uses.
+    A step is ``start × exp(gain)``: AdamW moves a gain by its rate, whatever the size of the step, and no step can
+    become negative. ``members [channels]`` says which of the steps a channel uses.
 
     Source: Esser et al. 2020, LSQ, sec. 2.1 and 2.2, https://arxiv.org/abs/1902.08153, with the gradient scale of the
     paper; it trains the step itself, which AdamW would move as far whether it is large or small.

@@ -132,7 +132,7 @@ def split(node: Node) -> Function:
 
 
 def _split(x: Tensor, sizes: int | list[int], axis: int) -> tuple[Tensor, ...]:
-    return x.split(sizes, axis)
+    return torch.split(x, sizes, axis)
 
 
 def slice_(node: Node) -> Function:
@@ -171,7 +171,8 @@ def gather(node: Node) -> Function:
 
     def pick(x: Tensor, numbers: Tensor) -> Tensor:
         numbers = torch.where(numbers < 0, numbers + x.shape[axis], numbers)
-        return x.index_select(axis, numbers.flatten()).unflatten(axis, numbers.shape)
+        taken = x.index_select(axis, numbers.flatten())
+        return taken.reshape(*x.shape[:axis], *numbers.shape, *x.shape[axis + 1 :])
 
     return pick
 

@@ -48,7 +48,7 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The file's output ``[n, ...]``."""
-        values = self.leaves()
+        values: dict[str, Tensor] = self.leaves()
         values[self._input] = x
         for call in self._calls:
             call.run(values)

@@ -79,4 +79,5 @@ def _state(given: Tensor | None, x: Tensor, r: Tensor) -> Tensor:
 
 def _by_direction(states: Tensor, directions: int) -> Tensor:
     """``[steps, n, directions × width]`` to ONNX's ``[steps, directions, n, width]``."""
-    return states.unflatten(2, (directions, -1)).permute(0, 2, 1, 3)
+    steps, samples, width = states.shape
+    return states.reshape(steps, samples, directions, width // directions).permute(0, 2, 1, 3)

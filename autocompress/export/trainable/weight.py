@@ -90,12 +90,13 @@ class Weight(nn.Module):
         if rule.master is not None:
             if rule.master.shape != master.shape:
                 raise ModelError(
-                    f"WeightRule.master must have the layer's shape {tuple(master.shape)}, got {tuple(rule.master.shape)}"
+                    f"WeightRule.master must have the layer's shape {tuple(master.shape)}, "
+                    f"got {tuple(rule.master.shape)}"
                 )
             master = rule.master.detach()
         elif self.channel_scale is not None:
             master = master / self._along(torch.where(self.channel_scale == 0, 1, self.channel_scale))
-        return (master if rule.constraint is None else rule.constraint.project(master)).clone()
+        return (master if rule.constraint is None else rule.constraint.nearest(master)).clone()
 
     def _rounding(self, grid: Grid, rule: WeightRule, *, trains_scales: bool) -> Rounding:
         channels = self.master.shape[self.axis]

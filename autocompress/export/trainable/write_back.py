@@ -11,9 +11,12 @@ from autocompress.errors import ModelError
 from autocompress.export.trainable.network import OnnxNetwork
 from autocompress.export.trainable.weight import Weight
 
+_MOST = 2**30  # a bias in kernel integers: as much room is left for the sum that it starts
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm"}
+
 
 def write_back(proto: ModelProto, network: OnnxNetwork) -> ModelProto:
-    """A copy of ``proto`` with the network's integers, scales, biases and floats; it computes what the network computes.
+    """A copy of ``proto`` with the network's integers, scales, biases and floats; it computes what the network does.
 
     An int32 bias gets the scale that integer kernels take for granted: its input's times its weight's.
 
@@ -27,7 +30,7 @@ def write_back(proto: ModelProto, network: OnnxNetwork) -> ModelProto:
         if node.op_type == "DequantizeLinear" and node.input[0] in file.stored:
             weight = network.leaves.weight(node.input[0])
             if weight is not None:
-                _write_weight(file, node, weight)
+                _write_weight(file, node, weight, _least_scale(file, node, network))
     for node in copy.graph.node:  # after all scales are known
         if node.op_type == "DequantizeLinear" and node.input[0] in file.stored:
             bias = network.leaves.float_parameter(node.input[0])
@@ -81,14 +84,32 @@ class _Writer:
             return None
         return self.stored[maker.input[1]]
 
-    def reader_of(self, tensor: str) -> NodeProto | None:
-        """A convolution or product that adds ``tensor`` as its bias."""
-        return next((node for node in self._graph.node if len(node.input) > 2 and node.input[2] == tensor), None)
+    def readers_of(self, tensor: str, place: int) -> list[NodeProto]:
+        """Convolutions and products that read ``tensor`` at a place: 1 for the weight, 2 for the bias."""
+        found = [node for node in self._graph.node if node.op_type in _WEIGHTED and len(node.input) > place]
+        return [node for node in found if node.input[place] == tensor]
 
 
-def _write_weight(file: _Writer, node: NodeProto, weight: Weight) -> None:
+def _least_scale(file: _Writer, node: NodeProto, network: OnnxNetwork) -> NDArray[Any] | float:
+    """The smallest scale of a weight with which the biases beside it fit into 32 bits; 0 where none is in the way."""
+    least: NDArray[Any] | float = 0.0
+    for reader in file.readers_of(node.output[0], 1):
+        maker = file.makers.get(reader.input[2]) if len(reader.input) > 2 else None
+        bias = network.leaves.float_parameter(maker.input[0]) if maker is not None else None
+        scale = file.scale_of(reader.input[0])
+        if bias is not None and scale is not None:
+            least = np.maximum(least, np.abs(bias.detach().numpy()) / (scale * _MOST))
+    return least
+
+
+def _write_weight(file: _Writer, node: NodeProto, weight: Weight, least_scale: NDArray[Any] | float) -> None:
     integers, scales = (tensor.numpy() for tensor in weight.stored())
     old = file.stored[node.input[1]]
+    if not (scales == old).all() and (scales < least_scale).any():  # a channel next to nothing beside its bias
+        grown = np.maximum(scales, least_scale).astype(scales.dtype)
+        axis = 1 - weight.axis if weight.transposed else weight.axis
+        along = [-1 if i == axis else 1 for i in range(integers.ndim)]
+        integers, scales = np.rint(integers * (scales / grown).reshape(along)), grown
     if old.size == 1 and (scales == scales.flat[0]).all():
         scales = scales[:1].reshape(old.shape)
     elif old.size == 1:
@@ -106,8 +127,8 @@ def _set_axis(node: NodeProto, axis: int) -> None:
 
 
 def _write_bias(file: _Writer, node: NodeProto, bias: NDArray[Any]) -> None:
-    reader = file.reader_of(node.output[0])
-    scales = [None, None] if reader is None else [file.scale_of(name) for name in reader.input[:2]]
+    readers = file.readers_of(node.output[0], 2)
+    scales = [file.scale_of(name) for name in readers[0].input[:2]] if readers else [None, None]
     if scales[0] is None or scales[1] is None:
         raise ModelError(f"an int32 bias needs a quantized input and weight beside it, got {node.name!r} without")
     scale = (scales[0] * scales[1]).reshape(-1)
