@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from autocompress.facts import write_whole
@@ -61,3 +62,8 @@ def _read(path: Path | None) -> float:
     if path is None or not path.is_file():
         return 0.0
     return float(json.loads(path.read_text())["elapsed_s"])
+
+
+def now() -> str:
+    """The time in UTC, to the second, in ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

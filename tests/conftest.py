@@ -1,6 +1,5 @@
 """What every test stands on: one thread, one seed."""
 
-import atexit
 import os
 import shutil
 import tempfile
@@ -10,10 +9,18 @@ import torch
 
 torch.set_num_threads(1)
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the home folder
-# What is measured once and kept stays out of the user's own folder, also in child processes and parallel workers.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["AUTOCOMPRESS_CACHE"] = tempfile.mkdtemp(prefix="autocompress-tests-")
-    atexit.register(shutil.rmtree, os.environ["AUTOCOMPRESS_CACHE"], ignore_errors=True)
+
+
+def pytest_configure(config):
+    """What is measured once and kept stays out of the user's own folder, also in child processes and workers."""
+    if not hasattr(config, "workerinput"):
+        os.environ["AUTOCOMPRESS_CACHE"] = tempfile.mkdtemp(prefix="autocompress-tests-")
+
+
+def pytest_unconfigure(config):
+    """Nothing stays behind."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["AUTOCOMPRESS_CACHE"], ignore_errors=True)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks

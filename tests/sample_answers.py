@@ -1,4 +1,4 @@
-"""What plan, measure, verify, apply and doctor find, as real commands leave it."""
+"""What plan, measure, verify, apply, doctor and techniques find, as real commands leave it."""
 
 from sample_result import ASKED, machine, sample_recipe, sample_result
 
@@ -7,10 +7,13 @@ from autocompress.commands.apply import Applied
 from autocompress.commands.doctor import Check, Diagnosis
 from autocompress.commands.measure import FileCost
 from autocompress.commands.plan import Plan, Reach
+from autocompress.commands.technique_costs import LayerCost, Saving, TechniqueCosts
 from autocompress.commands.verify import Verification
+from autocompress.hardware.kept import circumstances_of
+from autocompress.hardware.machine import this_machine
 from autocompress.measurement import Accuracy, Latency
 from autocompress.result import Status
-from autocompress.target import Target
+from autocompress.target import ActivationType, Target
 
 
 def sample_plan(*, feasible: bool = True) -> Plan:
@@ -92,4 +95,25 @@ def sample_health(*, healthy: bool = True) -> Diagnosis:
         ),
         machine=machine(),
         versions={"torch": "2.14.1"},
+    )
+
+
+def sample_costs(threads: int = 1) -> TechniqueCosts:
+    """As if int8 static made the linear layers 4× as fast and small, and channels could not go."""
+    linear = {"layer": "linear"}
+    return TechniqueCosts(
+        circumstances=circumstances_of(this_machine(), threads),
+        measured_at="2026-01-02T03:04:05+00:00",
+        layers=(
+            LayerCost(
+                name="linear", detail="two layers", latency_ms=0.14, size_bytes=1000, floor_ratio=0.012, noisy=True
+            ),
+        ),
+        savings=(
+            Saving(technique="quantize", setting="int8 static", latency_ratio=0.26, size_ratio=0.25, **linear),
+            Saving(technique="prune_channels", setting="half", reason="they are outputs", **linear),
+        ),
+        int8_activations=ActivationType.U8,
+        versions={},
+        seconds=41.0,
     )

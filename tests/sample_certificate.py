@@ -3,7 +3,8 @@
 from typing import Any
 
 from autocompress.budget import Budget
-from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts, now
+from autocompress.clock import now
+from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts
 from autocompress.hardware.machine import this_machine
 from autocompress.measurement import Accuracy, Latency, ModelFacts
 from autocompress.target import Target

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from sample_certificate import IMAGES, certificate_of
 
+from autocompress.clock import now
 from autocompress.data.preprocess import model_input
-from autocompress.delivery.certificate import Certificate, identity_of, input_facts, now
+from autocompress.delivery.certificate import Certificate, identity_of, input_facts
 from autocompress.task import Layout, Preprocess
 
 SERIES = Preprocess(layout=Layout.AS_STORED, shape=(24,), dtype="int64")

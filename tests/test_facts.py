@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sample_answers import sample_costs
 from sample_result import sample_result
 
 import autocompress
 from autocompress.budget import Budget
+from autocompress.clock import now
 from autocompress.commands.config import RunConfig
-from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts, now
+from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts
 from autocompress.facts import Facts, write_whole
 from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
+from autocompress.hardware.int8_activations import ActivationChoice
+from autocompress.hardware.kept import Circumstances
 from autocompress.measurement import Accuracy, Latency
 from autocompress.passes import PASSES, DropBlocks, PruneWeights, ShareLayers, ShareWeights
 from autocompress.passes.factorize import Factorize, Factors
@@ -25,7 +29,7 @@ from autocompress.precision import FP32, INT8, FilePlan
 from autocompress.result import Status, TrialRecord
 from autocompress.search.finish import KeptRecord
 from autocompress.search.space import load_space
-from autocompress.target import Target
+from autocompress.target import ActivationType, Target
 
 RESULT = sample_result(Status.MET)
 LATENCY = Latency(
@@ -72,6 +76,18 @@ SAMPLES: list[Facts] = [
     load_space("everything"),
     ChannelGroup(name="a", width=8, chunks=2, outs=("a", "b"), ins=("c",), feeds={"c": 4}, reason="none"),
     Block(name="a", params=3, reason="none"),
+    sample_costs(),
+    ActivationChoice(
+        circumstances=Circumstances(cpu="a", isa=("b",), onnxruntime="1.31.1"),
+        measured_at=now(),
+        chosen=ActivationType.S8,
+        usual=ActivationType.U8,
+        uint8_ms=0.2,
+        int8_ms=0.1,
+        floor_ratio=0.01,
+        conclusive=True,
+        reason="2.00× the speed",
+    ),
     Factorize(layers={"a": Factors(rank=3)}),
     DropBlocks(blocks=("a",)),
     ShareLayers(groups=(("a", "b"), ("c", "d"))),
@@ -79,9 +95,20 @@ SAMPLES: list[Facts] = [
     ShareWeights(layers={"a": Codebook(bits=3, groups=2)}),
 ]
 # Answers of commands and what they are made of: printed as JSON, never read back.
-ONLY_SHOWN = {"Applied", "Check", "Diagnosis", "FileCost", "FileFacts", "Plan", "Reach", "Verification"}
+ONLY_SHOWN = {
+    "Applied",
+    "Check",
+    "Diagnosis",
+    "FileCost",
+    "FileFacts",
+    "Plan",
+    "Reach",
+    "Technique",
+    "TechniqueTable",
+    "Verification",
+}
 # Read from files and arguments by tests of their own.
-TESTED_ELSEWHERE = {"ModelSource", "Pass", "PruneChannels", "Quantize"}
+TESTED_ELSEWHERE = {"ModelSource", "Pass", "PruneChannels", "Quantize", "Record"}
 
 
 @pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)

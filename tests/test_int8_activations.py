@@ -174,7 +174,7 @@ def test_a_run_takes_the_kept_choice_for_all_its_files():
     config = config_of(trained_net(), tiny_task(), "size<=50%", {})
     prepared = prepare(config, Silence(), model=trained_net(), task=tiny_task())
     assert prepared.machine.int8_activations is unusual()
-    bench, _ = look(prepared, Silence())
+    bench, _ = look(prepared, Silence(), ())
     assert bench.machine == prepared.machine
 
 

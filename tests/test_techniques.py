@@ -4,18 +4,19 @@ import json
 
 import pytest
 import torch
+from sample_answers import sample_costs
 from sample_result import machine
 
 from autocompress.cli.app import run
 from autocompress.commands import doctor as doctoring
 from autocompress.commands import technique_costs as costing
 from autocompress.commands.technique_cases import CASES, VARIANTS, Case, Variant, variants_for
-from autocompress.commands.technique_costs import LayerCost, Saving, TechniqueCosts, measure_techniques
+from autocompress.commands.technique_costs import measure_techniques
 from autocompress.commands.techniques import measure_and_keep, techniques
 from autocompress.errors import MeasurementError
 from autocompress.events import Silence
 from autocompress.graph.surgery import example_input
-from autocompress.hardware.kept import FOLDER, circumstances_of, keep
+from autocompress.hardware.kept import FOLDER, keep
 from autocompress.hardware.machine import this_machine
 from autocompress.measurement import Latency
 from autocompress.passes import PASSES, PassContext
@@ -51,27 +52,6 @@ def composed(case: Case, variant: Variant) -> Composed:
     torch.manual_seed(0)
     context = PassContext(example=example_input(case.input), channel_block=8)
     return compose(case.build().eval(), Recipe(passes=variant.steps(case, 8)), context)
-
-
-def sample_costs(threads: int = 1) -> TechniqueCosts:
-    """As if int8 static made the linear layers 4× as fast and small, and channels could not go."""
-    linear = {"layer": "linear"}
-    return TechniqueCosts(
-        circumstances=circumstances_of(this_machine(), threads),
-        measured_at="2026-01-02T03:04:05+00:00",
-        layers=(
-            LayerCost(
-                name="linear", detail="two layers", latency_ms=0.14, size_bytes=1000, floor_ratio=0.012, noisy=True
-            ),
-        ),
-        savings=(
-            Saving(technique="quantize", setting="int8 static", latency_ratio=0.26, size_ratio=0.25, **linear),
-            Saving(technique="prune_channels", setting="half", reason="they are outputs", **linear),
-        ),
-        int8_activations=ActivationType.U8,
-        versions={},
-        seconds=41.0,
-    )
 
 
 def test_the_table_has_every_pass_with_settings_saving_and_source():

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autocompress.budget import BudgetRow
-from autocompress.clock import Clock
+from autocompress.clock import Clock, now
 from autocompress.commands.folder import BASELINE, BEST, PARETO, REPORT, RESULT
 from autocompress.commands.prepare import Prepared
 from autocompress.delivery.bundle import write_bundle
-from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts, now
+from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts
 from autocompress.delivery.layer_rows import Treated, layer_rows
 from autocompress.delivery.report import write_report
 from autocompress.events import Observer

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from pydantic import Field
 
+from autocompress.clock import now
 from autocompress.commands.technique_cases import CASES, VARIANTS, Case, Variant, variants_for
 from autocompress.events import Observer
 from autocompress.export.calibrate import Seen
 from autocompress.export.write_file import draft
 from autocompress.facts import Facts
 from autocompress.graph.surgery import example_input
-from autocompress.hardware.int8_activations import now
 from autocompress.hardware.kept import Record, circumstances_of
 from autocompress.hardware.latency import measure_latency
 from autocompress.hardware.machine import package_versions

@@ -1,7 +1,6 @@
 """What is promised of one file, with everything that a stranger needs to check it."""
 
 import hashlib
-from datetime import UTC, datetime
 
 from pydantic import Field
 
@@ -104,11 +103,6 @@ def input_facts(preprocess: Preprocess, name: str, batch: int) -> InputFacts:
         std=preprocess.std,
         recipe=_in_words(preprocess),
     )
-
-
-def now() -> str:
-    """The time in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _in_words(preprocess: Preprocess) -> str:

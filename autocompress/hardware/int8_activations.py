@@ -5,13 +5,13 @@ or a new runtime prefers is found by timing the same two layers in both. A ReLU 
 begin at zero, and a step of its own in signed ones: the files have it as they would.
 """
 
-import datetime as dt
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from autocompress.clock import now
 from autocompress.errors import MeasurementError
 from autocompress.events import Observer
 from autocompress.hardware.kept import Record, circumstances_of, keep, recall
@@ -122,11 +122,6 @@ def decide(machine: Machine, mine: Latency, copy: Latency, others: Latency) -> A
         conclusive=not noisy,
         reason=reason,
     )
-
-
-def now() -> str:
-    """The time with its zone, to the second."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def two_layers(kind: ActivationType) -> ModelProto:
