@@ -1,7 +1,7 @@
-"""Channel pruning, Tucker-2 and both SVDs of one network at half its MACs, after the same recovery. Prints JSON.
+"""Channel pruning, Tucker-2 and both SVDs at half the MACs of a network on CIFAR-10. Prints JSON.
 
 ``python tests/benchmarks/half_the_macs.py --data cifar10-jpeg``; the first run trains the network for some minutes.
-Every accuracy is of an exported file in ONNX Runtime on the 10,000 test images of CIFAR-10; MACs are counted on the file.
+Every accuracy is of an exported file in ONNX Runtime on the 10,000 test images; MACs are counted on the file.
 """
 
 import json

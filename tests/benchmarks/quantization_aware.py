@@ -1,6 +1,6 @@
 """What rounding costs a depthwise network on CIFAR-10, and what training with the roundings wins back. Prints JSON.
 
-``python tests/benchmarks/quantization_aware.py --data cifar10-jpeg``; the first run trains the network for some minutes.
+``python tests/benchmarks/quantization_aware.py --data cifar10-jpeg``; the first run trains the network, for minutes.
 Every accuracy is of an exported file in ONNX Runtime on the 10,000 test images, but for those of the
 trained network in PyTorch.
 """

@@ -1,6 +1,6 @@
 """The whole file of a ResNet-18 at 224×224 by each form of storage: bytes against fp32, load, latency. Prints JSON.
 
-``python tests/benchmarks/resnet18_file.py``; some minutes with nothing else running. The weights are random, as drawn for
+``python tests/benchmarks/resnet18_file.py``; minutes, with nothing else running. The weights are random, as drawn for
 training: bytes and kernels do not depend on them. All files are measured in turns, one thread; ``a_a_floor`` says from
 where on a difference means anything.
 """
