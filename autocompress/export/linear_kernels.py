@@ -114,7 +114,9 @@ def _round_in_blocks(proto: ModelProto, nodes: list[str], block: int, bits: int)
     with _quiet():
         from onnxruntime.quantization import matmul_nbits_quantizer as tool  # noqa: PLC0415
 
-    config = tool.DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits)
+    config = tool.DefaultWeightOnlyQuantConfig(
+        block_size=block, is_symmetric=True, accuracy_level=_INT8_COMPUTE, bits=bits
+    )
     with _quiet():
         quantizer = tool.MatMulNBitsQuantizer(proto, bits=bits, nodes_to_exclude=others, algo_config=config)
         quantizer.process()
