@@ -47,8 +47,8 @@ PRECISIONS: list[Settings] = [
     {"default": {"weights": "int8", "activations": "int8"}, "calibration": "mse"},
     {"default": {"weights": "int6", "activations": "int8"}, "calibration": "percentile"},
 ]
-# Of the spread of outputs: how far a file may lie from the network that computes with its roundings, at most; a fifth of
-# that in the mean. A number halfway between two integers may be rounded either way, and moves few outputs by some steps.
+# Of the spread of outputs: how far a file may lie from the network that computes with its roundings, at most; a fifth
+# of that in the mean. A number halfway between two integers may be rounded either way, and moves few outputs by steps.
 # The network knows nothing of ranges that are found at each inference, of blocks and of half floats.
 STEP = {"int8": 0.05, "int8_dynamic": 0.06, "fp16": 0.01, "block": 0.06, "fp32": 2e-3}
 
@@ -180,13 +180,13 @@ def coarse(turns: dict[str, int]) -> float:
 def check_constraints(file: ModelProto, made: Draft, constraints: dict[str, Constraint]) -> None:
     """Zeros are zeros and clusters have few values, in the weights that the runtime decodes."""
     scales = {weight.node: weight.channel_scale for weight in made.weights}
-    for node, weight, is_whole in decoded_weights(file):
+    for node, stored, is_whole in decoded_weights(file):
         constraint = constraints.get(node.partition("#")[0])
         if constraint is None:
             continue
         layer, scale = node, scales.get(node)
-        if is_whole and scale is not None and weight.dtype == np.float32:
-            weight = weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
+        factors = scale if is_whole and scale is not None and stored.dtype == np.float32 else np.ones(1)
+        weight = stored / factors.reshape(-1, *[1] * (stored.ndim - 1))
         kept = np.ones(weight.shape, bool) if constraint.kept is None else constraint.kept.numpy()
         assert not weight[~kept].any(), layer
         assert weight[kept].any(), layer
@@ -199,7 +199,7 @@ def check_constraints(file: ModelProto, made: Draft, constraints: dict[str, Cons
 
 
 def decoded_weights(file: ModelProto) -> list[tuple[str, Array, bool]]:
-    """Name and weight ``[c_out, ...]`` of each node, as the file's own nodes decode it, before it is scaled; or whole."""
+    """Name and weight ``[c_out, ...]`` of each node as the file decodes it, before it is scaled; whether it lies whole."""
     makers = {output: node for node in file.graph.node for output in node.output}
     stored = {item.name: numpy_helper.to_array(item) for item in file.graph.initializer}
     names = {}
