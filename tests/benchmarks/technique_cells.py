@@ -134,12 +134,17 @@ def run_cell(subject: Subject, row: Row) -> Cell:
         before=judged.get("before"),
         after=judged.get("after"),
         timed=timed,
-        changed=len(composed.changed) if composed else 0,
-        skipped=len(composed.skipped) if composed else 0,
+        changed=_layers(composed.changed) if composed else 0,
+        skipped=_layers(composed.skipped) if composed else 0,
         reasons=counted(list(composed.skipped.values())) if composed else {},
         errors=errors,
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def _layers(by_place: dict[str, str]) -> int:
+    """How many layers ``pass: layer`` names, one that two passes treated once."""
+    return len({place.partition(": ")[2] for place in by_place})
 
 
 def judge(subject: Subject, file: bytes) -> Judged:
