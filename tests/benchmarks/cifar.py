@@ -23,7 +23,7 @@ from autocompress.target import Target
 from autocompress.trial import Bench, accuracy_of
 
 BATCH = 64
-STEPS = 4000  # about five epochs
+STEPS = 3000  # about four epochs
 
 
 def _conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
