@@ -199,7 +199,7 @@ def check_constraints(file: ModelProto, made: Draft, constraints: dict[str, Cons
 
 
 def decoded_weights(file: ModelProto) -> list[tuple[str, Array, bool]]:
-    """Name and weight ``[c_out, ...]`` of each node as the file decodes it, before it is scaled; whether it lies whole."""
+    """Name and weight ``[c_out, ...]`` of each node as the file decodes it, unscaled; whether it lies there whole."""
     makers = {output: node for node in file.graph.node for output in node.output}
     stored = {item.name: numpy_helper.to_array(item) for item in file.graph.initializer}
     names = {}
