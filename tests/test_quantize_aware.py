@@ -33,6 +33,15 @@ def layers_of(name: str) -> list[str]:
     return [key for key, module in tiny(name).named_modules() if isinstance(module, WEIGHTED)]
 
 
+def turned(name: str) -> torch.nn.Module:
+    """The tiny model, every other channel turned round by its BatchNorm: its scale in the file is negative."""
+    model = tiny(name)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data[::2] *= -1
+    return model
+
+
 def drafted(name: str, kind: str) -> Draft:
     wanted = KINDS[kind]
     steps = [
@@ -42,7 +51,7 @@ def drafted(name: str, kind: str) -> Draft:
     ]
     steps.append(PassStep(name="quantize", settings=wanted.get("quantize", {"default": INT8})))
     x = inputs_of(name, 24, seed=3)
-    made = compose(tiny(name), Recipe(passes=tuple(steps)), PassContext(example=x[:1]))
+    made = compose(turned(name), Recipe(passes=tuple(steps)), PassContext(example=x[:1]))
     return draft(
         made.model,
         made.plan,
@@ -87,7 +96,7 @@ def test_training_helps_the_file_on_its_task(name, kind):
         for made in (before, after)
     ]
     few_numbers = "codebooks" in kind  # a dozen shared values learn less than a thousand weights
-    assert losses[1] < losses[0] - (0.002 if few_numbers else 0.05)
+    assert losses[1] < losses[0] - (0.002 if few_numbers else 0.02)
 
 
 def test_clusters_and_zeros_are_in_the_trained_file():

@@ -98,15 +98,15 @@ def _least_scale(file: _Writer, node: NodeProto, network: OnnxNetwork) -> NDArra
         bias = network.leaves.float_parameter(maker.input[0]) if maker is not None else None
         scale = file.scale_of(reader.input[0])
         if bias is not None and scale is not None:
-            least = np.maximum(least, np.abs(bias.detach().numpy()) / (scale * _MOST))
+            least = np.maximum(least, np.abs(bias.detach().numpy() / (scale * _MOST)))
     return least
 
 
 def _write_weight(file: _Writer, node: NodeProto, weight: Weight, least_scale: NDArray[Any] | float) -> None:
     integers, scales = (tensor.numpy() for tensor in weight.stored())
     old = file.stored[node.input[1]]
-    if not (scales == old).all() and (scales < least_scale).any():  # a channel next to nothing beside its bias
-        grown = np.maximum(scales, least_scale).astype(scales.dtype)
+    if not (scales == old).all() and (np.abs(scales) < least_scale).any():  # a channel next to nothing beside its bias
+        grown = np.copysign(np.maximum(np.abs(scales), least_scale), scales).astype(scales.dtype)
         axis = 1 - weight.axis if weight.transposed else weight.axis
         along = [-1 if i == axis else 1 for i in range(integers.ndim)]
         integers, scales = np.rint(integers * (scales / grown).reshape(along)), grown
