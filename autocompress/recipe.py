@@ -68,6 +68,11 @@ class PassStep(Facts):
         return {self.name: self.settings}
 
 
+def _without_off(written: dict[str, Any], name: str) -> dict[str, Any]:
+    """What is written of a record, without a setting that is off."""
+    return written if written[name] else {key: value for key, value in written.items() if key != name}
+
+
 class Distill(Facts):
     """Weights of the distillation losses; what ``logits`` leaves of 1 goes to the labels, ``features`` come on top.
 
@@ -84,8 +89,7 @@ class Distill(Facts):
     @model_serializer(mode="wrap")
     def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Recipes that follow no features stay as they were before there were any, their digests too."""
-        written: dict[str, Any] = plain(self)
-        return written if self.features else {key: value for key, value in written.items() if key != "features"}
+        return _without_off(plain(self), "features")
 
 
 class Recovery(Facts):
@@ -100,6 +104,11 @@ class Recovery(Facts):
     weight_decay: float = Field(1e-4, ge=0)
     distill: Distill = Distill()
     quantize_aware: bool = Field(False, description="the last third of the steps trains the file with its roundings")
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes that train without roundings have the digests that they had before there were others."""
+        return _without_off(plain(self), "quantize_aware")
     arithmetic: Arithmetic = Arithmetic.FP32
 
 
