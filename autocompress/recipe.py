@@ -103,13 +103,13 @@ class Recovery(Facts):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     distill: Distill = Distill()
+    arithmetic: Arithmetic = Arithmetic.FP32
     quantize_aware: bool = Field(False, description="the last third of the steps trains the file with its roundings")
 
     @model_serializer(mode="wrap")
     def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Recipes that train without roundings have the digests that they had before there were others."""
         return _without_off(plain(self), "quantize_aware")
-    arithmetic: Arithmetic = Arithmetic.FP32
 
 
 class Recipe(Facts):
