@@ -32,7 +32,8 @@ def _legend(cells: Sequence[Cell]) -> str:
     return (
         "Bytes · time of one inference, both as a share of the fp32 file's · points of accuracy lost before → after a "
         f"recovery of {', '.join(map(str, steps))} steps of 64 images under the fp32 network. A file and its copy "
-        f"differ in time by up to {floor}. A lost point is known to ± {error} points (standard error) or better; “?” marks a time that was disturbed."
+        f"differ in time by up to {floor}. A lost point is known to ± {error} points (standard error) or better; "
+        "“?” marks a time that was disturbed."
     )
 
 
