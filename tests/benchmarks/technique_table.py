@@ -25,14 +25,15 @@ def _legend(cells: Sequence[Cell]) -> str:
     floors = sorted(cell.timed.a_a for cell in cells if cell.timed)
     errors = [judged.drop_error_points for cell in cells if (judged := cell.after or cell.before)]
     floor = (
-        f"{max(floors):.1%}, half of them below {sorted(floors)[len(floors) // 2]:.1%}" if floors else "not measured"
+        f"{max(floors):.1%}, half of them below {sorted(floors)[len(floors) // 2]:.1%}" if floors else "(not measured)"
     )
     steps = sorted({cell.key.steps for cell in cells})
     error = f"{max(errors):.1f}" if errors else "-"
     return (
         "Bytes · time of one inference, both as a share of the fp32 file's · points of accuracy lost before → after a "
         f"recovery of {', '.join(map(str, steps))} steps of 64 images under the fp32 network. A file and its copy "
-        f"differ in time by up to {floor}. A lost point is known to ± {error} points (standard error) or better."
+        f"differ in time by up to {floor}. A lost point is known to ± {error} points (standard error) or better; "
+        "“?” marks a time that was disturbed."
     )
 
 

@@ -56,7 +56,7 @@ SIZES = {"resnet18": 32, "mobilenetv3_small_050": 64, "vit_tiny_patch16_224": 64
 FP32_TRAINED = {"mobilenetv3_small_050"}
 MOST_STARTS = 2  # of a cell that never ended: it takes the process down with it
 PROBE_STEPS = 3
-AWARE_COST = 1.6  # times a float step, for the recoveries that train the rounded file in their last third
+AWARE_COST = 1.6  # times a float recovery's, of one whose last third trains the rounded file at 2.7 times a step's cost
 JUDGING_S = 9.0  # of a cell besides its training: two exports, two evaluations, the clock
 
 
@@ -68,7 +68,7 @@ def main() -> None:
     started = time.monotonic()
     tasks = _tasks(arguments)
     _say(f"data read in {time.monotonic() - started:.0f} s")
-    _say(_estimate(arguments, tasks, len(rows)))
+    _say(_estimate(arguments, tasks, rows))
     log = arguments.cache / "cells.jsonl"
     cells: list[Cell] = []
     bases: dict[str, dict[str, object]] = {}
@@ -191,7 +191,7 @@ def _facts_of(subject: Subject) -> dict[str, object]:
     }
 
 
-def _estimate(arguments: argparse.Namespace, tasks: dict[int, Task], rows: int) -> str:
+def _estimate(arguments: argparse.Namespace, tasks: dict[int, Task], rows: list[Row]) -> str:
     """How long the run may take if nothing is done yet, from a few training steps of each network."""
     seconds = {}
     for name in arguments.models:
@@ -206,8 +206,8 @@ def _estimate(arguments: argparse.Namespace, tasks: dict[int, Task], rows: int) 
             progress=lambda _step, _steps, marks=marks: marks.append(time.perf_counter()),
         )
         step_s = min(after - before for before, after in pairwise(marks))
-        training = arguments.base_steps + rows * arguments.steps * AWARE_COST
-        seconds[name] = step_s * training + rows * JUDGING_S
+        recoveries = sum(AWARE_COST if row.recovery.get("quantize_aware") else 1.0 for row in rows)
+        seconds[name] = step_s * (arguments.base_steps + recoveries * arguments.steps) + len(rows) * JUDGING_S
     parts = ", ".join(f"{name} {value / 60:.0f}" for name, value in seconds.items())
     return f"about {sum(seconds.values()) / 60:.0f} minutes if nothing is cached ({parts})"
 
