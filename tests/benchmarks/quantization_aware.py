@@ -9,7 +9,7 @@ import json
 
 import numpy as np
 import torch
-from cifar import BATCH, accuracy, arguments, bench_of
+from cifar import BATCH, NETWORKS, accuracy, arguments, bench_of
 
 from autocompress.data.preprocess import model_input
 from autocompress.recipe import Distill, PassStep, Recipe, Recovery
@@ -30,19 +30,23 @@ AWARE = ("int8", "int4 weights", "int3 weights")
 
 def main() -> None:
     """Measure and print."""
-    options = arguments(__doc__).parse_args()
-    bench, seconds = bench_of("depthwise", options)
+    parser = arguments(__doc__)
+    parser.add_argument("--network", choices=NETWORKS, default="efficientnet_lite0")
+    parser.add_argument("--rows", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    options = parser.parse_args()
+    bench, seconds = bench_of(options.network, options)
     fp32 = accuracy(export_base(bench), bench)
+    print("fp32", fp32, flush=True)
     found: dict[str, object] = {
         "fp32": round(fp32, 2),
         "training_s": round(seconds),
         "test_images": len(bench.task.test),
     }
-    for name, settings in SETTINGS.items():
-        made = make_model(bench, _recipe(settings, 0, aware=False), threads=bench.machine.cores)
+    for name in options.rows:
+        made = make_model(bench, _recipe(SETTINGS[name], 0, aware=False), threads=bench.machine.cores)
         found[f"{name}, no training"] = {"accuracy": round(accuracy(made.file, bench), 2), "bytes": len(made.file)}
         print(name, found[f"{name}, no training"], flush=True)
-    for name in AWARE:
+    for name in (row for row in AWARE if row in options.rows):
         for aware in (False, True):
             made = make_model(bench, _recipe(SETTINGS[name], options.steps, aware=aware), threads=bench.machine.cores)
             row = {"accuracy": round(accuracy(made.file, bench), 2), "bytes": len(made.file), "seconds": made.seconds}
