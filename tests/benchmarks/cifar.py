@@ -85,11 +85,13 @@ NETWORKS = {
     "depthwise": lambda: _network(DepthwiseBlock, (24, 48, 96), 2, stride=2),
     "residual": lambda: _network(ResidualBlock, (16, 32, 64), 2, stride=1),
     "efficientnet_lite0": _pretrained,
+    "mobilenetv3_small_050": lambda: timm.create_model("mobilenetv3_small_050", num_classes=10),
 }
 TRAINING = {  # steps, learning rate, arithmetic, image size
     "depthwise": (3000, 4e-3, Arithmetic.BF16, 32),
     "residual": (3000, 4e-3, Arithmetic.BF16, 32),
     "efficientnet_lite0": (600, 5e-4, Arithmetic.FP32, 64),
+    "mobilenetv3_small_050": (4000, 3e-3, Arithmetic.FP32, 64),
 }
 
 

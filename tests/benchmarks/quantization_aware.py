@@ -31,7 +31,7 @@ AWARE = ("int8", "int4 weights", "int3 weights")
 def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__)
-    parser.add_argument("--network", choices=NETWORKS, default="efficientnet_lite0")
+    parser.add_argument("--network", choices=NETWORKS, default="mobilenetv3_small_050")
     parser.add_argument("--rows", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     options = parser.parse_args()
     bench, seconds = bench_of(options.network, options)
