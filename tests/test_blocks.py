@@ -18,6 +18,7 @@ IN_TINY = {
     "residual": ["features.2"],
     "deep residual": ["features.2", "features.3", "features.4"],
     "padded shortcut": ["features.3"],
+    "vit blocks": ["blocks.0", "blocks.1"],
 }
 IN_TIMM = {
     "resnet18": ["layer1.0", "layer1.1", "layer2.1", "layer3.1", "layer4.1"],

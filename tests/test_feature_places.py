@@ -26,7 +26,7 @@ def pruned(name: str, **ratios: float) -> nn.Module:
 @pytest.mark.parametrize("name", TINY_MODELS)
 def test_a_copy_has_the_places_of_its_original_with_the_same_channels(name):
     pairs = place_pairs(tiny(name), tiny(name), inputs_of(name, 1))
-    assert 2 <= len(pairs) <= 5
+    assert (1 if name in {"lstm", "gru"} else 2) <= len(pairs) <= 5  # recurrent layers are no places
     assert all(pair.student == pair.teacher and pair.same_channels for pair in pairs)
 
 

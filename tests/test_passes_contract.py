@@ -25,7 +25,7 @@ OUT_OF_RANGE: dict[str, list[tuple[Settings, str]]] = {
     "prune_channels": [
         (
             {"ratios": {"head": 0.96}},
-            "prune_channels.ratios: the pruned ratio of head must lie in [0, 0.95], got 0.96; nearest: 0.95, got {",
+            "prune_channels.ratios: the pruned ratio of head must lie in [0, 0.95], got 0.96; nearest: 0.95",
         ),
         ({"ratios": {"head": -1}}, "the pruned ratio of head must lie in [0, 0.95], got -1.0; nearest: 0.0"),
         ({"criterion": "l7"}, "prune_channels.criterion: Input should be 'l1', 'taylor' or 'random', got 'l7'"),
@@ -62,7 +62,7 @@ OUT_OF_RANGE: dict[str, list[tuple[Settings, str]]] = {
     "prune_weights": [
         (
             {"layers": {"head": {"sparsity": 1.5}}},
-            "prune_weights.layers.head: sparsity must lie in [0, 0.99], got 1.5; nearest: 0.99, got {",
+            "prune_weights.layers.head: sparsity must lie in [0, 0.99], got 1.5; nearest: 0.99",
         ),
         ({"layers": {"head": {"sparsity": -1}}}, "sparsity must lie in [0, 0.99], got -1.0; nearest: 0.0"),
         (
@@ -76,7 +76,7 @@ OUT_OF_RANGE: dict[str, list[tuple[Settings, str]]] = {
     "share_weights": [
         (
             {"layers": {"head": {"bits": 9}}},
-            "share_weights.layers.head.bits: bits must lie in [2, 8], got 9; nearest: 8, got 9",
+            "share_weights.layers.head.bits: bits must lie in [2, 8], got 9; nearest: 8",
         ),
         ({"layers": {"head": {"bits": 1}}}, "bits must lie in [2, 8], got 1; nearest: 2"),
         ({"layers": {"head": {"groups": 0}}}, "layers.head.groups: Input should be greater than or equal to 1, got 0"),

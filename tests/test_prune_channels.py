@@ -58,7 +58,7 @@ def test_taylor_keeps_what_the_loss_needs():
 
 
 def test_taylor_without_data_is_refused():
-    message = "prune_channels.criterion taylor needs training data; use l1 where there is none"
+    message = "prune_channels.criterion taylor needs training data; use another criterion where there is none"
     with pytest.raises(RecipeError, match=f"^{message}$"):
         pruned("mlp", ratios={"0": 0.5}, criterion="taylor")
 
