@@ -86,3 +86,14 @@ def test_a_graph_with_a_branch_keeps_its_names():
     )
 
     assert compact(helper.make_model(graph)).graph.node[0].output[0] == "shared_by_both"
+
+
+def test_short_names_leave_those_of_inputs_and_outputs_alone():
+    """An input may be called as short as the inner names are."""
+    nodes = [helper.make_node("Relu", ["1"], ["inner"]), helper.make_node("Neg", ["inner"], ["0"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("1", "0")]
+    proto = helper.make_model(helper.make_graph(nodes, "network", ends[:1], ends[1:]))
+    first, second = compact(proto).graph.node
+    assert (list(first.input), list(second.output)) == (["1"], ["0"])
+    assert first.output[0] == second.input[0]
+    assert first.output[0] not in {"0", "1"}

@@ -4,6 +4,7 @@ In a small int8 file the names of tensors are a tenth of the bytes. The names of
 nodes with weights, which say the layer that they come from.
 """
 
+import itertools
 import string
 
 from onnx import ModelProto, TensorProto
@@ -77,7 +78,8 @@ def _short_names(proto: ModelProto, replaced: dict[str, str]) -> dict[str, str]:
             if kept not in fixed:
                 uses[kept] = uses.get(kept, 0) + 1
     ranked = sorted(uses, key=lambda name: -uses[name])
-    short = {name: _numeral(place) for place, name in enumerate(ranked)}
+    free = (numeral for numeral in map(_numeral, itertools.count()) if numeral not in fixed)
+    short = dict(zip(ranked, free, strict=False))
     return short | {dropped: short[kept] for dropped, kept in replaced.items() if kept in short}
 
 

@@ -14,6 +14,7 @@ import onnxruntime as ort
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from autocompress.export.calibrate import Seen
 from autocompress.export.compact import compact
 from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.export.stored_weights import StoredWeight, dense_of, store
@@ -115,7 +116,7 @@ def bound_bytes(weight: StoredWeight) -> float:
 def stored_files(depth: int) -> dict[str, tuple[ModelProto, dict[str, StoredWeight]]]:
     proto = network(depth)
     calibration = np.random.default_rng(1).normal(size=(4, WIDTH, SIDE, SIDE)).astype(np.float32)
-    static = quantize_onnx(proto, FilePlan(default=INT8), calibration, this_machine(), 1)
+    static = quantize_onnx(proto, FilePlan(default=INT8), Seen(inputs=calibration, batch=1), this_machine())
     files = {}
     for source, storages, kind in (
         (proto, FLOAT_STORAGES, TensorProto.FLOAT),
