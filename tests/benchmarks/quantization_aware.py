@@ -25,7 +25,7 @@ SETTINGS = {
     "int4 weights": {"default": {"weights": "int4", "activations": "int8"}},
     "int3 weights": {"default": {"weights": "int3", "activations": "int8"}},
 }
-AWARE = ("int8", "int4 weights", "int3 weights")
+AWARE = ("int8", "int8, entropy ranges", "int4 weights", "int3 weights")
 
 
 def main() -> None:
