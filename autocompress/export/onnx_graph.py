@@ -37,11 +37,6 @@ class OnnxGraph:
         """The nodes that take ``name``."""
         return (node for node in self.graph.node if name in node.input)
 
-    def behind_rounding(self, name: str) -> str:
-        """The constant that ``name`` is, or that it is dequantized from; ``name`` itself where there is none."""
-        node = self.maker.get(name)
-        return node.input[0] if node is not None and node.op_type == "DequantizeLinear" else name
-
     def insert_before(self, reader: NodeProto, node: NodeProto) -> None:
         """Put ``node`` in front of the node that reads it, so that the order stays one of execution."""
         place = next(i for i, each in enumerate(self.graph.node) if each.name == reader.name)
