@@ -99,6 +99,17 @@ def test_training_helps_the_file_on_its_task(name, kind):
     assert losses[1] < losses[0] - (0.002 if few_numbers else 0.02)
 
 
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_accuracy_in_pytorch_and_of_the_file_agree_within_a_third_of_a_point(name, kind):
+    _, after, network = both(name, kind)
+    samples = task_for(name, 1200).train
+    with torch.no_grad():
+        ours = network(torch.tensor(samples.inputs)).argmax(1).numpy()
+    theirs = outputs(after, samples.inputs).argmax(1)
+    accuracies = [np.mean(found == samples.targets) for found in (ours, theirs)]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.003)
+
+
 def test_clusters_and_zeros_are_in_the_trained_file():
     _, after, network = both("residual", "sparse codebooks")
     for weight in after.weights:
