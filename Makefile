@@ -11,7 +11,7 @@ demo: $(VENV)/.runtime
 	  --budget "latency<=60%,size<=35%" --time 3m --out runs/demo --overwrite
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not quiet"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not quiet"  # a thread a process
 	$(BIN)/python -m pytest -m quiet
 
 lint: $(VENV)/.lint
