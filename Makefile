@@ -10,8 +10,9 @@ demo: $(VENV)/.runtime
 	$(BIN)/autocompress compress resnet18 --data digits --input-size 32 \
 	  --budget "latency<=60%,size<=35%" --time 3m --out runs/demo --overwrite
 
+# A thread a process: torch would start as many as there are cores in each, and they would wait for one another.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not quiet"  # a thread a process
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not quiet"
 	$(BIN)/python -m pytest -m quiet
 
 lint: $(VENV)/.lint

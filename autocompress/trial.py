@@ -28,7 +28,6 @@ from autocompress.measurement import Accuracy, ModelFacts
 from autocompress.passes import PassContext
 from autocompress.passes.compose import Composed, compose
 from autocompress.passes.stored import stored_as
-from autocompress.precision import FilePlan
 from autocompress.recipe import Recipe
 from autocompress.recover.quantize_aware import float_steps, train_draft
 from autocompress.recover.sample_stream import SampleStream
@@ -140,7 +139,6 @@ class Product:
     facts: ModelFacts
     notes: tuple[str, ...]
     seconds: float
-    plan: FilePlan
     file: bytes | None = None
     portable: Portable | None = None
     layers: tuple[LayerFacts, ...] = ()
@@ -154,7 +152,6 @@ def product_of(made: Made, *, file: bool) -> Product:
         facts=made.facts,
         notes=made.notes,
         seconds=made.seconds,
-        plan=made.composed.plan,
         file=made.file if file else None,
     )
 

@@ -15,7 +15,6 @@ from autocompress.events import Silence
 from autocompress.graph.anatomy import Anatomy, anatomy_of
 from autocompress.graph.surgery import example_input
 from autocompress.measurement import ModelFacts
-from autocompress.precision import FilePlan
 from autocompress.recipe import Base, Recipe, Recovery
 from autocompress.search.goal import Goal
 from autocompress.search.launcher import Done, Job, Work
@@ -79,7 +78,7 @@ class MadeUpLauncher:
 def _product(job: Job) -> Product:
     judged = job.work is not Work.STRUCTURE
     file = None if job.work is Work.TRIAL else job.recipe.to_json().encode()
-    return Product(facts=facts_of(job.recipe, judged=judged), notes=(), seconds=0.25, plan=FilePlan(), file=file)
+    return Product(facts=facts_of(job.recipe, judged=judged), notes=(), seconds=0.25, file=file)
 
 
 class MadeUpCosting:

@@ -13,7 +13,7 @@ from autocompress.graph.blocks import Block, residual_blocks
 from autocompress.graph.channel_groups import ChannelGroup, channel_groups
 from autocompress.graph.layer_table import WEIGHTED
 from autocompress.graph.shared_weights import sharable_blocks
-from autocompress.layers.low_rank import most_rank, paying_rank
+from autocompress.layers.low_rank import most_rank
 from autocompress.passes import PassContext
 from autocompress.passes.compose import Composed, compose
 from autocompress.recipe import PassStep, Recipe
@@ -46,6 +46,12 @@ def pruning(name: str) -> list[Settings]:
     """Every group, those that cannot be treated included, by each criterion."""
     ratios = {group.name: 0.5 for group in groups_of(name)}
     return [{"ratios": ratios, "criterion": criterion, "align": 4} for criterion in ("l1", "taylor", "random")]
+
+
+def paying_rank(layer: nn.Module) -> int:
+    """The largest rank at which a low-rank pair has fewer weights than ``layer``; 0 when none has."""
+    rows, columns = layer.weight.shape[0], layer.weight[0].numel()
+    return (rows * columns - 1) // (rows + columns)
 
 
 def factorizing(name: str) -> list[Settings]:

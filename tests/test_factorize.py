@@ -5,13 +5,13 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from pass_examples import paying_rank
 from pydantic import ValidationError
 from tiny_models import inputs_of, tiny
 from torch import nn
 
 from autocompress.errors import RecipeError
 from autocompress.graph.layer_table import layer_table
-from autocompress.layers.low_rank import paying_rank
 from autocompress.passes import Factorize, PassContext
 from autocompress.passes.factorize import Factors, thin_layers, weights_of
 

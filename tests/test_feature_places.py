@@ -6,7 +6,7 @@ from tiny_models import TINY_MODELS, Block, Pooled, conv_norm, inputs_of, tiny
 from torch import Tensor, nn
 
 from autocompress.graph.surgery import replace_module
-from autocompress.layers.low_rank import low_rank_pair
+from autocompress.layers.low_rank import SVD
 from autocompress.passes import PassContext
 from autocompress.passes.prune_channels import PruneChannels
 from autocompress.recover.feature_places import place_pairs, rows_of, watched
@@ -65,7 +65,7 @@ def test_channels_are_where_the_width_is_when_axes_are_turned():
 
 def test_pruned_and_factorized_layers_keep_their_place():
     student = pruned("residual", features_3_conv2_0=0.5)
-    replace_module(student, "features.2.conv2.0", low_rank_pair(student.features[2].conv2[0], 2))
+    replace_module(student, "features.2.conv2.0", SVD.make(student.features[2].conv2[0], 2))
     pairs = place_pairs(student, tiny("residual"), inputs_of("residual", 1))
     assert [(pair.student.width, pair.teacher.width) for pair in pairs] == [(8, 8), (8, 16)]
     assert [pair.same_channels for pair in pairs] == [True, False]
@@ -73,7 +73,7 @@ def test_pruned_and_factorized_layers_keep_their_place():
 
 def test_a_factorized_last_layer_is_still_compared():
     student = tiny("mlp")
-    replace_module(student, "3", low_rank_pair(student[3], 2))
+    replace_module(student, "3", SVD.make(student[3], 2))
     assert pairs_of(student, tiny("mlp"), "mlp") == [("0", "0"), ("3", "3")]
 
 

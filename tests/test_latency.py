@@ -123,6 +123,7 @@ def test_an_interrupt_ends_the_measuring_process(tmp_path):
         f"import os, time\nopen(r'{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(60)"
     )
     driver = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background ignores it
         "from pathlib import Path\nfrom autocompress.hardware import child\n"
         f"child.RUNNER = Path(r'{tmp_path}/sleeper.py')\n"
         "child.run_runner('latency', [], timeout_s=60)\n"

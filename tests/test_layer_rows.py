@@ -68,13 +68,13 @@ def test_codebook_sparsity_and_arithmetic_are_shown_together(precision, shown):
     assert rows["features.3.conv1.0"].precision.startswith("int8/")
 
 
-def test_what_a_layer_cannot_have_is_not_shown_as_its_precision_but_said_with_the_reason():
+def test_a_layer_is_shown_with_what_it_gets_of_a_precision_and_why_not_all():
     dynamic = {"weights": "int8", "activations": "int8_dynamic"}
     rows = rows_after({"quantize": {"default": dynamic, "layers": {"features.3": {"weights": "int4", "block": 16}}}})
     assert rows["head"].precision == "int8/int8_dynamic"
-    assert rows["features.2.conv1.0"].precision == "fp32/fp32"
+    assert rows["features.2.conv1.0"].precision == "int8/fp32"
     assert rows["features.2.conv1.0"].note.startswith("no quantize: int8 with ranges found at each inference is for")
-    assert rows["features.3.conv1.0"].precision == "fp32/fp32"
+    assert rows["features.3.conv1.0"].precision == "int4/fp32"
     assert rows["features.3.conv1.0"].note.startswith("no quantize: weights in blocks are for linear layers")
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis.strategies import booleans, integers, sampled_from
+from pass_examples import paying_rank
 from torch import nn
 
-from autocompress.layers.low_rank import low_rank_pair, most_rank, paying_rank
+from autocompress.layers.low_rank import SVD, most_rank
 
 CONVOLUTIONS = [
     nn.Conv2d(5, 7, 3),
@@ -26,7 +27,7 @@ def weights(*modules: nn.Module) -> int:
 @pytest.mark.parametrize("layer", CONVOLUTIONS, ids=str)
 def test_at_full_rank_a_convolution_and_its_pair_are_equal(layer):
     x = torch.randn(2, layer.in_channels, *(11, 12)[: layer.weight.dim() - 2])
-    torch.testing.assert_close(low_rank_pair(layer, most_rank(layer))(x), layer(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(SVD.make(layer, most_rank(layer))(x), layer(x), rtol=1e-4, atol=1e-5)
 
 
 @given(n_in=integers(1, 10), n_out=integers(1, 10), bias=booleans())
@@ -34,13 +35,13 @@ def test_at_full_rank_a_convolution_and_its_pair_are_equal(layer):
 def test_at_full_rank_a_linear_layer_and_its_pair_are_equal(n_in, n_out, bias):
     layer = nn.Linear(n_in, n_out, bias=bias).double()
     x = torch.randn(3, 2, n_in, dtype=torch.float64)
-    torch.testing.assert_close(low_rank_pair(layer, most_rank(layer))(x), layer(x))
+    torch.testing.assert_close(SVD.make(layer, most_rank(layer))(x), layer(x))
 
 
 @pytest.mark.parametrize("layer", [*CONVOLUTIONS, nn.Linear(6, 9)], ids=str)
 @pytest.mark.parametrize("rank", [1, 2, 4])
 def test_at_any_rank_the_pair_is_the_best_weight_of_that_rank(layer, rank):
-    pair = low_rank_pair(layer, rank)
+    pair = SVD.make(layer, rank)
     product = pair.expand.weight.flatten(1) @ pair.reduce.weight.flatten(1)
     u, s, v = torch.linalg.svd(layer.weight.flatten(1))
     torch.testing.assert_close(product, u[:, :rank] * s[:rank] @ v[:rank], rtol=1e-4, atol=1e-5)
@@ -54,20 +55,20 @@ def test_the_paying_rank_is_the_last_one_that_saves_weights(kind, c_in, c_out, k
     rank = paying_rank(layer)
     assert 0 <= rank <= most_rank(layer)
     if rank:
-        assert weights(low_rank_pair(layer, rank)) < weights(layer)
+        assert weights(SVD.make(layer, rank)) < weights(layer)
     if rank < most_rank(layer):
-        assert weights(low_rank_pair(layer, rank + 1)) >= weights(layer)
+        assert weights(SVD.make(layer, rank + 1)) >= weights(layer)
 
 
 def test_the_pair_keeps_the_number_format():
-    assert low_rank_pair(nn.Linear(3, 4).double(), 2).expand.weight.dtype == torch.float64
+    assert SVD.make(nn.Linear(3, 4).double(), 2).expand.weight.dtype == torch.float64
 
 
 def test_a_grouped_convolution_is_refused():
     with pytest.raises(ValueError, match=r"^no factors: it is a grouped convolution$"):
-        low_rank_pair(nn.Conv2d(4, 4, 3, groups=2), 1)
+        SVD.make(nn.Conv2d(4, 4, 3, groups=2), 1)
 
 
 def test_a_rank_beyond_the_matrix_is_refused():
     with pytest.raises(ValueError, match=r"the rank of a \(4, 3\) matrix must lie in \[1, 3\], got 4"):
-        low_rank_pair(nn.Linear(3, 4), 4)
+        SVD.make(nn.Linear(3, 4), 4)

@@ -17,7 +17,7 @@ from autocompress.errors import ModelError
 from autocompress.export import operator_library
 from autocompress.export.onnx_file import layer_of, to_onnx
 from autocompress.export.operator_library import shared_library
-from autocompress.layers.low_rank import low_rank_pair
+from autocompress.layers.low_rank import SVD
 from autocompress.task import Layout, Preprocess
 
 WEIGHTED_OPS = {"Conv", "Gemm", "MatMul"}
@@ -70,7 +70,7 @@ def test_node_names_are_unique():
 
 def test_the_thin_layers_of_a_factorized_one_carry_its_name():
     model = tiny("vit")
-    model.fc1 = low_rank_pair(model.fc1, 4)
+    model.fc1 = SVD.make(model.fc1, 4)
     names = {node.name for node in to_onnx(model, preprocess_of("vit"), 1).graph.node}
     assert {"fc1.reduce", "fc1.expand", "fc2"} <= names
 

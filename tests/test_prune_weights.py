@@ -83,6 +83,14 @@ def test_factors_inherit_the_sparsity_of_their_layer():
     assert "0" not in result.constraints
 
 
+def test_a_factor_that_does_not_fit_the_pattern_gets_its_share_and_is_not_said_to_have_it():
+    factors = PassStep(name="factorize", settings={"layers": {"0": {"rank": 3}}, "gain": "smaller"})
+    constraints = pruned("mlp", factors, pattern="2:4").constraints
+    assert constraints["0.reduce"].pattern == "2:4"  # 12 inputs
+    assert constraints["0.expand"].pattern is None  # 3 inputs
+    assert constraints["0.expand"].kept.float().mean() == 0.5
+
+
 def test_zeros_last_through_recovery():
     result = pruned("mlp", sparsity=0.8)
     before = result.model[0].weight.detach().clone()

@@ -238,6 +238,7 @@ def test_a_budget_that_nothing_meets_is_said_to_be_so_without_any_training(tmp_p
     def trains(*_, **__):
         raise AssertionError("nothing may be trained here")
 
+    trained = trained_net()
     for module, name in (
         (pipeline, "ensure_trained"),
         (pipeline, "measure_pace"),
@@ -245,7 +246,8 @@ def test_a_budget_that_nothing_meets_is_said_to_be_so_without_any_training(tmp_p
         (torch.optim, "AdamW"),
     ):
         monkeypatch.setattr(module, name, trains)
-    result = compress_briefly(tmp_path / "run", "latency<=1us,size<=100MB,accuracy>=10%", techniques=["quantize"])
+    budget = "latency<=1us,size<=100MB,accuracy>=10%"
+    result = compress_briefly(tmp_path / "run", budget, model=trained, techniques=["quantize"])
     assert result.status is Status.INFEASIBLE
     assert result.best is None
     assert result.diagnosis.binding == (Metric.LATENCY,)

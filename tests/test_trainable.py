@@ -7,13 +7,13 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from tiny_exports import exported, machine, quantized, run
+from tiny_exports import exported, machine, quantized, run, weight_names
 from tiny_models import TINY_MODELS, inputs_of, shape_of
 from torch import nn
 
 from autocompress.errors import ModelError
 from autocompress.export.onnx_file import to_onnx
-from autocompress.export.trainable.network import OnnxNetwork, weight_names
+from autocompress.export.trainable.network import OnnxNetwork
 from autocompress.graph.program import from_portable, to_portable
 from autocompress.target import ActivationType
 from autocompress.task import Layout, Preprocess

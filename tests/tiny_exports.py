@@ -80,3 +80,18 @@ def run(proto: ModelProto, x: Array | torch.Tensor) -> Array:
     batch = session.get_inputs()[0].shape[0]
     feed = np.asarray(x)
     return np.concatenate([session.run(None, {INPUT_NAME: feed[i : i + batch]})[0] for i in range(0, len(feed), batch)])
+
+
+def weight_names(proto: ModelProto) -> dict[str, str]:
+    """Node name → the initializer that its weight is stored in, for convolutions and matrix products with weights."""
+    stored = {item.name for item in proto.graph.initializer}
+    makers = {node.output[0]: node for node in proto.graph.node if node.op_type in {"DequantizeLinear", "Transpose"}}
+    found = {}
+    for node in proto.graph.node:
+        if node.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+            name = node.input[1]
+            while name in makers:
+                name = makers[name].input[0]
+            if name in stored:
+                found[node.name] = name
+    return found

@@ -9,8 +9,10 @@ import string
 
 from onnx import ModelProto, TensorProto
 
+from autocompress.export.onnx_graph import WEIGHTED_OPS
+
 _DIGITS = string.digits + string.ascii_letters
-_WEIGHTED_OPS = {"Conv", "Gemm", "MatMul", "MatMulNBits", "MatMulInteger"}
+_NAMED_OPS = WEIGHTED_OPS | {"MatMulNBits", "MatMulInteger"}
 
 
 def compact(proto: ModelProto) -> ModelProto:
@@ -28,7 +30,7 @@ def compact(proto: ModelProto) -> ModelProto:
     for node in small.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-        if node.op_type not in _WEIGHTED_OPS:
+        if node.op_type not in _NAMED_OPS:
             node.name = ""
     for item in small.graph.initializer:
         item.name = names.get(item.name, item.name)

@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto
 from torch import nn
 
 from autocompress.errors import ModelError
+from autocompress.export.onnx_graph import WEIGHTED_OPS
 from autocompress.export.operator_library import shared_library
 from autocompress.graph.layer_table import WEIGHTED
 from autocompress.graph.surgery import example_input
@@ -20,7 +21,6 @@ from autocompress.task import Preprocess
 
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_WEIGHTED_OPS = {"Conv", "Gemm", "MatMul"}
 _TALKERS = ("torch.onnx", "onnxscript", "onnx_ir")
 
 
@@ -74,7 +74,7 @@ def _name_nodes(proto: ModelProto) -> None:
     taken: set[str] = set()
     for place, node in enumerate(proto.graph.node):
         layer = ""
-        if node.op_type in _WEIGHTED_OPS:
+        if node.op_type in WEIGHTED_OPS:
             layer = next((sources[i] for i in node.input if i in sources), "")
             if not layer and not constants.isdisjoint(node.input):
                 layer = _module_of(node)

@@ -13,6 +13,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from autocompress.export.calibrate import Seen, tensor_ranges
 from autocompress.export.onnx_file import layer_of
+from autocompress.export.onnx_graph import WEIGHTED_OPS
 from autocompress.linalg.ranges import Range
 from autocompress.precision import Activations, FilePlan
 from autocompress.target import ActivationType, Machine
@@ -23,7 +24,6 @@ _OPS = [
     "Conv", "Gemm", "MatMul", "Add", "Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Pad",
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather", "Resize",
 ]  # fmt: skip
-_WEIGHTED = {"Conv", "Gemm", "MatMul"}
 
 
 def quantize_onnx(proto: ModelProto, plan: FilePlan, seen: Seen, machine: Machine) -> ModelProto:
@@ -85,7 +85,7 @@ def _float_nodes(proto: ModelProto, plan: FilePlan) -> set[str]:
     integers: set[str] = set()  # tensors that an int8 layer makes, or passes on through nodes without weights
     floats = set()
     for node in proto.graph.node:
-        if node.op_type in _WEIGHTED:
+        if node.op_type in WEIGHTED_OPS:
             computes = plan.of(layer_of(node)).activations
             is_int8 = not constants.isdisjoint(node.input) and computes is Activations.INT8
         else:

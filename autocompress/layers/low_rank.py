@@ -25,21 +25,6 @@ def most_rank(layer: Matrix) -> int:
     return min(layer.weight.shape[0], layer.weight[0].numel())
 
 
-def paying_rank(layer: Matrix) -> int:
-    """The largest rank at which the pair has fewer weights than ``layer``; 0 when none has."""
-    rows, columns = layer.weight.shape[0], layer.weight[0].numel()
-    return (rows * columns - 1) // (rows + columns)
-
-
-def low_rank_pair(layer: Matrix, rank: int) -> nn.Sequential:
-    """``reduce`` to ``rank`` channels, then ``expand``.
-
-    Raises:
-        ValueError: the rank lies outside its range, or the convolution is grouped.
-    """
-    return SVD.make(layer, rank)
-
-
 def _takes(layer: nn.Module) -> str:
     if not isinstance(layer, Matrix):
         return f"a {type(layer).__name__} cannot be factorized; linear layers, 1-d and 2-d convolutions can"

@@ -56,7 +56,7 @@ class Sparsity(Facts):
 class PruneWeights(Pass):
     """Set the least important weights of a layer to zero and keep them there.
 
-    The file holds one bit for each weight and the values that are left. A layer that is factorized later hands its
+    The file holds where the weights that are left lie, and their values. A layer that is factorized later hands its
     sparsity on to its factors.
 
     Source: Han et al. 2015, https://arxiv.org/abs/1506.02626 (magnitude); Molchanov et al. 2019,
@@ -88,18 +88,14 @@ class PruneWeights(Pass):
         return outcome
 
     def _prune(self, name: str, layer: nn.Module, wanted: Sparsity, outcome: Outcome) -> None:
-        weight = layer.weight
-        assert isinstance(weight, nn.Parameter)
         try:
-            kept = wanted.kept(_scores(weight))
+            kept = _zero_the_rest(layer, wanted)
         except ValueError as error:
             outcome.skipped[name] = str(error)
             return
         if kept.all():
             outcome.skipped[name] = f"a sparsity of {wanted} takes none of its {kept.numel()} weights"
             return
-        with torch.no_grad():
-            weight.mul_(kept)
         outcome.constraints[name] = Constraint(kept=kept, pattern=wanted.pattern)
         outcome.changed[name] = f"{wanted} sparse: {kept.numel()} → {int(kept.sum())} weights"
 
@@ -123,19 +119,24 @@ def passed_on(constraint: Constraint, parts: dict[str, nn.Module]) -> dict[str, 
     if constraint.kept is None:
         return {}
     share = Sparsity(sparsity=min(MOST_SPARSE, round(1 - float(constraint.kept.float().mean()), 6)))
+    wanted = Sparsity(pattern=constraint.pattern) if constraint.pattern else share
     found = {}
     for name, part in parts.items():
-        weight = part.weight
-        assert isinstance(weight, nn.Parameter)
         try:
-            kept = Sparsity(pattern=constraint.pattern).kept(_scores(weight)) if constraint.pattern else None
+            found[name] = Constraint(kept=_zero_the_rest(part, wanted), pattern=constraint.pattern)
         except ValueError:
-            kept = None
-        kept = share.kept(_scores(weight)) if kept is None else kept
-        with torch.no_grad():
-            weight.mul_(kept)
-        found[name] = Constraint(kept=kept, pattern=constraint.pattern)
+            found[name] = Constraint(kept=_zero_the_rest(part, share))
     return found
+
+
+def _zero_the_rest(layer: nn.Module, wanted: Sparsity) -> Tensor:
+    """Which weights stay; the others are zero then. ``ValueError`` where the layer does not fit the pattern."""
+    weight = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    kept = wanted.kept(_scores(weight))
+    with torch.no_grad():
+        weight.mul_(kept)
+    return kept
 
 
 def _scores(weight: nn.Parameter) -> Tensor:

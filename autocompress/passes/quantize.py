@@ -7,6 +7,7 @@ from torch import nn
 
 from autocompress.errors import RecipeError
 from autocompress.graph.layer_table import WEIGHTED
+from autocompress.graph.surgery import modules_of
 from autocompress.layers.constraint import Constraint
 from autocompress.passes.base import Outcome, Pass, PassContext, Stage, require_layers
 from autocompress.precision import INT8, Activations, Calibration, FilePlan, Format, Precision
@@ -45,12 +46,9 @@ class Quantize(Pass):
         """
         require_layers(model, list(self.layers), "quantize.layers")
         plan = self.finalize(FilePlan())
-        outcome = Outcome()
-        deciding: dict[int, str] = {}  # weight → the first layer that holds it
-        for name, module in model.named_modules():
-            if not isinstance(module, (*WEIGHTED, nn.RNNBase)):
-                continue
-            first = name if isinstance(module, nn.RNNBase) else deciding.setdefault(id(module.weight), name)
+        outcome, firsts = Outcome(), first_holders(model)
+        for name, module in modules_of(model, (*WEIGHTED, nn.RNNBase)):
+            first = firsts.get(name, name)
             precision, constraint = plan.of(first), context.constraints.get(name)
             if name in self.layers and constraint is not None:
                 _refuse_two_formats(name, precision, constraint)
@@ -76,6 +74,24 @@ class Quantize(Pass):
         )
 
 
+def first_holders(model: nn.Module) -> dict[str, str]:
+    """Layer → the first that holds the same weight: its precision is that of all of them."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(layer.weight), name) for name, layer in modules_of(model, WEIGHTED)}
+
+
+def granted(layer: nn.Module, precision: Precision, constraint: Constraint | None) -> Precision:
+    """What of ``precision`` the file has for ``layer``; for a codebook, the format of its table."""
+    if isinstance(layer, nn.RNNBase):
+        return Precision()
+    activations = Activations.FP32 if _why_not_dynamic(layer, precision) else precision.activations
+    if constraint is not None and constraint.indices is not None:
+        in_integers = activations is not Activations.FP32
+        return Precision(weights=Format.INT8 if in_integers else Format.FP32, activations=activations)
+    block = None if _why_no_blocks(layer, precision, constraint) else precision.block
+    return Precision(weights=precision.weights, activations=activations, block=block)
+
+
 def why_not(layer: nn.Module, precision: Precision, constraint: Constraint | None) -> str:
     """Why ``layer`` does not get all of ``precision``, and what it gets; empty when it gets all."""
     if precision == Precision():
@@ -83,8 +99,7 @@ def why_not(layer: nn.Module, precision: Precision, constraint: Constraint | Non
     if isinstance(layer, nn.RNNBase):
         return f"a {type(layer).__name__} is computed and stored in fp32"
     if constraint is not None and constraint.indices is not None:
-        in_integers = precision.activations is not Activations.FP32 and not _why_not_dynamic(layer, precision)
-        if precision.weights is Format.INT8 and in_integers:
+        if precision == granted(layer, precision, constraint):
             return ""
         return f"its weights are a codebook of {constraint.bits} bits already, stored as such"
     return _why_not_dynamic(layer, precision) or _why_no_blocks(layer, precision, constraint)

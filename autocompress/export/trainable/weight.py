@@ -16,10 +16,9 @@ class WeightRule:
 
     ``bits``: 2 to 8, integers in ±(2^(bits-1) - 1); None keeps the file's own grid (float weights stay float).
     ``constraint``: what the master V keeps to, in the layer's orientation ``[c_out, ...]``.
-    ``channel_scale [c_out]``: the file's weight is ``channel_scale ⊙ V``, as where BatchNorm was folded. Steps are V's;
-    the file's scales are ``channel_scale`` × step, negative where BatchNorm turns a channel round.
+    ``channel_scale [c_out]``, none of it 0: the file's weight is ``channel_scale ⊙ V``, as where BatchNorm was folded.
+    Steps are V's; the file's scales are ``channel_scale`` × step, negative where BatchNorm turns a channel round.
     ``transposed``: the file stores the layer's ``[c_out, c_in]`` as ``[c_in, c_out]`` (MatMul).
-    ``master``: V to start from, in the layer's orientation; None takes the file's weight, brought onto the constraint.
     With ``constraint.indices`` all channels of a codebook share one step, so that equal weights are equal integers.
     """
 
@@ -27,7 +26,6 @@ class WeightRule:
     constraint: Constraint | None = None
     channel_scale: Tensor | None = None
     transposed: bool = False
-    master: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.bits is not None and not 2 <= self.bits <= 8:
@@ -39,7 +37,6 @@ class WeightRule:
         return (
             self.bits is None
             and self.channel_scale is None
-            and self.master is None
             and (self.constraint is None or self.constraint.indices is None)
         )
 
@@ -87,15 +84,8 @@ class Weight(nn.Module):
 
     def _start(self, value: Tensor, rule: WeightRule) -> Tensor:
         master = value.t() if rule.transposed else value
-        if rule.master is not None:
-            if rule.master.shape != master.shape:
-                raise ModelError(
-                    f"WeightRule.master must have the layer's shape {tuple(master.shape)}, "
-                    f"got {tuple(rule.master.shape)}"
-                )
-            master = rule.master.detach()
-        elif self.channel_scale is not None:
-            master = master / self._along(torch.where(self.channel_scale == 0, 1, self.channel_scale))
+        if self.channel_scale is not None:
+            master = master / self._along(self.channel_scale)
         return (master if rule.constraint is None else rule.constraint.nearest(master)).clone()
 
     def _rounding(self, grid: Grid, rule: WeightRule, *, trains_scales: bool) -> Rounding:

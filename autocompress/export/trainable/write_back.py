@@ -105,11 +105,8 @@ def _least_scale(file: _Writer, node: NodeProto, network: OnnxNetwork) -> NDArra
 def _write_weight(file: _Writer, node: NodeProto, weight: Weight, least_scale: NDArray[Any] | float) -> None:
     integers, scales = (tensor.numpy() for tensor in weight.stored())
     old = file.stored[node.input[1]]
-    if not (scales == old).all() and (np.abs(scales) < least_scale).any():  # a channel next to nothing beside its bias
-        grown = np.copysign(np.maximum(np.abs(scales), least_scale), scales).astype(scales.dtype)
-        axis = 1 - weight.axis if weight.transposed else weight.axis
-        along = [-1 if i == axis else 1 for i in range(integers.ndim)]
-        integers, scales = np.rint(integers * (scales / grown).reshape(along)), grown
+    if not (scales == old).all():  # a channel next to nothing beside its bias; clusters keep their integers
+        scales = np.copysign(np.maximum(np.abs(scales), least_scale), scales).astype(scales.dtype)
     if old.size == 1 and (scales == scales.flat[0]).all():
         scales = scales[:1].reshape(old.shape)
     elif old.size == 1:
