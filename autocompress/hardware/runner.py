@@ -1,7 +1,8 @@
 """Runs ONNX files in a fresh process and writes what it saw, one JSON object a line, on stdout.
 
 ``python runner.py plan.json`` needs numpy and onnxruntime only, so that it can be copied to another device as it is.
-The plan names its ``mode``: ``latency`` times several files round-robin, ``ram`` watches the memory of one.
+The plan names its ``mode``: ``latency`` times several files round-robin, ``kernels`` times each with its single kernels,
+``ram`` watches the memory of one.
 
 Latency: every round visits all files in a new random order, each for a window of single runs. A fixed matrix product is
 timed before and after each round; what it deviates from its median tells how much the machine was disturbed.
@@ -9,17 +10,20 @@ timed before and after each round; what it deviates from its median tells how mu
 
 import os
 
-# Before numpy is imported, which reads them once.
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-os.environ["MKL_NUM_THREADS"] = "1"
-os.environ["VECLIB_MAXIMUM_THREADS"] = "1"
+if __name__ == "__main__":  # before numpy is imported, which reads them once
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["MKL_NUM_THREADS"] = "1"
+    os.environ["VECLIB_MAXIMUM_THREADS"] = "1"
 
+import base64
 import json
 import re
 import resource
 import sys
+import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,6 +37,8 @@ WARM_UP_RUNS = 3
 FEWEST_RUNS = 5  # in a window, unless the model is so slow that they would last SLOW_WINDOWS windows
 SLOW_WINDOWS = 5.0
 RAM_RUNS = 3
+GRAPH = "graph.onnx"
+SETTLING_RUNS = 2  # of a profile: the first ones allocate
 
 Emit = Callable[..., None]
 Feed = dict[str, np.ndarray[Any, Any]]
@@ -41,12 +47,21 @@ Feed = dict[str, np.ndarray[Any, Any]]
 def main(plan: dict[str, Any], emit: Emit) -> None:
     """Do what ``plan`` says."""
     emit("runtime", version=ort.__version__)
-    {"latency": time_files, "ram": watch_memory}[plan["mode"]](plan, emit)
+    {"latency": time_files, "kernels": time_kernels, "ram": watch_memory}[plan["mode"]](plan, emit)
 
 
-def open_session(file: str, threads: int) -> ort.InferenceSession:
-    """A session whose threads do not spin: waiting threads would take the time of whatever runs beside them."""
+def open_session(file: str, threads: int, notes: str | None = None) -> ort.InferenceSession:
+    """A session whose threads do not spin: waiting threads would take the time of whatever runs beside them.
+
+    With ``notes``, a folder, the session profiles itself and leaves its optimized graph there, large weights apart.
+    """
     options = ort.SessionOptions()
+    if notes is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = os.path.join(notes, "profile")  # noqa: PTH118 - the runtime wants a string
+        options.optimized_model_filepath = os.path.join(notes, GRAPH)  # noqa: PTH118
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -176,6 +191,67 @@ def elsewhere_ms() -> tuple[float, float]:
     tick_ms = 1e3 / os.sysconf("SC_CLK_TCK")
     used = (user + nice + system + irq + soft_irq) * tick_ms
     return stolen * tick_ms, used - time.process_time() * 1e3
+
+
+def time_kernels(plan: dict[str, Any], emit: Emit) -> None:
+    """Time each of ``plan["files"]`` as a whole and kernel by kernel; one that cannot run is reported and left out."""
+    for index, file in enumerate(plan["files"]):
+        emit("stage", file=index)
+        try:
+            emit("kernels", file=index, **timed_kernels(file, plan))
+        except Exception as error:  # whatever the runtime raises is the answer for this file
+            emit("error", file=index, message=str(error))
+
+
+def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """Microseconds of the file, of each kernel of its optimized graph, and that graph.
+
+    The profile makes every kernel slower, so the whole is timed without: half of its windows before, half after.
+    """
+    subject = Subject(file, plan)
+    subject.window_us(plan["warm_up_ms"], WARM_UP_RUNS)
+    windows = [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] // 2)]
+    seen = profiled(file, plan)
+    windows += [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] - len(windows))]
+    return {**seen, "load_ms": subject.load_ms, "rounds_us": [float(np.median(window)) for window in windows]}
+
+
+def profiled(file: str, plan: dict[str, Any]) -> dict[str, Any]:
+    """The kernels of a file in the order in which they run, and the optimized graph, compressed, in base64.
+
+    A kernel has its ``name``, ``op``, types and shapes of ``inputs`` (weights that were packed are missing) and
+    ``outputs``, and its mean time ``us`` over the runs of ``plan["profile_ms"]``.
+    """
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        session = open_session(file, plan["threads"], folder)
+        feed = random_feed(session, plan["batch"], plan["seed"])
+        ended = time.perf_counter() + plan["profile_ms"] / 1e3
+        runs = 0
+        while runs == 0 or time.perf_counter() < ended or (plan["profile_ms"] and runs <= SETTLING_RUNS):
+            session.run(None, feed)
+            runs += 1
+        events = json.loads(Path(session.end_profiling()).read_text())
+        graph = zlib.compress(Path(folder, GRAPH).read_bytes(), 6)
+    kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    per_run = len(kernels) // runs
+    settled = min(SETTLING_RUNS, runs - 1) * per_run
+    return {
+        "kernels": [_kernel(kernels[place], kernels[settled + place :: per_run]) for place in range(per_run)],
+        "graph": base64.b64encode(graph).decode(),
+        "runs": runs,
+    }
+
+
+def _kernel(event: dict[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
+    arguments = event["args"]
+    return {
+        "name": event["name"].removesuffix("_kernel_time"),
+        "op": arguments["op_name"],
+        "inputs": [list(*each.items()) for each in arguments["input_type_shape"]],
+        "outputs": [list(*each.items()) for each in arguments["output_type_shape"]],
+        # The runtime cuts microseconds off to whole ones.
+        "us": sum(each["dur"] for each in events) / len(events) + 0.5,
+    }
 
 
 def watch_memory(plan: dict[str, Any], emit: Emit) -> None:

@@ -1,0 +1,200 @@
+"""Convolutional networks of several manners."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from autocompress.hardware.drawn.net import Activation, Net, Value
+from autocompress.hardware.drawn.style import Style
+
+MOST_VALUES = 900_000  # of an activation: keeps a drawn network to a few milliseconds
+MOST_MACS = 120e6  # of one layer
+Block = Callable[[Net, Style, Value, int, int], Value]
+
+
+def factored(net: Net, style: Style, x: Value, c_out: int, kernel: int, stride: int, act: Activation) -> Value:
+    """A convolution as it comes out of factorization: two or three smaller ones."""
+    rank = style.width(max(2, min(x.channels, c_out) / 8), max(4, min(x.channels, c_out)))
+    form = style.whole(0, 3)
+    if kernel == 1 or form == 0:
+        return net.conv(net.conv(x, rank, kernel, stride), c_out, act=act)
+    if form == 1:
+        tall = net.conv(x, rank, (kernel, 1), 1)
+        return net.conv(tall, c_out, (1, kernel), 1, act=act)
+    inner = style.width(max(2, rank / 2), max(4, rank))
+    reduced = net.conv(x, rank)
+    if form == 2:
+        return net.conv(net.conv(reduced, inner, kernel, stride), c_out, act=act)
+    return net.conv(net.conv(reduced, rank, kernel, stride, groups=rank), c_out, act=act)
+
+
+def plain(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """One convolution, sometimes grouped or factored."""
+    kernel = style.one_of(1, 3, 5, 7, shares=(0.2, 0.6, 0.14, 0.06))
+    if style.chance(0.15):
+        return factored(net, style, x, c_out, kernel, stride, style.act)
+    return net.conv(x, c_out, kernel, stride, act=style.act)
+
+
+def residual(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """Two 3×3 convolutions beside a shortcut."""
+    inner = style.width(c_out * 0.4, c_out * 1.2)
+    made = net.conv(net.conv(x, inner, 3, stride, act=style.act), c_out, 3)
+    return net.add(made, _shortcut(net, style, x, c_out, stride), style.act)
+
+
+def bottleneck(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """Reduce, convolve (perhaps in groups), expand."""
+    inner = style.width(c_out * 0.2, c_out)
+    groups = 1
+    if style.chance(0.45):
+        size = style.one_of(4, 8, 16, 24, 32, 64)
+        groups = max(1, inner // size)
+        inner = groups * size
+    made = net.conv(x, inner, act=style.act)
+    made = net.conv(made, inner, 3, stride, groups=groups, act=style.act)
+    if style.chance(0.25):
+        made = squeeze_excite(net, style, made)
+    return net.add(net.conv(made, c_out), _shortcut(net, style, x, c_out, stride), style.act)
+
+
+def inverted(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """Expand, depthwise, perhaps squeeze and excite, project."""
+    inner = style.width(x.channels * 1.0, x.channels * 6.0)
+    made = net.conv(x, inner, act=style.act) if style.chance(0.9) else x
+    kernel = style.one_of(3, 5, 7, shares=(0.55, 0.33, 0.12))
+    made = net.conv(made, made.channels, kernel, stride, groups=made.channels, act=style.act)
+    if style.chance(0.45):
+        made = squeeze_excite(net, style, made)
+    made = net.conv(made, c_out)
+    return net.add(made, x) if made.shape == x.shape else made
+
+
+def separable(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """Depthwise and pointwise, as in the first MobileNet."""
+    kernel = style.one_of(3, 5, 7, shares=(0.7, 0.2, 0.1))
+    made = net.conv(x, x.channels, kernel, stride, groups=x.channels, act=style.act)
+    return net.conv(made, c_out, act=style.act)
+
+
+def channels_last(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """ConvNeXt's: a large depthwise window, then a normalized two-layer perceptron on the channels."""
+    if stride > 1 or c_out != x.channels:
+        x = net.conv(x, c_out, 2 if stride > 1 else 1, 1) if x.side < 4 else _downsampled(net, x, c_out, stride)
+    made = net.conv(x, c_out, style.one_of(3, 5, 7, 9, shares=(0.15, 0.2, 0.5, 0.15)), groups=c_out)
+    rows = net.layer_norm(net.transpose(made, 0, 2, 3, 1))
+    rows = net.linear(net.linear(rows, style.width(c_out, c_out * 4), Activation.GELU), c_out)
+    if style.chance(0.5):
+        rows = net.scaled(rows, net.vector(c_out, 1.0))
+    return net.add(net.transpose(rows, 0, 3, 1, 2), x)
+
+
+def joined(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """Branches side by side, joined along the channels: Inception, DenseNet, SqueezeNet, GhostNet."""
+    if stride > 1:
+        x = net.pool(x, largest=style.chance(0.5))
+    width = max(4, c_out // 3)
+    parts = [net.conv(x, style.width(width * 0.5, width * 1.5), k, act=style.act) for k in (1, 3)]
+    if style.chance(0.4):
+        cheap = net.conv(parts[0], parts[0].channels, 3, groups=parts[0].channels, act=style.act)
+        parts.append(cheap)
+    if style.chance(0.5):
+        parts.append(x)
+    if style.chance(0.3):
+        parts.append(net.conv(net.pool(x, 3, 1, largest=style.chance(0.5)), style.width(width * 0.4, width)))
+    return net.concat(parts)
+
+
+def shuffled(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """ShuffleNet's: half of the channels pass a separable branch, then both halves are interleaved."""
+    if stride > 1 or x.channels % 2:
+        return separable(net, style, x, c_out + c_out % 2, stride)
+    half = x.channels // 2
+    shape = (x.shape[0], half, *x.shape[2:])
+    left = net.node("Slice", [x, net.ints(0), net.ints(half), net.ints(1)], shape)
+    right = net.node("Slice", [x, net.ints(half), net.ints(x.channels), net.ints(1)], shape)
+    right = net.conv(right, half, act=style.act)
+    right = net.conv(net.conv(right, half, 3, groups=half), half, act=style.act)
+    both = net.concat([left, right])
+    n, c, h, w = both.shape
+    mixed = net.transpose(net.reshape(both, n, 2, half, h, w), 0, 2, 1, 3, 4)
+    return net.reshape(mixed, n, c, h, w)
+
+
+def squeeze_excite(net: Net, style: Style, x: Value) -> Value:
+    """Channels weighted by what their means say."""
+    inner = style.width(max(2, x.channels / 16), max(4, x.channels / 3))
+    gate = net.conv(net.conv(net.mean(x), inner, act=Activation.RELU), x.channels)
+    if style.chance(0.4):
+        return net.scaled(x, net.node("HardSigmoid", [gate], gate.shape, alpha=1 / 6, beta=0.5))
+    return net.scaled(x, net.act(gate, Activation.SIGMOID))
+
+
+BLOCKS: Mapping[str, tuple[Block, ...]] = {
+    "plain": (plain,),
+    "residual": (residual, residual, plain),
+    "bottleneck": (bottleneck, bottleneck, residual),
+    "inverted": (inverted,),
+    "separable": (separable, separable, plain),
+    "channels_last": (channels_last,),
+    "joined": (joined, plain),
+    "shuffled": (shuffled,),
+    "mixed": (plain, residual, bottleneck, inverted, separable, channels_last, joined, shuffled),
+}
+
+
+def image_net(manner: str, style: Style, rng: np.random.Generator) -> tuple[Net, Value]:
+    """A network of ``BLOCKS[manner]`` for images of a random size."""
+    side = style.one_of(16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
+    net = Net(rng, (1, style.one_of(3, 3, 3, 1), side, side))
+    x = _stem(net, style)
+    blocks = BLOCKS[manner]
+    for _ in range(style.whole(4, 11)):
+        stride = 2 if x.side > 7 and style.chance(0.33) else 1
+        grows = 1.0 if style.chance(0.45) and stride == 1 else float(rng.uniform(0.9, 2.2))
+        c_out = x.channels if grows == 1.0 else style.width(max(4, x.channels * 0.9), min(768, x.channels * grows + 8))
+        block = blocks[int(rng.integers(len(blocks)))]
+        c_out = min(c_out, affordable(x, stride))
+        x = block(net, style, x, c_out, stride)
+    return net, net.head(x, style.one_of(2, 10, 100, 1000, shares=(0.3, 0.4, 0.2, 0.1)))
+
+
+def affordable(x: Value, stride: int) -> int:
+    """The width at which a 3×3 convolution from ``x`` takes a few milliseconds at most."""
+    positions = float(np.prod(x.shape[2:])) / stride**2
+    return max(4, int(min(MOST_MACS / (positions * 9 * x.channels), MOST_VALUES / positions)))
+
+
+def _stem(net: Net, style: Style) -> Value:
+    x, side = net.input, net.input.side
+    width = style.width(8, 64)
+    if side >= 96:
+        patch = style.one_of(2, 4, shares=(0.8, 0.2))
+        if patch == 4:
+            return _downsampled(net, x, width, 4)
+        x = net.conv(x, width, style.one_of(3, 5, 7), 2, act=style.act)
+        return net.pool(x, 3, 2) if style.chance(0.4) or side > 160 else x
+    return net.conv(x, width, style.one_of(3, 5), 2 if style.chance(0.3) else 1, act=style.act)
+
+
+def _downsampled(net: Net, x: Value, c_out: int, stride: int) -> Value:
+    """A convolution of windows that do not overlap."""
+    side = tuple(n // stride for n in x.shape[2:])
+    return net.node(
+        "Conv",
+        [x, net.weight(c_out, x.channels, stride, stride), net.vector(c_out)],
+        (x.shape[0], c_out, *side),
+        kernel_shape=[stride] * 2,
+        strides=[stride] * 2,
+        pads=[0] * 4,
+        dilations=[1, 1],
+        group=1,
+    )
+
+
+def _shortcut(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    if stride == 1 and x.channels == c_out:
+        return x
+    if stride > 1 and style.chance(0.3):
+        return net.conv(net.pool(x, largest=False), c_out) if x.side % 2 == 0 else net.conv(x, c_out, 1, stride)
+    return net.conv(x, c_out, 1, stride)

@@ -1,0 +1,48 @@
+"""What the layers of one drawn network have in common."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from autocompress.hardware.drawn.net import Activation
+
+GRAINS = (1, 2, 4, 8, 16, 32)  # widths are multiples of one of these
+GRAIN_SHARES = (0.22, 0.06, 0.12, 0.2, 0.25, 0.15)
+ACTIVATIONS = (Activation.RELU, Activation.RELU6, Activation.HARD_SWISH, Activation.SILU, Activation.GELU)
+ACTIVATION_SHARES = (0.45, 0.1, 0.15, 0.2, 0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """Draws widths, kernels and so on, in the manner of one network."""
+
+    rng: np.random.Generator
+    grain: int
+    act: Activation
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> "Style":
+        """A manner of its own for a network."""
+        return cls(
+            rng=rng,
+            grain=int(rng.choice(GRAINS, p=GRAIN_SHARES)),
+            act=Activation(str(rng.choice(ACTIVATIONS, p=ACTIVATION_SHARES))),
+        )
+
+    def width(self, low: float, high: float) -> int:
+        """A width, evenly on a logarithmic scale; sometimes off the network's grain, as pruning leaves it."""
+        grain = 1 if self.chance(0.1) else self.grain
+        drawn = np.exp(self.rng.uniform(np.log(low), np.log(max(low, high))))
+        return max(grain, round(drawn / grain) * grain)
+
+    def chance(self, probability: float) -> bool:
+        """True so often."""
+        return bool(self.rng.random() < probability)
+
+    def whole(self, low: int, high: int) -> int:
+        """A whole number, ends included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def one_of(self, *values: int, shares: tuple[float, ...] | None = None) -> int:
+        """One of the values."""
+        return int(self.rng.choice(values, p=shares))

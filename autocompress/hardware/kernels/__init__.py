@@ -1,0 +1,1 @@
+"""What the runtime really runs for a file: its kernels, with types, shapes and attributes."""

@@ -1,0 +1,85 @@
+"""One kernel of the runtime's optimized graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+Shape = tuple[int, ...]
+Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
+BYTES = {
+    "float": 4, "double": 8, "float16": 2, "int8": 1, "uint8": 1, "int32": 4, "int64": 8, "bool": 1, "uint32": 4,
+    "int16": 2, "uint16": 2, "bfloat16": 2, "uint64": 8, "int4": 0.5, "uint4": 0.5,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What goes into a kernel or comes out: ``dtype`` by the runtime's name; ``stored``: a constant of the file."""
+
+    dtype: str
+    shape: Shape
+    stored: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> float:
+        """Bytes of all elements."""
+        return self.size * BYTES.get(self.dtype, 4)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An operator with all that its time can depend on.
+
+    ``op`` has the domain before it where that is not ONNX's own: ``nchwc.Conv``, ``microsoft.QLinearConv``. An optional
+    input that is left out is a tensor of no type.
+    """
+
+    op: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    attributes: tuple[tuple[str, Attribute], ...] = ()
+
+    def to_data(self) -> list[object]:
+        """The kernel as JSON; ``from_data`` gives an equal one back."""
+        tensors = ([[t.dtype, list(t.shape), int(t.stored)] for t in group] for group in (self.inputs, self.outputs))
+        return [self.op, *tensors, dict(self.attributes)]
+
+    @classmethod
+    def from_data(cls, data: Sequence[Any]) -> "Kernel":
+        """The kernel that ``to_data`` wrote."""
+        op, inputs, outputs, attributes = data
+        return cls(
+            op,
+            tuple(Tensor(dtype, tuple(shape), bool(stored)) for dtype, shape, stored in inputs),
+            tuple(Tensor(dtype, tuple(shape), bool(stored)) for dtype, shape, stored in outputs),
+            tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in attributes.items())),
+        )
+
+    def attribute(self, name: str, default: Attribute) -> Attribute:
+        """An attribute's value."""
+        return self._attributes.get(name, default)
+
+    @cached_property
+    def _attributes(self) -> dict[str, Attribute]:
+        return dict(self.attributes)
+
+    @cached_property
+    def operator(self) -> str:
+        """The operator without its domain."""
+        return self.op.rpartition(".")[2]
+
+    @cached_property
+    def signature(self) -> str:
+        """The kernel in one line; equal for equal kernels."""
+        tensors = ";".join(
+            ",".join(f"{'=' * t.stored}{t.dtype}{'x'.join(map(str, t.shape))}" for t in group)
+            for group in (self.inputs, self.outputs)
+        )
+        return f"{self.op}|{tensors}|{','.join(f'{name}={value}' for name, value in self.attributes)}"
