@@ -1,0 +1,1 @@
+"""Latency, peak RAM and energy of a file without running it often: learned from this machine's kernels."""

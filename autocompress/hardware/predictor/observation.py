@@ -1,0 +1,45 @@
+"""What was measured of one file: the whole, and each of its kernels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autocompress.facts import Facts
+from autocompress.hardware.kernels.kernel import Kernel
+from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
+
+
+class Observation(Facts):
+    """One measured file; ``kernels`` are ``Kernel.to_data`` with the profiled microseconds behind, in running order.
+
+    ``family`` and ``precision`` say what the file is, for figures by group; ``source`` where the measurement comes
+    from: ``profile``, ``search`` or ``import``. Kernels that nobody timed alone have None for their time.
+    """
+
+    name: str
+    family: str
+    precision: str
+    source: str = "profile"
+    measured_at: str
+    rounds_us: tuple[float, ...]
+    kernels: tuple[tuple[str, list[Any], list[Any], dict[str, Any], float | None], ...]
+
+    @property
+    def median_us(self) -> float:
+        """Of one inference."""
+        return float(np.median(self.rounds_us))
+
+    def parsed(self) -> list[tuple[Kernel, float | None]]:
+        """The kernels with their times."""
+        return [(Kernel.from_data(data), us) for *data, us in self.kernels]
+
+
+def observation_of(
+    graph: RuntimeGraph, rounds_us: tuple[float, ...], *, name: str, family: str, precision: str, at: str,
+    source: str = "profile",
+) -> Observation:  # fmt: skip
+    """What ``runner.timed_kernels`` saw of a file."""
+    kernels = tuple((*placed.kernel.to_data(), placed.us) for placed in graph.kernels)
+    about: Mapping[str, str] = {"name": name, "family": family, "precision": precision, "source": source}
+    return Observation(**about, measured_at=at, rounds_us=rounds_us, kernels=kernels)
