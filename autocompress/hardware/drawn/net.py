@@ -11,6 +11,7 @@ from autocompress.task import Array
 
 Shape = tuple[int, ...]
 OPSET, IR_VERSION = 20, 10
+NOISE = 65_521  # random numbers that weights are made of, over and over: a prime, so that rows differ
 INPUT, OUTPUT = "input", "output"
 
 
@@ -50,6 +51,7 @@ class Net:
     def __init__(self, rng: np.random.Generator, shape: Shape) -> None:
         self.rng = rng
         self.input = Value(INPUT, shape)
+        self._noise = rng.standard_normal(NOISE).astype(np.float32)
         self._nodes: list[NodeProto] = []
         self._stored: list[TensorProto] = []
 
@@ -90,7 +92,7 @@ class Net:
     def weight(self, *shape: int) -> str:
         """Random weights that keep activations near the size that they had."""
         fan_in = math.prod(shape[1:]) or 1
-        return self.constant((self.rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32))
+        return self.constant(np.resize(self._noise * np.float32(math.sqrt(2 / fan_in)), shape))
 
     def vector(self, length: int, around: float = 0.0) -> str:
         """A bias or a scale."""
