@@ -52,7 +52,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=Path, default=Path("runs/benchmarks/predictor"), help="where the files lie")
     parser.add_argument("--group", action="append", choices=["unseen", "seen", "drawn", "recipes"])
-    parser.add_argument("--limit-s", type=float, default=float("inf"), help="begin no file after so many of the processor")
+    parser.add_argument(
+        "--limit-s", type=float, default=float("inf"), help="begin no file after so much processor time"
+    )
     return parser
 
 
