@@ -97,13 +97,13 @@ UNSEEN: Rows = {
         "poolformer": ("poolformer_s12 96:fp32,int8",),
         "mixer": ("mixer_s32_224 192:fp32,int8,low", "resmlp_12_224 112:odd8", "gmlp_ti16_224 112:fp32,odd"),
         "swin": ("swin_tiny_patch4_window7_224 112:fp32,int8",),
-        "efficientformer": ("efficientformer_l1 128:fp32,int8",),
+        "efficientformer": ("efficientformer_l1 224:fp32,int8",),
         "pvt": ("pvt_v2_b0 128:fp32,odd8",),
         "coat": ("coat_lite_tiny 96:fp32,int8",),
         "convit": ("convit_tiny 96:fp32,low",),
         "tiny_vit": ("tiny_vit_5m_224 224:int8",),
         "efficientvit": ("efficientvit_m1 224:fp32,int8", "efficientvit_b0 128:fp32"),
-        "twins": ("twins_svt_small 96:low",),
+        "visformer": ("visformer_tiny 96:low",),
     },
 }
 
