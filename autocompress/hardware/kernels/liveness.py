@@ -35,7 +35,8 @@ def live_bytes(graph: RuntimeGraph) -> int:
     The caller holds inputs until the end, and gets outputs then.
     """
     alive = _alive(buffers(graph), len(graph.kernels))
-    return max((held + workspace_bytes(each.kernel) for held, each in zip(alive, graph.kernels, strict=True)), default=0)
+    works = [workspace_bytes(placed.kernel) for placed in graph.kernels]
+    return max((held + work for held, work in zip(alive, works, strict=True)), default=0)
 
 
 def _alive(held: Iterable[Buffer], count: int) -> list[int]:

@@ -11,7 +11,7 @@ _WIDTHS = {
     TensorProto.FLOAT: 4, TensorProto.INT32: 4, TensorProto.UINT32: 4, TensorProto.DOUBLE: 8, TensorProto.INT64: 8,
     TensorProto.FLOAT16: 2, TensorProto.INT16: 2, TensorProto.UINT16: 2,
 }  # fmt: skip
-_KEPT = {"DequantizeLinear", "QuantizeLinear", "Constant"}  # are not computed at load: they become part of integer kernels
+_KEPT = {"DequantizeLinear", "QuantizeLinear", "Constant"}  # not computed at load, but part of integer kernels
 
 
 def decoded_bytes(file: Path) -> int:

@@ -2,9 +2,9 @@
 
 Loading and running both raise the peak. While it loads, the runtime holds its weights up to three times: as it read
 them, rearranged for its kernels, and as its kernels keep them; a weight that the file stores packed is first decoded,
-step by step, and no step is let go. When it runs, activations come in twice: the first run allocates each by itself, the
-second takes one block for all. They may lie in what loading left free, which is why only those beyond a share of the
-weights count.
+step by step, and no step is let go. When it runs, activations come in twice: the first run allocates each by itself,
+the second takes one block for all. They may lie in what loading left free, which is why only those beyond a share of
+the weights count.
 
 What one weight or activation costs so is fitted to measured files; the heap's fragments are luck, and the interval says
 how much.
