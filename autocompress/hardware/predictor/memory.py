@@ -32,9 +32,9 @@ _FEWEST = 10
 
 
 class RamFeatures(Facts):
-    """What the peak depends on. Bytes of stored weights by what becomes of them, each weight once."""
+    """What the peak depends on: stored tensors, and bytes of weights by what becomes of them, each weight once."""
 
-    kernels: int
+    tensors: int
     float_bytes: float
     integer_bytes: float
     blocked_bytes: float
@@ -48,18 +48,18 @@ class RamFeatures(Facts):
         decoded = max(0.0, self.decoded_bytes - BLOCKED_COPIES * self.blocked_bytes)
         live = max(0.0, self.live_bytes - FREE_SHARE * stored)
         weights = (self.float_bytes, self.integer_bytes, self.blocked_bytes)
-        return (1.0, float(self.kernels), *weights, decoded, live)
+        return (1.0, float(self.tensors), *weights, decoded, live)
 
 
 class RamCoefficients(Facts):
-    """Bytes of RAM for the runtime itself, a kernel, a byte of weights of each kind, of decoding, and of activations.
+    """Bytes of RAM for the runtime itself, a stored tensor, and a byte of weights of each kind, decoding, and activations.
 
     ``low`` and ``high``: measured over predicted, within which 90 % of files lie. The defaults are typical values,
     fitted on one x86-64 machine with onnxruntime 1.31.
     """
 
     base: float = Field(16.8e6, ge=0)
-    per_kernel: float = Field(13e3, ge=0)
+    per_tensor: float = Field(13e3, ge=0)
     floats: float = Field(1.45, ge=0)
     integers: float = Field(2.2, ge=0)
     blocked: float = Field(3.15, ge=0)
@@ -73,7 +73,7 @@ class RamCoefficients(Facts):
     def column(self) -> tuple[float, ...]:
         """In the order of ``RamFeatures.row``."""
         weights = (self.floats, self.integers, self.blocked)
-        return (self.base, self.per_kernel, *weights, self.decoded, self.live)
+        return (self.base, self.per_tensor, *weights, self.decoded, self.live)
 
 
 TYPICAL = RamCoefficients()
@@ -100,7 +100,7 @@ def ram_features(graph: RuntimeGraph, decoded_bytes: float = 0.0) -> RamFeatures
             is_integer = tensor.dtype in {"int8", "uint8", "int4", "uint4"}
             kinds["blocked" if is_blocked else "integer" if is_integer else "float"] += tensor.bytes
     return RamFeatures(
-        kernels=len(graph.kernels),
+        tensors=len(seen),
         float_bytes=kinds["float"],
         integer_bytes=kinds["integer"],
         blocked_bytes=kinds["blocked"],
@@ -133,7 +133,7 @@ def fit_ram(measured: Sequence[tuple[RamFeatures, int]], typical: RamCoefficient
     rows = np.array([features.row for features, _ in measured])
     column = _solved(rows, peaks, typical)
     low, high = _interval(rows, peaks, typical)
-    names = ("base", "per_kernel", "floats", "integers", "blocked", "decoded", "live")
+    names = ("base", "per_tensor", "floats", "integers", "blocked", "decoded", "live")
     return RamCoefficients(**dict(zip(names, column.tolist(), strict=True)), low=low, high=high, files=len(measured))
 
 
