@@ -52,7 +52,7 @@ class RamFeatures(Facts):
 
 
 class RamCoefficients(Facts):
-    """Bytes of RAM for the runtime itself, a stored tensor, and a byte of weights of each kind, decoding, and activations.
+    """Bytes of RAM for the runtime itself, a stored tensor, and a byte of weights by kind, decoding, and activations.
 
     ``low`` and ``high``: measured over predicted, within which 90 % of files lie. The defaults are typical values,
     fitted on one x86-64 machine with onnxruntime 1.31.
