@@ -58,13 +58,13 @@ class RamCoefficients(Facts):
     fitted on one x86-64 machine with onnxruntime 1.31.
     """
 
-    base: float = Field(16.8e6, ge=0)
-    per_tensor: float = Field(13e3, ge=0)
-    floats: float = Field(1.45, ge=0)
-    integers: float = Field(2.2, ge=0)
-    blocked: float = Field(3.15, ge=0)
-    decoded: float = Field(0.8, ge=0)
-    live: float = Field(2.4, ge=0)
+    base: float = Field(16.3e6, ge=0)
+    per_tensor: float = Field(10.5e3, ge=0)
+    floats: float = Field(1.5, ge=0)
+    integers: float = Field(2.3, ge=0)
+    blocked: float = Field(3.25, ge=0)
+    decoded: float = Field(0.85, ge=0)
+    live: float = Field(2.45, ge=0)
     low: float = Field(1 - _WIDEST, gt=0, le=1)
     high: float = Field(1 + _WIDEST, ge=1)
     files: int = Field(0, ge=0, description="that the coefficients were fitted on")
