@@ -17,6 +17,7 @@ OVERWRITING = {
 _SUMMED_INPUT = 3  # of a convolution that adds a shortcut: it is written over
 _SUMMING = {"Conv", "FusedConv"}
 _PADDED_FLOATS = 128 * 128  # what a plain convolution unfolds at a time when it has fewer filters than positions
+_MOST_UNFOLDED = 2**22  # bytes of an integer image: larger ones were measured to touch about that much and no more
 _FLOAT, _POINTER = 4, 8
 
 
@@ -192,7 +193,7 @@ def _integer_convolution(kernel: Kernel) -> int:
     positions = made.size // (weight[0] * max(1, made.shape[0]))
     if weight[1] == 1 and kernel.attribute("group", 1) == weight[0]:
         return _POINTER * positions * math.prod(weight[2:])
-    return 0 if _is_pointwise(kernel, weight) else positions * math.prod(weight[1:])
+    return 0 if _is_pointwise(kernel, weight) else min(_MOST_UNFOLDED, positions * math.prod(weight[1:]))
 
 
 def _is_pointwise(kernel: Kernel, weight: tuple[int, ...]) -> bool:

@@ -25,7 +25,7 @@ from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 FREE_SHARE = 0.35  # of the weights' bytes: what loading leaves free for activations
 BLOCKED_COPIES = 3.0  # that rearranging fills with or without decoding
 
-PRIOR_WEIGHT = 0.03  # of a coefficient's relative distance to the typical one, beside a file's relative error
+PRIOR_WEIGHT = 0.3  # of a coefficient's relative distance to the typical one, beside a file's relative error
 COVERED = 0.9
 _WIDEST = 0.25  # a side of the interval while too few files were measured to know it
 _FEWEST = 10
