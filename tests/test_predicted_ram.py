@@ -163,7 +163,7 @@ def test_fitting_finds_the_coefficients_that_made_the_data():
     drawn = [drawn_features(rng) for _ in range(60)]
     measured = [(features, predict_ram(features, TRUTH).bytes) for features in drawn]
 
-    fitted = fit_ram(measured)
+    fitted = fit_ram(measured, pull=0.01)
 
     assert fitted.column == pytest.approx(TRUTH.column, rel=0.02)
     assert fitted.files == 60
@@ -174,7 +174,7 @@ def test_what_files_do_not_tell_stays_typical():
     measured = [(RamFeatures(tensors=0, float_bytes=0, integer_bytes=0, blocked_bytes=0, decoded_bytes=0,
                              live_bytes=0), 30_000_000)]  # fmt: skip
 
-    fitted = fit_ram(measured)
+    fitted = fit_ram(measured, pull=0.01)
 
     assert fitted.base == pytest.approx(30e6, rel=0.01)
     assert fitted.column[1:] == pytest.approx(TYPICAL.column[1:])
@@ -186,7 +186,7 @@ def test_the_interval_holds_nine_tenths_of_noisy_files():
     drawn = [drawn_features(rng) for _ in range(80)]
     noisy = [(each, int(predict_ram(each, TRUTH).bytes * rng.uniform(0.9, 1.1))) for each in drawn]
 
-    fitted = fit_ram(noisy[:40])
+    fitted = fit_ram(noisy[:40], pull=0.01)
 
     inside = [predict_ram(each, fitted).low <= peak <= predict_ram(each, fitted).high for each, peak in noisy[40:]]
     assert 0.8 <= np.mean(inside) <= 1

@@ -115,7 +115,9 @@ def predict_ram(features: RamFeatures, coefficients: RamCoefficients) -> RamPred
     return RamPrediction(bytes=round(peak), low=round(peak * coefficients.low), high=round(peak * coefficients.high))
 
 
-def fit_ram(measured: Sequence[tuple[RamFeatures, int]], typical: RamCoefficients = TYPICAL) -> RamCoefficients:
+def fit_ram(
+    measured: Sequence[tuple[RamFeatures, int]], typical: RamCoefficients = TYPICAL, *, pull: float = PRIOR_WEIGHT
+) -> RamCoefficients:
     """Coefficients from files and their measured peaks: least relative squares, none below zero.
 
     What the files do not tell stays near ``typical``, so a handful is enough. The interval comes from each file as the
@@ -131,25 +133,24 @@ def fit_ram(measured: Sequence[tuple[RamFeatures, int]], typical: RamCoefficient
             f"RAM can be predicted from at least one file with a peak above 0 bytes, got {found}; measure again"
         )
     rows = np.array([features.row for features, _ in measured])
-    column = _solved(rows, peaks, typical)
-    low, high = _interval(rows, peaks, typical)
+    column = _solved(rows, peaks, typical, pull)
+    low, high = _interval(rows, peaks, typical, pull)
     names = ("base", "per_tensor", "floats", "integers", "blocked", "decoded", "live")
     return RamCoefficients(**dict(zip(names, column.tolist(), strict=True)), low=low, high=high, files=len(measured))
 
 
-def _solved(rows: np.ndarray, peaks: np.ndarray, typical: RamCoefficients) -> np.ndarray:
+def _solved(rows: np.ndarray, peaks: np.ndarray, typical: RamCoefficients, pull: float) -> np.ndarray:
     """In units of the typical coefficients, which makes their distances comparable."""
     unit = np.maximum(typical.column, 1e-9)
-    pull = PRIOR_WEIGHT * np.eye(len(unit))
-    system = np.vstack([rows * unit / peaks[:, None], pull])
-    target = np.concatenate([np.ones(len(peaks)), np.full(len(unit), PRIOR_WEIGHT)])
+    system = np.vstack([rows * unit / peaks[:, None], pull * np.eye(len(unit))])
+    target = np.concatenate([np.ones(len(peaks)), np.full(len(unit), pull)])
     return np.asarray(nnls(system, target)[0] * unit)
 
 
-def _interval(rows: np.ndarray, peaks: np.ndarray, typical: RamCoefficients) -> tuple[float, float]:
+def _interval(rows: np.ndarray, peaks: np.ndarray, typical: RamCoefficients, pull: float) -> tuple[float, float]:
     if len(peaks) < _FEWEST:
         return typical.low, typical.high
     every = np.arange(len(peaks))
-    ratios = [peaks[i] / (rows[i] @ _solved(rows[every != i], peaks[every != i], typical)) for i in every]
+    ratios = [peaks[i] / (rows[i] @ _solved(rows[every != i], peaks[every != i], typical, pull)) for i in every]
     low, high = np.quantile(ratios, [(1 - COVERED) / 2, (1 + COVERED) / 2])
     return min(1.0, float(low)), max(1.0, float(high))
