@@ -99,6 +99,7 @@ def test_a_view_takes_no_memory_and_keeps_its_source_alive():
     )
 
     assert live_bytes(viewed) == FLOAT * (1 + 50 + 20 + 70)
+    assert [buffer.bytes for buffer in buffers(viewed)] == [FLOAT * n for n in (1, 50, 20, 70)]
 
 
 def test_memory_of_a_dead_activation_waits_for_the_next_of_its_shape():
