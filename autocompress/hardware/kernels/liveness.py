@@ -17,7 +17,7 @@ OVERWRITING = {
 _SUMMED_INPUT = 3  # of a convolution that adds a shortcut: it is written over
 _SUMMING = {"Conv", "FusedConv"}
 _PADDED_FLOATS = 128 * 128  # what a plain convolution unfolds at a time when it has fewer filters than positions
-_MOST_UNFOLDED = 2**22  # bytes of an integer image: larger ones were measured to touch about that much and no more
+_MOST_UNFOLDED = 2**22  # bytes of an integer image; a guess that fits the one file measured with far larger ones
 _FLOAT, _POINTER = 4, 8
 
 
