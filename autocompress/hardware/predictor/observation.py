@@ -14,7 +14,8 @@ class Observation(Facts):
     """One measured file; ``kernels`` are ``Kernel.to_data`` with the profiled microseconds behind, in running order.
 
     ``family`` and ``precision`` say what the file is, for figures by group; ``source`` where the measurement comes
-    from: ``profile``, ``search`` or ``import``. Kernels that nobody timed alone have None for their time.
+    from: ``profile``, ``search`` or ``import``. ``reference_ms`` is what the runner's fixed matrix product took beside
+    it: how fast the machine was just then. Kernels that nobody timed alone have None for their time.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Observation(Facts):
     source: str = "profile"
     measured_at: str
     rounds_us: tuple[float, ...]
+    reference_ms: float | None = None
     kernels: tuple[tuple[str, list[Any], list[Any], dict[str, Any], float | None], ...]
 
     @property
@@ -37,9 +39,11 @@ class Observation(Facts):
 
 def observation_of(
     graph: RuntimeGraph, rounds_us: tuple[float, ...], *, name: str, family: str, precision: str, at: str,
-    source: str = "profile",
+    source: str = "profile", reference_ms: float | None = None,
 ) -> Observation:  # fmt: skip
     """What ``runner.timed_kernels`` saw of a file."""
     kernels = tuple((*placed.kernel.to_data(), placed.us) for placed in graph.kernels)
     about: Mapping[str, str] = {"name": name, "family": family, "precision": precision, "source": source}
-    return Observation(**about, measured_at=at, rounds_us=rounds_us, kernels=kernels)
+    return Observation(
+        **about, measured_at=at, rounds_us=rounds_us, reference_ms=reference_ms, kernels=kernels
+    )
