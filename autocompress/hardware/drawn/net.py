@@ -190,9 +190,7 @@ class Net:
         """A linear layer over the last axis: Gemm on rows, MatMul and Add on more axes."""
         inner = x.shape[-1]
         if len(x.shape) == 2:
-            made = self.node(
-                "Gemm", [x, self.weight(width, inner), self.vector(width)], (x.shape[0], width), transB=1
-            )
+            made = self.node("Gemm", [x, self.weight(width, inner), self.vector(width)], (x.shape[0], width), transB=1)
         else:
             made = self.node("MatMul", [x, self.weight(inner, width)], (*x.shape[:-1], width))
             made = self.node("Add", [made, self.vector(width)], made.shape)

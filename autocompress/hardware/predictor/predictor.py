@@ -19,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 
 from autocompress.facts import Facts
+from autocompress.hardware.kept import Circumstances
 from autocompress.hardware.kernels.features import Context, describe
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
-from autocompress.hardware.kept import Circumstances
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel
 from autocompress.hardware.predictor.kernel_times import ProfilerCost
@@ -85,7 +85,8 @@ class LatencyPredictor:
     """Fitted numbers; ``fit.fit`` makes one, ``to_data`` keeps it.
 
     ``timed`` maps digests of kernels to the logarithm of their time over what the model says; ``quantile`` is the
-    conformal stretch, ``scale`` the factor by which wholes were found to be slower than fitted.
+    conformal stretch, ``scale`` the factor by which wholes were found to be slower than fitted. All of it holds while
+    the runner's reference takes ``reference_ms``.
     """
 
     circumstances: Circumstances
@@ -95,6 +96,7 @@ class LatencyPredictor:
     slope: float
     quantile: float
     scale: float = 1.0
+    reference_ms: float | None = None
     _cache: dict[tuple[str, Context], Guess] = field(default_factory=dict, repr=False, compare=False)
 
     def predict(self, graph: RuntimeGraph) -> Prediction:
@@ -179,6 +181,7 @@ class LatencyPredictor:
             "slope": self.slope,
             "quantile": self.quantile,
             "scale": self.scale,
+            "reference_ms": self.reference_ms,
         }
 
     @classmethod
@@ -192,11 +195,10 @@ class LatencyPredictor:
             slope=data["slope"],
             quantile=data["quantile"],
             scale=data["scale"],
+            reference_ms=data["reference_ms"],
         )
 
 
 def digest(signature: str) -> str:
     """A short name for a kernel's signature."""
     return hashlib.blake2b(signature.encode(), digest_size=8).hexdigest()
-
-
