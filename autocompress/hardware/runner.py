@@ -1,8 +1,8 @@
 """Runs ONNX files in a fresh process and writes what it saw, one JSON object a line, on stdout.
 
 ``python runner.py plan.json`` needs numpy and onnxruntime only, so that it can be copied to another device as it is.
-The plan names its ``mode``: ``latency`` times several files round-robin, ``kernels`` times each with its single kernels,
-``ram`` watches the memory of one.
+The plan names its ``mode``: ``latency`` times several files round-robin, ``kernels`` times each with its single
+kernels, ``ram`` watches the memory of one.
 
 Latency: every round visits all files in a new random order, each for a window of single runs. A fixed matrix product is
 timed before and after each round; what it deviates from its median tells how much the machine was disturbed.
