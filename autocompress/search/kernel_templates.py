@@ -21,6 +21,7 @@ from typing import Any
 from autocompress.errors import AutocompressError
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.labels import kernels_by_layer, labelled
+from autocompress.hardware.kernels.rules import Rules
 from autocompress.hardware.kernels.runtime_graph import runtime_graph
 from autocompress.hardware.kernels.template import Skeleton, Template, skeleton_of
 from autocompress.recipe import Recipe
@@ -45,14 +46,14 @@ class _Known:
     def learn(self, symbols: Sequence[int], kernels: tuple[Kernel, ...]) -> None:
         self.template.learn(symbols, kernels)
         self.made.clear()
-        self.pick = itemgetter(*self.template.used) if self.template.used else None
+        self.pick = itemgetter(*self.template.rules.used) if self.template.rules.used else None
 
     def kernels(self, symbols: Sequence[int]) -> tuple[Kernel, ...] | None:
         key = self.pick(symbols) if self.pick else None
         try:
             return self.made[key]
         except KeyError:
-            sure = len(self.template.samples) >= LEAST_SAMPLES
+            sure = len(self.template.rules.samples) >= LEAST_SAMPLES
             made = self.made[key] = self.template.kernels(symbols) if sure else None
             return made
 
@@ -214,7 +215,7 @@ class KernelTemplates:
         return plainly_ranked(recipe)
 
     def _template(self, layer: int, found: Sequence[tuple[Kernel, ...]]) -> Template:
-        return Template(self._topology.language(layer), found[layer])
+        return Template(Rules(self._topology.language(layer)), found[layer])
 
 
 def _covering(lacks: dict[int, set[object]], count: int) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from autocompress.graph.anatomy import Anatomy, lies_in
 from autocompress.graph.layer_table import LayerFacts
-from autocompress.hardware.kernels.template import Language
+from autocompress.hardware.kernels.rules import Language
 from autocompress.passes.prune_channels import kept_width
 from autocompress.recipe import Recipe
 
