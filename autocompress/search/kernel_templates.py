@@ -20,8 +20,8 @@ from typing import Any
 
 from autocompress.errors import AutocompressError
 from autocompress.hardware.kernels.kernel import Kernel
-from autocompress.hardware.kernels.labels import kernels_by_layer, labelled
-from autocompress.hardware.kernels.rules import Rules
+from autocompress.hardware.kernels.labels import LayerKernels, kernels_by_layer, labelled
+from autocompress.hardware.kernels.rules import Language, Rules
 from autocompress.hardware.kernels.runtime_graph import runtime_graph
 from autocompress.hardware.kernels.template import Skeleton, Template, skeleton_of
 from autocompress.recipe import Recipe
@@ -33,6 +33,16 @@ Make = Callable[[Sequence[Recipe]], Sequence[bytes | None]]
 Context = tuple[int, ...]
 REACHES = (1, 2, 3, 5, 8, 1000)  # neighbours on either side that a context shows
 LEAST_SAMPLES = 2  # of a template: one sample does not tell a constant from a width
+
+
+def _faces(reading: Reading, at: int, reach: int) -> Context:
+    """What a layer and its neighbours show: decides about the kernels between those with weights."""
+    return reading.faces[max(0, at - reach) : at + reach + 1]
+
+
+def _own_and_faces(reading: Reading, at: int, reach: int) -> Context:
+    """The same, and how the layer is factorized: decides about its kernels with weights."""
+    return (reading.states[at], *reading.faces[max(0, at - reach) : at + reach + 1])
 
 
 @dataclass
@@ -60,38 +70,34 @@ class _Known:
 
 @dataclass
 class _Slot:
-    """One layer: what it became in which context."""
+    """A part of one layer: what it became in which context."""
 
+    shows: Callable[[Reading, int, int], Context]
     reach: int = 0
     seen: list[tuple[Reading, int, Skeleton]] = field(default_factory=list)
     templates: dict[Skeleton, _Known] = field(default_factory=dict)
     by_context: dict[Context, _Known] = field(default_factory=dict)
 
-    def note(self, reading: Reading, at: int, kernels: tuple[Kernel, ...], template: Callable[[], Template]) -> None:
+    def note(self, reading: Reading, at: int, kernels: tuple[Kernel, ...], language: Language) -> None:
         skeleton = skeleton_of(kernels)
         known = self.templates.get(skeleton)
         if known is None:
-            known = self.templates[skeleton] = _Known(template())
+            known = self.templates[skeleton] = _Known(Template(Rules(language), kernels))
         known.learn(reading.symbols, kernels)
         self.seen.append((reading, at, skeleton))
         while not self._indexed() and self.reach < len(REACHES) - 1:
             self.reach += 1
 
     def _indexed(self) -> bool:
-        """Contexts by the present reach; False where one of them has two outcomes, the last of which is kept."""
-        found: dict[Context, Skeleton] = {}
+        """Contexts by the present reach; False where one of them has two outcomes: it is left out."""
+        found: dict[Context, Skeleton | None] = {}
         clear = True
         for reading, at, skeleton in self.seen:
-            clear &= found.setdefault(context(reading, at, self.reach), skeleton) == skeleton
-            found[context(reading, at, self.reach)] = skeleton
-        self.by_context = {key: self.templates[skeleton] for key, skeleton in found.items()}
+            context = self.shows(reading, at, REACHES[self.reach])
+            if found.setdefault(context, skeleton) != skeleton:
+                clear, found[context] = False, None
+        self.by_context = {key: self.templates[skeleton] for key, skeleton in found.items() if skeleton is not None}
         return clear
-
-
-def context(reading: Reading, at: int, reach: int) -> Context:
-    """What decides about the kernels of the layer at ``at``, as far as neighbours show it."""
-    wide = REACHES[reach]
-    return (reading.states[at], *reading.faces[max(0, at - wide) : at + wide + 1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +123,9 @@ class KernelTemplates:
 
     def __init__(self, topology: Topology, make: Make, target: Target, seed: int = 0) -> None:
         self._topology, self._make, self._target = topology, make, target
-        self._slots = [_Slot() for _ in range(len(topology.anatomy.layers) + 1)]
+        count = len(topology.anatomy.layers) + 1
+        self._weighted = [_Slot(shows=_own_and_faces) for _ in range(count)]
+        self._around = [_Slot(shows=_faces) for _ in range(count)]
         self._random = random.Random(seed)  # noqa: S311  # draws widths
         self.checked = self.differed = 0
 
@@ -138,10 +146,14 @@ class KernelTemplates:
         expected = self._of(reading)
         found = self.layers_of(file)
         for at, layer in enumerate(reading.layers):
-            self._slots[layer].note(reading, at, found[layer], lambda layer=layer, at=at: self._template(layer, found))
+            language = self._topology.language(layer)
+            self._weighted[layer].note(reading, at, found[layer].weighted, language)
+            self._around[layer].note(reading, at, found[layer].around, language)
         if expected is None:
             return None
-        is_right = expected == tuple(kernel for layer in reading.layers for kernel in found[layer])
+        is_right = expected == tuple(
+            kernel for layer in reading.layers for kernel in (*found[layer].weighted, *found[layer].around)
+        )
         self.checked += 1
         self.differed += not is_right
         return is_right
@@ -174,7 +186,7 @@ class KernelTemplates:
             checked=self.checked - checked, differed=self.differed - differed,
         )  # fmt: skip
 
-    def layers_of(self, file: bytes) -> list[tuple[Kernel, ...]]:
+    def layers_of(self, file: bytes) -> list[LayerKernels]:
         """The kernels of a file by layers."""
         names = [layer.name for layer in self._topology.anatomy.layers]
         with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
@@ -184,13 +196,14 @@ class KernelTemplates:
 
     def _of(self, reading: Reading) -> tuple[Kernel, ...] | None:
         found: list[Kernel] = []
+        symbols = reading.symbols
         for at, layer in enumerate(reading.layers):
-            slot = self._slots[layer]
-            known = slot.by_context.get(context(reading, at, slot.reach))
-            kernels = known.kernels(reading.symbols) if known is not None else None
-            if kernels is None:
-                return None
-            found += kernels
+            for slot in (self._weighted[layer], self._around[layer]):
+                known = slot.by_context.get(slot.shows(reading, at, REACHES[slot.reach]))
+                kernels = known.kernels(symbols) if known is not None else None
+                if kernels is None:
+                    return None
+                found += kernels
         return tuple(found)
 
     def _lacking(self, recipe: Recipe) -> set[object]:
@@ -200,22 +213,19 @@ class KernelTemplates:
             return set()
         found: set[object] = set()
         for at, layer in enumerate(reading.layers):
-            slot = self._slots[layer]
-            key = context(reading, at, slot.reach)
-            known = slot.by_context.get(key)
-            if known is None:
-                found.add((layer, key))
-            elif known.kernels(reading.symbols) is None:
-                found.add((layer, id(known)))
+            for slot in (self._weighted[layer], self._around[layer]):
+                key = slot.shows(reading, at, REACHES[slot.reach])
+                known = slot.by_context.get(key)
+                if known is None:
+                    found.add((id(slot), key))
+                elif known.kernels(reading.symbols) is None:
+                    found.add(id(known))
         return found
 
     def _to_make(self, recipe: Recipe, times: int) -> Recipe:
         if times < 2:
             return varied(recipe, self._topology, self._random)
         return plainly_ranked(recipe)
-
-    def _template(self, layer: int, found: Sequence[tuple[Kernel, ...]]) -> Template:
-        return Template(Rules(self._topology.language(layer)), found[layer])
 
 
 def _covering(lacks: dict[int, set[object]], count: int) -> list[int]:

@@ -48,6 +48,11 @@ def width_class(width: int, block: int) -> int:
     return 3 + (width % 4 == 0) + (width % block == 0)
 
 
+def rank_class(rank: int, block: int) -> int:
+    """Ranks of one class get the same kernels: 0 where the blocked layout goes on between the factors."""
+    return 1 if rank < block else 2 * (rank % 4 != 0)
+
+
 @dataclass
 class Topology:
     """Reads recipes for one network; ``block`` is that of the target's ``Machine``.
@@ -65,6 +70,7 @@ class Topology:
 
     def __post_init__(self) -> None:
         layers, self._groups = self.anatomy.layers, self.anatomy.groups
+        self._is_conv = [layer.kind != "Linear" for layer in layers]
         self._place = {layer.name: place for place, layer in enumerate(layers)}
         self._full = [group.width for group in self._groups]
         self.group_of = {name: at for at, group in enumerate(self._groups) for name in group.outs}
@@ -87,16 +93,18 @@ class Topology:
         number, layers = self._numbers, self.anatomy.layers
         states, faces = [0], [0]
         for place in present:
-            _, into, out = widths[place]
-            seen = (place, precision[place], into, out)
-            factor = factors.get(layers[place].name)
-            state: tuple[object, ...] = seen
+            computes, factor = precision[place], factors.get(layers[place].name)
+            has_layout = computes == _FLOAT and self._is_conv[place]
+            face = (place, computes, *widths[place][1:]) if has_layout else (place, computes)
+            state = face
             if factor is not None:
                 own = tuple(factor.get("ranks") or (factor["rank"],))
                 ranks[RANKS * place : RANKS * place + len(own)] = own
-                state = (*seen, factor.get("method", "svd"), *[width_class(rank, self.block) for rank in own])
+                if has_layout and (leaving := tuple(rank_class(rank, self.block) for rank in own)) != (0,):
+                    face = (*face, leaving)
+                state = (*face, factor.get("method", "svd"))
             states.append(number.setdefault(state, len(number)))
-            faces.append(number.setdefault(seen, len(number)))
+            faces.append(number.setdefault(face, len(number)))
         joined = [widths[place][0] for place in self._joined]
         return Reading((0, *[place + 1 for place in present]), tuple(states), tuple(faces), (*kept, *joined, *ranks))
 
@@ -153,7 +161,7 @@ class Topology:
     def _precisions(self, settings: Settings | None) -> list[tuple[str, ...]]:
         """What each layer computes with; a layer that holds another's weight does as that."""
         if settings is None:
-            return [("fp32",)] * len(self.anatomy.layers)
+            return [_FLOAT] * len(self.anatomy.layers)
         found = [_computes(settings.get("default") or _INT8)] * len(self.anatomy.layers)
         others = settings.get("layers", {})
         names: Sequence[str] = list(others)
@@ -172,6 +180,7 @@ class Topology:
         return found
 
 
+_FLOAT = ("fp32",)
 _INT8 = {"weights": "int8", "activations": "int8"}
 
 

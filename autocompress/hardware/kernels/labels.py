@@ -6,6 +6,7 @@ called by the number of its layer before the runtime sees it; what has no such n
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import onnx
 
@@ -46,8 +47,16 @@ def labelled(file: bytes, layers: Sequence[str]) -> bytes:
     return content
 
 
-def kernels_by_layer(graph: RuntimeGraph, n_layers: int) -> list[tuple[Kernel, ...]]:
-    """The kernels of a labelled file: first those before any layer, then those of each layer, in running order."""
+@dataclass(frozen=True)
+class LayerKernels:
+    """What one layer became: the kernels that hold weights, and those around them, each in running order."""
+
+    weighted: tuple[Kernel, ...]
+    around: tuple[Kernel, ...]
+
+
+def kernels_by_layer(graph: RuntimeGraph, n_layers: int) -> list[LayerKernels]:
+    """The kernels of a labelled file: first those before any layer, then those of each layer."""
     found: list[list[Kernel]] = [[] for _ in range(n_layers + 1)]
     label_of: dict[str, int] = {}
     for placed in graph.kernels:
@@ -57,7 +66,14 @@ def kernels_by_layer(graph: RuntimeGraph, n_layers: int) -> list[tuple[Kernel, .
             label = max((label_of.get(name, 0) for name in placed.reads), default=0)
         label_of |= dict.fromkeys(placed.makes, label)
         found[label].append(placed.kernel)
-    return [tuple(kernels) for kernels in found]
+    return [
+        LayerKernels(tuple(filter(_has_weight, kernels)), tuple(k for k in kernels if not _has_weight(k)))
+        for kernels in found
+    ]
+
+
+def _has_weight(kernel: Kernel) -> bool:
+    return any(tensor.stored and len(tensor.shape) > 1 for tensor in kernel.inputs)
 
 
 def _own_layer(name: str, place: dict[str, int]) -> int:

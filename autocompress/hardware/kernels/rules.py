@@ -4,10 +4,10 @@ Of all simple rules those are kept that hold for every sample. Where the rules t
 it is not known.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from itertools import combinations
 
 Symbols = Sequence[int]
@@ -15,19 +15,18 @@ Symbols = Sequence[int]
 
 @dataclass(frozen=True)
 class Rule:
-    """An integer as ``times`` the sum of symbols, rounded up to a multiple of ``block``, and ``plus`` a constant."""
+    """An integer as ``up / down`` times the sum of symbols, rounded up to a multiple of ``block``, plus a constant."""
 
     symbols: tuple[int, ...] = ()
-    times: Fraction = Fraction(1)
+    up: int = 1
+    down: int = 1
     block: int = 1
     plus: int = 0
 
     def value(self, symbols: Symbols) -> int | None:
         """None where it is no integer."""
-        total = self.times * sum(symbols[index] for index in self.symbols)
-        if total.denominator != 1:
-            return None
-        return math.ceil(int(total) / self.block) * self.block + self.plus
+        total, rest = divmod(sum(symbols[index] for index in self.symbols) * self.up, self.down)
+        return None if rest else -(-total // self.block) * self.block + self.plus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class Language:
     def simple(self) -> Iterable[Rule]:
         """Multiples of one symbol, and one symbol rounded up."""
         for index in self.symbols:
-            yield from (Rule(symbols=(index,), times=factor) for factor in self.factors)
+            yield from (Rule((index,), factor.numerator, factor.denominator) for factor in self.factors)
             yield Rule(symbols=(index,), block=self.block)
 
     def richer(self, symbols: Symbols, value: int) -> Iterable[Rule]:
@@ -54,7 +53,7 @@ class Language:
             for factor in self.factors:
                 plus = value - factor * symbols[index]
                 if plus.denominator == 1:
-                    yield Rule(symbols=(index,), times=factor, plus=int(plus))
+                    yield Rule((index,), factor.numerator, factor.denominator, plus=int(plus))
 
 
 @dataclass
@@ -71,6 +70,8 @@ class Rules:
         if sample in self.samples:
             return
         self.samples.append(sample)
+        for name in ("used", "_different"):
+            self.__dict__.pop(name, None)
         if len(self.samples) == 1:
             self.rules = self._first(symbols, integers)
             return
@@ -79,21 +80,29 @@ class Rules:
             for place, (rules, value) in enumerate(zip(self.rules, integers, strict=True))
         ]
 
-    @property
+    @cached_property
     def used(self) -> tuple[int, ...]:
         """The symbols that any rule names."""
         return tuple(sorted({i for rules in self.rules for rule in rules for i in rule.symbols}))
 
+    @cached_property
+    def _different(self) -> tuple[list[tuple[Rule, ...]], list[int]]:
+        """Many integers have the same rules: the different ones, and which of them each integer has."""
+        place: dict[tuple[Rule, ...], int] = {}
+        which = [place.setdefault(tuple(rules), len(place)) for rules in self.rules]
+        return list(place), which
+
     def integers(self, symbols: Symbols) -> tuple[int, ...] | None:
         """The integers for ``symbols``; None where one of them has no rule, or rules that disagree."""
-        found = []
-        for rules in self.rules:
+        different, which = self._different
+        found: list[int] = []
+        for rules in different:
             values = {rule.value(symbols) for rule in rules}
             value = values.pop() if len(values) == 1 else None
             if value is None:
                 return None
             found.append(value)
-        return tuple(found)
+        return tuple([found[i] for i in which])
 
     def _first(self, symbols: Symbols, integers: Sequence[int]) -> list[list[Rule]]:
         by_value: dict[int | None, list[Rule]] = {}
