@@ -32,6 +32,7 @@ from autocompress.target import Target
 Make = Callable[[Sequence[Recipe]], Sequence[bytes | None]]
 Context = tuple[int, ...]
 REACHES = (1, 2, 3, 5, 8, 1000)  # neighbours on either side that a context shows
+TRIES = 3  # files that are made for one recipe, the last of them its own
 LEAST_SAMPLES = 2  # of a template: one sample does not tell a constant from a width
 
 
@@ -158,22 +159,23 @@ class KernelTemplates:
         self.differed += not is_right
         return is_right
 
-    def prepare(self, recipes: Sequence[Recipe], most_files: int, at_once: int = 1) -> Prepared:
+    def prepare(self, recipes: Sequence[Recipe], most_files: int, at_once: int = 4) -> Prepared:
         """Make files until the kernels of all ``recipes`` are known; each time of those with most that is not.
 
         What is made has other widths and ranks than the recipe that it is made for, so that every number shows what it
         depends on; where that leaves a number undecided, the recipe itself is made.
         """
         made, checked, differed = 0, self.checked, self.differed
-        open_ones = {place: recipe for place, recipe in enumerate(recipes)}
+        readings = {place: self._topology.read(recipe) for place, recipe in enumerate(recipes)}
         tried: dict[int, int] = {}
         while made < most_files:
-            lacks = {place: self._lacking(recipe) for place, recipe in open_ones.items()}
-            open_ones = {place: open_ones[place] for place, lack in lacks.items() if lack and tried.get(place, 0) < 3}
-            chosen = _covering({place: lacks[place] for place in open_ones}, min(at_once, most_files - made))
+            lacks = {place: self._lacking(reading) for place, reading in readings.items() if reading is not None}
+            lacks = {place: lack for place, lack in lacks.items() if lack and tried.get(place, 0) < TRIES}
+            readings = {place: readings[place] for place in lacks}
+            chosen = _covering(lacks, min(at_once, most_files - made))
             if not chosen:
                 break
-            wanted = [self._to_make(open_ones[place], tried.get(place, 0)) for place in chosen]
+            wanted = [self._to_make(recipes[place], tried.get(place, 0)) for place in chosen]
             for place in chosen:
                 tried[place] = tried.get(place, 0) + 1
             for recipe, file in zip(wanted, self._make(wanted), strict=True):
@@ -206,11 +208,8 @@ class KernelTemplates:
                 found += kernels
         return tuple(found)
 
-    def _lacking(self, recipe: Recipe) -> set[object]:
+    def _lacking(self, reading: Reading) -> set[object]:
         """The contexts of a recipe that are unknown, and the templates of which some number is."""
-        reading = self._topology.read(recipe)
-        if reading is None:
-            return set()
         found: set[object] = set()
         for at, layer in enumerate(reading.layers):
             for slot in (self._weighted[layer], self._around[layer]):
@@ -223,7 +222,7 @@ class KernelTemplates:
         return found
 
     def _to_make(self, recipe: Recipe, times: int) -> Recipe:
-        if times < 2:
+        if times < TRIES - 1:
             return varied(recipe, self._topology, self._random)
         return plainly_ranked(recipe)
 

@@ -123,6 +123,15 @@ class Topology:
         left = self._layers_left(tuple(recipe.settings_of("drop_blocks").get("blocks", ())))
         return {layer.name for place, layer in enumerate(self.anatomy.layers) if place not in set(left)}
 
+    def with_layout(self, recipe: Recipe) -> set[str]:
+        """The layers whose kernels depend on how their widths divide: convolutions in floating point."""
+        precisions = self._precisions({step.name: step.settings for step in recipe.passes}.get("quantize"))
+        return {
+            layer.name
+            for layer, computes, is_conv in zip(self.anatomy.layers, precisions, self._is_conv, strict=True)
+            if computes == _FLOAT and is_conv
+        }
+
     def _reads_one_group(self, layer: LayerFacts) -> bool:
         return any(group.feeds.get(layer.name) and group.width == layer.c_in for group in self._groups)
 
