@@ -120,10 +120,10 @@ def test_preparing_makes_the_kernels_of_all_recipes_known():
 def test_a_context_that_no_file_had_is_not_guessed():
     bench, topology = bench_of("residual")
     templates = KernelTemplates(topology, files_of("residual").make, bench.target)
-    templates.prepare([recipe({"features.0.0": 0.5})], most_files=4)
+    templates.prepare([recipe({"features.3.conv1.0": 0.5})], most_files=4)
 
-    assert templates.kernels(recipe({"features.0.0": 0.25})) is not None
-    assert templates.kernels(recipe({"features.0.0": 0.25}, quantize=INT8)) is None
+    assert templates.kernels(recipe({"features.3.conv1.0": 0.25})) is not None
+    assert templates.kernels(recipe({"features.3.conv1.0": 0.25}, quantize=INT8)) is None
 
 
 def test_factors_that_are_kept_where_they_are_faster_are_not_read():
@@ -192,10 +192,10 @@ def test_rules_that_disagree_give_no_integer():
 @pytest.mark.parametrize(
     ("law", "rule"),
     [
-        (lambda a, b: 3 * b, Rule((1,), 3)),
-        (lambda a, b: -(-a // 16) * 16, Rule((0,), block=16)),
+        (lambda _, b: 3 * b, Rule((1,), 3)),
+        (lambda a, _: -(-a // 16) * 16, Rule((0,), block=16)),
         (lambda a, b: a + b, Rule((0, 1))),
-        (lambda a, b: a + 7, Rule((0,), plus=7)),
+        (lambda a, _: a + 7, Rule((0,), plus=7)),
     ],
     ids=["multiple", "padded to a block", "sum", "with a constant"],
 )

@@ -12,13 +12,12 @@ with a context that no file had is not guessed: it has no kernels here until a f
 
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from autocompress.errors import AutocompressError
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.labels import LayerKernels, kernels_by_layer, labelled
 from autocompress.hardware.kernels.rules import Language, Rules
@@ -31,19 +30,24 @@ from autocompress.target import Target
 
 Make = Callable[[Sequence[Recipe]], Sequence[bytes | None]]
 Context = tuple[int, ...]
-REACHES = (1, 2, 3, 5, 8, 1000)  # neighbours on either side that a context shows
+# Neighbours on either side that a context shows, and those beyond of which it shows the arithmetic.
+REACHES = ((1, 1), (1, 2), (1, 3), (1, 5), (1, 8), (2, 8), (1000, 1000))
 TRIES = 3  # files that are made for one recipe, the last of them its own
 LEAST_SAMPLES = 2  # of a template: one sample does not tell a constant from a width
 
 
 def _faces(reading: Reading, at: int, reach: int) -> Context:
     """What a layer and its neighbours show: decides about the kernels between those with weights."""
-    return reading.faces[max(0, at - reach) : at + reach + 1]
+    near, far = REACHES[reach]
+    low, high = max(0, at - near), at + near + 1
+    first = max(0, at - far)
+    beyond = (*reading.computes[first:low], *reading.computes[high : at + far + 1]) if far > near else ()
+    return (*reading.faces[low:high], *beyond)
 
 
 def _own_and_faces(reading: Reading, at: int, reach: int) -> Context:
     """The same, and how the layer is factorized: decides about its kernels with weights."""
-    return (reading.states[at], *reading.faces[max(0, at - reach) : at + reach + 1])
+    return (reading.states[at], *_faces(reading, at, reach))
 
 
 @dataclass
@@ -94,7 +98,7 @@ class _Slot:
         found: dict[Context, Skeleton | None] = {}
         clear = True
         for reading, at, skeleton in self.seen:
-            context = self.shows(reading, at, REACHES[self.reach])
+            context = self.shows(reading, at, self.reach)
             if found.setdefault(context, skeleton) != skeleton:
                 clear, found[context] = False, None
         self.by_context = {key: self.templates[skeleton] for key, skeleton in found.items() if skeleton is not None}
@@ -127,7 +131,7 @@ class KernelTemplates:
         count = len(topology.anatomy.layers) + 1
         self._weighted = [_Slot(shows=_own_and_faces) for _ in range(count)]
         self._around = [_Slot(shows=_faces) for _ in range(count)]
-        self._random = random.Random(seed)  # noqa: S311  # draws widths
+        self._random = random.Random(seed)  # draws widths
         self.checked = self.differed = 0
 
     def kernels(self, recipe: Recipe) -> tuple[Kernel, ...] | None:
@@ -201,7 +205,7 @@ class KernelTemplates:
         symbols = reading.symbols
         for at, layer in enumerate(reading.layers):
             for slot in (self._weighted[layer], self._around[layer]):
-                known = slot.by_context.get(slot.shows(reading, at, REACHES[slot.reach]))
+                known = slot.by_context.get(slot.shows(reading, at, slot.reach))
                 kernels = known.kernels(symbols) if known is not None else None
                 if kernels is None:
                     return None
@@ -213,7 +217,7 @@ class KernelTemplates:
         found: set[object] = set()
         for at, layer in enumerate(reading.layers):
             for slot in (self._weighted[layer], self._around[layer]):
-                key = slot.shows(reading, at, REACHES[slot.reach])
+                key = slot.shows(reading, at, slot.reach)
                 known = slot.by_context.get(key)
                 if known is None:
                     found.add((id(slot), key))
@@ -229,7 +233,9 @@ class KernelTemplates:
 
 def _covering(lacks: dict[int, set[object]], count: int) -> list[int]:
     """Those that together lack the most, one after the other."""
-    left, chosen, covered = dict(lacks), [], set[object]()
+    left = dict(lacks)
+    chosen: list[int] = []
+    covered: set[object] = set()
     while left and len(chosen) < count:
         best = max(left, key=lambda place: len(left[place] - covered))
         if not left[best] - covered:

@@ -55,7 +55,7 @@ class QuickFiles:
     def _learned(self, blocks: tuple[str, ...]) -> ResizedFile | None:
         """From exports at random widths, until one of them comes out as expected."""
         drop = (PassStep(name="drop_blocks", settings={"blocks": list(blocks)}),) if blocks else ()
-        draw = random.Random(self.seed)  # noqa: S311  # draws widths
+        draw = random.Random(self.seed)  # draws widths
         found: ResizedFile | None = None
         for count in range(MOST_EXPORTS):
             recipe = Recipe(passes=drop if count == 0 else (*drop, self._cut(drop, draw)))

@@ -24,7 +24,7 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Reading:
-    """One recipe: its layers in order of execution, with what each is and what its neighbours see of it, as numbers.
+    """One recipe: its layers in order of execution; what each is, what its neighbours see of it, what it computes in.
 
     ``layers`` are places in ``Anatomy.layers``, 0 stands for what comes before the first, the others are one higher.
     """
@@ -32,6 +32,7 @@ class Reading:
     layers: tuple[int, ...]
     states: tuple[int, ...]
     faces: tuple[int, ...]
+    computes: tuple[int, ...]
     symbols: tuple[int, ...]
 
 
@@ -91,7 +92,7 @@ class Topology:
         factors = factorize.get("layers", {})
         ranks = [0] * (RANKS * len(self.anatomy.layers))
         number, layers = self._numbers, self.anatomy.layers
-        states, faces = [0], [0]
+        states, faces, arithmetic = [0], [0], [0]
         for place in present:
             computes, factor = precision[place], factors.get(layers[place].name)
             has_layout = computes == _FLOAT and self._is_conv[place]
@@ -105,8 +106,11 @@ class Topology:
                 state = (*face, factor.get("method", "svd"))
             states.append(number.setdefault(state, len(number)))
             faces.append(number.setdefault(face, len(number)))
+            arithmetic.append(number.setdefault((place, computes), len(number)))
         joined = [widths[place][0] for place in self._joined]
-        return Reading((0, *[place + 1 for place in present]), tuple(states), tuple(faces), (*kept, *joined, *ranks))
+        layers_left = (0, *[place + 1 for place in present])
+        symbols = (*kept, *joined, *ranks)
+        return Reading(layers_left, tuple(states), tuple(faces), tuple(arithmetic), symbols)
 
     def language(self, slot: int) -> Language:
         """The rules that the numbers of a layer's kernels may follow."""

@@ -14,7 +14,7 @@ Settings = Mapping[str, Any]
 
 
 def varied(recipe: Recipe, topology: Topology, draw: random.Random) -> Recipe:
-    """Every group with another width, drawn alone, of the same class where a layer's layout asks for it; ranks likewise.
+    """Every group with another width, drawn alone, of the same class where a layout asks for it; ranks likewise.
 
     Channels are ranked by a criterion that needs no training samples: which of them go does not change a kernel.
     """
@@ -22,7 +22,9 @@ def varied(recipe: Recipe, topology: Topology, draw: random.Random) -> Recipe:
     anatomy, block = topology.anatomy, topology.block
     gone, strict = topology.gone(recipe), topology.with_layout(recipe)
     align = settings.get("prune_channels", {}).get("align", 8)
-    asked = {topology.group_of[name]: ratio for name, ratio in settings.get("prune_channels", {}).get("ratios", {}).items()}
+    asked = {
+        topology.group_of[name]: ratio for name, ratio in settings.get("prune_channels", {}).get("ratios", {}).items()
+    }
     kept: dict[str, int] = {}
     ratios: dict[str, float] = {}
     taken: set[int] = set()
@@ -40,7 +42,11 @@ def varied(recipe: Recipe, topology: Topology, draw: random.Random) -> Recipe:
         found["prune_channels"] = {"ratios": ratios, "criterion": Criterion.L1.value, "align": 1}
     if "factorize" in settings:
         found["factorize"] = _other_ranks(settings["factorize"], topology, kept, strict, draw)
-    order = ("drop_blocks", "prune_channels", *(name for name in settings if name not in {"drop_blocks", "prune_channels"}))
+    order = (
+        "drop_blocks",
+        "prune_channels",
+        *(name for name in settings if name not in {"drop_blocks", "prune_channels"}),
+    )
     steps = tuple(PassStep(name=name, settings=found[name]) for name in order if name in found)
     return recipe.model_copy(update={"passes": steps})
 
