@@ -194,14 +194,15 @@ def test_rules_that_disagree_give_no_integer():
     [
         (lambda _, b: 3 * b, Rule((1,), 3)),
         (lambda a, _: -(-a // 16) * 16, Rule((0,), block=16)),
+        (lambda _, b: b if b < 16 else -(-b // 16) * 16, Rule((1,), block=16, least=16)),
         (lambda a, b: a + b, Rule((0, 1))),
         (lambda a, _: a + 7, Rule((0,), plus=7)),
     ],
-    ids=["multiple", "padded to a block", "sum", "with a constant"],
+    ids=["multiple", "padded to a block", "padded from a block on", "sum", "with a constant"],
 )
 def test_a_law_is_found_from_samples(law, rule):
     rules = Rules(LANGUAGE)
-    for a, b in ((20, 3), (37, 5), (50, 11)):
+    for a, b in ((20, 3), (37, 5), (50, 21)):
         rules.learn((a, b), (law(a, b),))
 
     assert rule in rules.rules[0]

@@ -15,18 +15,24 @@ Symbols = Sequence[int]
 
 @dataclass(frozen=True)
 class Rule:
-    """An integer as ``up / down`` times the sum of symbols, rounded up to a multiple of ``block``, plus a constant."""
+    """An integer as ``up / down`` times the sum of symbols, rounded up to a multiple of ``block``, plus a constant.
+
+    What lies below ``least`` is not rounded: the runtime pads the inputs of a convolution from one block on.
+    """
 
     symbols: tuple[int, ...] = ()
     up: int = 1
     down: int = 1
     block: int = 1
     plus: int = 0
+    least: int = 0
 
     def value(self, symbols: Symbols) -> int | None:
         """None where it is no integer."""
         total, rest = divmod(sum(symbols[index] for index in self.symbols) * self.up, self.down)
-        return None if rest else -(-total // self.block) * self.block + self.plus
+        if rest:
+            return None
+        return (total if total < self.least else -(-total // self.block) * self.block) + self.plus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,7 @@ class Language:
         for index in self.symbols:
             yield from (Rule((index,), factor.numerator, factor.denominator) for factor in self.factors)
             yield Rule(symbols=(index,), block=self.block)
+            yield Rule(symbols=(index,), block=self.block, least=self.block)
 
     def richer(self, symbols: Symbols, value: int) -> Iterable[Rule]:
         """Sums of up to three symbols, and one symbol with a constant, that give ``value``: joined tensors."""
