@@ -8,11 +8,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from onnx import ModelProto
+
 from autocompress.errors import AutocompressError
-from autocompress.hardware.kernels.resized import ResizedFile
+from autocompress.hardware.kernels.resized import ResizedFile, unshared
 from autocompress.hardware.kernels.rules import Rules
 from autocompress.recipe import PassStep, Recipe
-from autocompress.search.topology import Topology
+from autocompress.search.topology import Reading, Topology
+from autocompress.search.varied import plainly_ranked
 from autocompress.trial import Bench, export_float, structure_of
 
 EXPORTS = 4  # the base, and at other widths: what the numbers follow from is settled with three as a rule
@@ -44,13 +47,22 @@ class QuickFiles:
         if blocks not in self._known:
             self._known[blocks] = self._learned(blocks)
         known = self._known[blocks]
-        source = known.proto(reading.symbols) if known is not None else None
-        if source is None:
+        if known is None:
             return None
         try:
+            source = known.proto(reading.symbols) or self._at_its_widths(known, reading, recipe)
+            if source is None:
+                return None
             return structure_of(self.bench, source, recipe)
         except AutocompressError:
             return None
+
+    def _at_its_widths(self, known: ResizedFile, reading: Reading, recipe: Recipe) -> ModelProto | None:
+        """The network exported at a recipe's widths, for which some number was undecided; what it shows is kept."""
+        steps = tuple(step for step in plainly_ranked(recipe).passes if step.name in {"drop_blocks", "prune_channels"})
+        self.exports += 1
+        proto = export_float(self.bench, Recipe(passes=steps))
+        return proto if known.learn(reading.symbols, proto) else None
 
     def _learned(self, blocks: tuple[str, ...]) -> ResizedFile | None:
         """From exports at random widths, until one of them comes out as expected."""
@@ -64,7 +76,7 @@ class QuickFiles:
             proto = export_float(self.bench, recipe)
             self.exports += 1
             if found is None:
-                found = ResizedFile(Rules(self.topology.language(0)), proto)
+                found = ResizedFile(Rules(self.topology.language(0)), unshared(proto))
             expected = found.expects(reading.symbols, proto)
             if not found.learn(reading.symbols, proto):
                 return None

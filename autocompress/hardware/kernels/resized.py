@@ -23,6 +23,7 @@ class ResizedFile:
 
     def learn(self, symbols: Symbols, proto: ModelProto) -> bool:
         """Take in an export; False, and nothing is learned, where it is of another structure."""
+        proto = unshared(proto)
         skeleton = _skeleton(proto)
         if self.skeleton and skeleton != self.skeleton:
             return False
@@ -32,6 +33,7 @@ class ResizedFile:
 
     def expects(self, symbols: Symbols, proto: ModelProto) -> bool:
         """Whether an export is what would be filled in."""
+        proto = unshared(proto)
         return _skeleton(proto) == self.skeleton and self.rules.integers(symbols) == _integers(proto)
 
     def proto(self, symbols: Symbols) -> ModelProto | None:
@@ -56,6 +58,25 @@ class ResizedFile:
                 elif attribute.type == attribute.INTS:
                     attribute.ints[:] = [next(rest) for _ in attribute.ints]
         return small
+
+
+def unshared(proto: ModelProto) -> ModelProto:
+    """A copy in which each node has integer constants of its own: the exporter shares those that happen to be equal."""
+    alone = ModelProto()
+    alone.CopyFrom(proto)
+    graph = alone.graph
+    whole = {item.name: item for item in proto.graph.initializer if item.data_type in _WHOLE}
+    kept = [item for item in proto.graph.initializer if item.name not in whole]
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in whole:
+                item = TensorProto()
+                item.CopyFrom(whole[name])
+                item.name = node.input[place] = f"{node.name}_constant_{place}"
+                kept.append(item)
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return alone
 
 
 def _grows(dims: tuple[int, ...], known: tuple[int, ...]) -> bool:
