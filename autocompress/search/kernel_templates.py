@@ -13,7 +13,7 @@ with a context that no file had is not guessed: it has no kernels here until a f
 import random
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,9 @@ class _Slot:
         skeleton = skeleton_of(kernels)
         known = self.templates.get(skeleton)
         if known is None:
-            known = self.templates[skeleton] = _Known(Template(Rules(language), kernels))
+            pads = any(kernel.op.startswith("nchwc.") for kernel in kernels)  # nothing else pads widths
+            rules = Rules(language if pads else replace(language, block=1))
+            known = self.templates[skeleton] = _Known(Template(rules, kernels))
         known.learn(reading.symbols, kernels)
         self.seen.append((reading, at, skeleton))
         while not self._indexed() and self.reach < len(REACHES) - 1:

@@ -6,7 +6,7 @@ blocks, but for widths; so the network is exported at a few widths, and from the
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onnx import ModelProto
 
@@ -76,7 +76,7 @@ class QuickFiles:
             proto = export_float(self.bench, recipe)
             self.exports += 1
             if found is None:
-                found = ResizedFile(Rules(self.topology.language(0)), unshared(proto))
+                found = ResizedFile(Rules(replace(self.topology.language(0), block=1)), unshared(proto))
             expected = found.expects(reading.symbols, proto)
             if not found.learn(reading.symbols, proto):
                 return None

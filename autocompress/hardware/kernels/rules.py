@@ -47,6 +47,8 @@ class Language:
         """Multiples of one symbol, and one symbol rounded up."""
         for index in self.symbols:
             yield from (Rule((index,), factor.numerator, factor.denominator) for factor in self.factors)
+            if self.block == 1:
+                continue
             yield Rule(symbols=(index,), block=self.block)
             yield Rule(symbols=(index,), block=self.block, least=self.block)
 
