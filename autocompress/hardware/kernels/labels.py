@@ -13,7 +13,7 @@ import onnx
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 
-_LABEL = re.compile(r"(\d+)~\d+")
+_LABEL = re.compile(r"(\d+)~(\d+)")
 NO_LAYER = -1
 
 
@@ -49,7 +49,7 @@ def labelled(file: bytes, layers: Sequence[str]) -> bytes:
 
 @dataclass(frozen=True)
 class LayerKernels:
-    """What one layer became: the kernels that hold weights, and those around them, each in running order."""
+    """What one layer became: the kernels that hold weights, and those around them, each in the order of the file's nodes."""
 
     weighted: tuple[Kernel, ...]
     around: tuple[Kernel, ...]
@@ -57,18 +57,20 @@ class LayerKernels:
 
 def kernels_by_layer(graph: RuntimeGraph, n_layers: int) -> list[LayerKernels]:
     """The kernels of a labelled file: first those before any layer, then those of each layer."""
-    found: list[list[Kernel]] = [[] for _ in range(n_layers + 1)]
-    label_of: dict[str, int] = {}
+    found: list[list[tuple[tuple[int, str], Kernel]]] = [[] for _ in range(n_layers + 1)]
+    label_of: dict[str, tuple[int, int]] = {}
     for placed in graph.kernels:
         names = (placed.name, *placed.makes)
-        label = next((int(match[1]) for match in map(_LABEL.search, names) if match), None)
+        label = next(((int(match[1]), int(match[2])) for match in map(_LABEL.search, names) if match), None)
         if label is None:
-            label = max((label_of.get(name, 0) for name in placed.reads), default=0)
+            label = max((label_of.get(name, (0, 0)) for name in placed.reads), default=(0, 0))
         label_of |= dict.fromkeys(placed.makes, label)
-        found[label].append(placed.kernel)
+        found[label[0]].append(((label[1], placed.kernel.op), placed.kernel))
+    # Branches run in an order that depends on sizes: that of the file's nodes is the same for all widths.
+    ordered = [[kernel for _, kernel in sorted(group, key=lambda item: item[0])] for group in found]
     return [
         LayerKernels(tuple(filter(_has_weight, kernels)), tuple(k for k in kernels if not _has_weight(k)))
-        for kernels in found
+        for kernels in ordered
     ]
 
 
