@@ -12,6 +12,8 @@ from autocompress.task import Array
 Shape = tuple[int, ...]
 OPSET, IR_VERSION = 20, 10
 INPUT, OUTPUT = "input", "output"
+# A prime number of them, so that rows of a weight differ.
+_NUMBERS = np.random.default_rng(0).standard_normal(1021).astype(np.float32)
 
 
 class Activation(StrEnum):
@@ -24,6 +26,14 @@ class Activation(StrEnum):
     SILU = "silu"
     GELU = "gelu"
     SIGMOID = "sigmoid"
+
+
+def repeated(shape: Shape, place: int, deviation: float) -> Array:
+    """Weights: a few random numbers over and over, which are quickly drawn and compress well.
+
+    ``place`` says where among them to begin, so that two weights differ.
+    """
+    return np.resize(np.roll(_NUMBERS, place) * np.float32(deviation), shape)
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,7 @@ class Net:
     def weight(self, *shape: int) -> str:
         """Random weights that keep activations near the size that they had."""
         fan_in = math.prod(shape[1:]) or 1
-        return self.constant((self.rng.standard_normal(shape) * math.sqrt(2 / fan_in)).astype(np.float32))
+        return self.constant(repeated(shape, len(self._stored), math.sqrt(2 / fan_in)))
 
     def vector(self, length: int, around: float = 0.0) -> str:
         """A bias or a scale."""
@@ -183,9 +193,7 @@ class Net:
         """A linear layer over the last axis: Gemm on rows, MatMul and Add on more axes."""
         inner = x.shape[-1]
         if len(x.shape) == 2:
-            made = self.node(
-                "Gemm", [x, self.weight(width, inner), self.vector(width)], (x.shape[0], width), transB=1
-            )
+            made = self.node("Gemm", [x, self.weight(width, inner), self.vector(width)], (x.shape[0], width), transB=1)
         else:
             made = self.node("MatMul", [x, self.weight(inner, width)], (*x.shape[:-1], width))
             made = self.node("Add", [made, self.vector(width)], made.shape)
