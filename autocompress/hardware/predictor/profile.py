@@ -20,6 +20,7 @@ from autocompress.errors import ProfileError
 from autocompress.facts import Facts, write_whole
 from autocompress.hardware.kept import Circumstances, cache_folder
 from autocompress.hardware.machine import package_versions
+from autocompress.hardware.predictor.card import AccuracyCard
 from autocompress.hardware.predictor.circumstances import require_same
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.observation_log import LOG, append_to_log, log_lock, read_log, unseen
@@ -45,7 +46,7 @@ class ProfileFacts(Facts):
     updated_at: str
     packages: dict[str, str]
     measured_s: float = Field(0.0, ge=0)
-    card: dict[str, Any] | None = None
+    card: AccuracyCard | None = None
     ram: dict[str, Any] | None = None
     energy: dict[str, Any] | None = None
     drift: dict[str, Any] | None = None
