@@ -1,6 +1,5 @@
 """Judging a profile by cross-validation: each file is predicted by a fit on others."""
 
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

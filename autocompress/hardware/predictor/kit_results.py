@@ -63,9 +63,9 @@ def _parsed(file: Path, number: int, line: bytes) -> Mapping[str, Any]:
 
 
 def _device(file: Path, line: Mapping[str, Any]) -> Circumstances:
+    if line.get("kind") != "device":
+        raise ProfileError(f"{file}, line 1: must state the device, it is of kind {line.get('kind')!r}; {_NEXT_STEP}")
     try:
-        if line["kind"] != "device":
-            raise ValueError(f"it is of kind {line['kind']!r}")
         machine = machine_from(
             line["cpuinfo"],
             architecture=line["architecture"],
@@ -73,9 +73,7 @@ def _device(file: Path, line: Mapping[str, Any]) -> Circumstances:
             ram_bytes=line["ram_bytes"],
             os_name=line["os"],
         )
-        return Circumstances(
-            cpu=machine.cpu, isa=machine.isa, onnxruntime=line["onnxruntime"], threads=line["threads"]
-        )
+        return Circumstances(cpu=machine.cpu, isa=machine.isa, onnxruntime=line["onnxruntime"], threads=line["threads"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProfileError(
             f"{file}, line 1: must state the device, but {type(error).__name__}: {error}; {_NEXT_STEP}"

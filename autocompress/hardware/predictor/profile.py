@@ -22,6 +22,8 @@ from autocompress.hardware.kept import Circumstances, cache_folder
 from autocompress.hardware.machine import package_versions
 from autocompress.hardware.predictor.card import AccuracyCard
 from autocompress.hardware.predictor.circumstances import require_same
+from autocompress.hardware.predictor.energy import EnergyCoefficients
+from autocompress.hardware.predictor.memory import RamCoefficients
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.observation_log import LOG, append_to_log, log_lock, read_log, unseen
 from autocompress.hardware.predictor.yaml_record import read_record
@@ -47,8 +49,8 @@ class ProfileFacts(Facts):
     packages: dict[str, str]
     measured_s: float = Field(0.0, ge=0)
     card: AccuracyCard | None = None
-    ram: dict[str, Any] | None = None
-    energy: dict[str, Any] | None = None
+    ram: RamCoefficients | None = None
+    energy: EnergyCoefficients | None = None
     drift: dict[str, Any] | None = None
 
 
@@ -82,6 +84,11 @@ def write_facts(folder: Path, facts: ProfileFacts) -> ProfileFacts:
     facts = facts.model_copy(update={"updated_at": now(), "packages": package_versions()})
     write_whole(folder / FACTS, facts.to_yaml())
     return facts
+
+
+def update_facts(folder: Path, **changes: object) -> ProfileFacts:
+    """Write ``profile.yaml`` again with some fields changed; what was written."""
+    return write_facts(folder, read_facts(folder).model_copy(update=changes))
 
 
 def opened(folder: Path, circumstances: Circumstances) -> ProfileFacts:
@@ -124,5 +131,6 @@ def merge(folder: Path, other: Path) -> int:
     with log_lock(folder / LOG):
         new = unseen(read_observations(other)[0], read_observations(folder)[0])
         append(folder, new)
-    write_facts(folder, facts.model_copy(update={"measured_s": facts.measured_s + (others.measured_s if new else 0)}))
+    if new:
+        update_facts(folder, measured_s=facts.measured_s + others.measured_s)
     return len(new)

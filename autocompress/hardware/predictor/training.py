@@ -45,18 +45,20 @@ class _Seeds:
 
 def measure_for(
     seconds: float,
+    session: Session,
     folder: Path,
+    *,
     machine: Machine,
     target: Target,
     observer: Observer,
-    *,
     protocol: Protocol | None = None,
     most_files: int | None = None,
-) -> Session:
+) -> None:
     """Measure new networks into the profile in ``folder``, going on with the seeds that it has not seen.
 
     Args:
         seconds: to spend; the batch that is begun in it is finished.
+        session: a new one; filled as it goes, so that its maker has it even if this is interrupted.
         folder: of the profile; every observation is on its disk as soon as it is made.
         machine: decides how int8 is written.
         target: runtime, threads and batch.
@@ -64,7 +66,7 @@ def measure_for(
         protocol: how each file is measured; None is the usual way.
         most_files: end after so many.
     """
-    session, space = Session(), profile_space()
+    space = profile_space()
     seeds = _next_seeds(read_observations(folder)[0])
     started, timm_s = time.monotonic(), 0.0
     while session.seconds < seconds and (most_files is None or len(session.observations) < most_files):
@@ -81,7 +83,6 @@ def measure_for(
             observer.progress(int(session.seconds), int(seconds), f"s, {len(session.observations)} networks measured")
         session.seconds = time.monotonic() - started
         timm_s += (time.monotonic() - begun) * is_timm
-    return session
 
 
 def a_a_floor_of(session: Session, target: Target, *, protocol: Protocol | None = None) -> float | None:
