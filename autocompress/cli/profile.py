@@ -104,7 +104,7 @@ def profile(
 def _refuse_two_at_once(places: PlaceFlags, kit: KitFlags, time: str | None) -> None:
     from autocompress.errors import InputError
 
-    given = {"--time": time, "--profile": places.profiles or None}
+    given: dict[str, object] = {"--time": time, "--profile": places.profiles or None}
     if kit.export_kit is not None:
         given |= {"--out": places.out, "--import": kit.results}
         what = "--export-kit writes a zip file for another device and takes --kit-time and --threads"

@@ -89,6 +89,8 @@ def a_a_floor_of(session: Session, target: Target, *, protocol: Protocol | None 
     """Median relative difference between a file of the session and the same file measured again now; None without."""
     before = {each.name: each.median_us for each in session.observations}
     again = [drawn for drawn in session.first if drawn.name in before]
+    if not again:
+        return None
     measured = [each for each in observe_drawn(again, target, protocol or Protocol()) if isinstance(each, Observation)]
     return median(abs(each.median_us / before[each.name] - 1) for each in measured) if measured else None
 

@@ -51,6 +51,8 @@ def read_record(kind: type[R], file: Path, schema: int) -> R:
 def _line(text: str, keys: Sequence[str | int]) -> int:
     """The line of the innermost of ``keys`` that is there: what is missing is missed in the part around it."""
     node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if node is None:
+        return 1
     line = node.start_mark.line
     for key in keys:
         if isinstance(node, yaml.MappingNode):
