@@ -154,8 +154,8 @@ def test_a_model_that_is_refused_or_hangs_costs_itself_only(kit, bare_python):
 def test_a_model_that_kills_its_process_costs_itself_only(kit, bare_python):
     runner = (kit / "runner.py").read_text()
     harmed = runner.replace(
-        'def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:\n',
-        'def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:\n'
+        "def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:\n",
+        "def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:\n"
         '    if file.endswith("0001.onnx"):\n        os.kill(os.getpid(), 11)\n',
     )
     assert harmed != runner
@@ -202,7 +202,10 @@ def test_the_profile_is_of_the_device_whatever_machine_this_is(tmp_path):
         ('{"kind": "device"}\n', r"line 1: must state the device, but KeyError: 'cpuinfo'"),
         (json.dumps(DEVICE) + "\n{]\n", r"line 2, column 2: must be JSON"),
         (json.dumps(DEVICE) + "\n3\n", r"line 2: must be a JSON object, got '3'"),
-        (json.dumps(DEVICE) + '\n{"kind": "kernels", "name": "m"}\n', r"line 2: must be one measured model, but KeyErr"),
+        (
+            json.dumps(DEVICE) + '\n{"kind": "kernels", "name": "m"}\n',
+            r"line 2: must be one measured model, but KeyErr",
+        ),
     ],
 )
 def test_results_that_were_edited_are_named_with_the_line(tmp_path, content, message):

@@ -1,4 +1,4 @@
-"""A profile on disk: nothing finished is lost, what is broken is named with its line, and it holds for its own machine."""
+"""A profile on disk: nothing finished is lost, what is broken is named by line, and it holds for its own machine."""
 
 import json
 import re

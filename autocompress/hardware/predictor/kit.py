@@ -3,6 +3,7 @@
 What the runner leaves, ``results.jsonl``, becomes a profile of that device by ``kit_results.py``.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,7 +88,8 @@ def export_kit(
     except OSError as error:
         raise OutputError(f"--export-kit names a file that can be written, got {kit}: {error}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
     return count
 
 
