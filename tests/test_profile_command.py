@@ -279,7 +279,7 @@ def test_the_card_is_kept_and_shown(tmp_path, monkeypatch, capfd):
     assert run(["profile"]) == 0
     text = capfd.readouterr().out
     assert "5 folds over 40 files" in text
-    assert "instead, by roofline" in text
+    assert "baseline: roofline" in text
     assert "the same file measured twice differs by" in text
     assert f"autocompress predict FILE.onnx --profile {tmp_path}" in text.replace("'", "")
 

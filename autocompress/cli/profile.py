@@ -140,17 +140,20 @@ def show_summary(console: "Console", summary: "ProfileSummary") -> None:
 
 
 def show_card(console: "Console", card: "AccuracyCard") -> None:
-    """Errors of predictions for files that were left out of the fit, by kind, and those of simpler methods."""
+    """Errors of predictions for files that were left out of the fit, by kind, and those of simpler methods.
+
+    Mean relative error, shares of files within 5 and 10 %, bias, rank correlation, share inside the 90 % interval.
+    """
     from autocompress.cli.tables import plain_table, say
 
     say(console, f"Predicted by fits on other networks, {card.folds} folds over {card.files} files", "bold")
-    numbers = ("files", "mean error", "±5%", "±10%", "bias", "Spearman", "in the 90% interval")
+    numbers = ("files", "error", "±5%", "±10%", "bias", "Spearman", "in 90%")
     table = plain_table("", *numbers, right=numbers)
     rows = {
         "all": card.all,
         **card.by_precision,
         **card.by_family,
-        **{f"instead, by {name}": each for name, each in card.baselines.items()},
+        **{f"baseline: {name}": each for name, each in card.baselines.items()},
     }
     for name, each in rows.items():
         table.add_row(
