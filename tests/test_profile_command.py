@@ -4,9 +4,9 @@ import json
 import os
 
 import pytest
-from made_up_profile import observation
+from made_up_profile import HERE, made_profile, observation
 from onnx import helper
-from stand_in_predictor import install
+from stand_in_predictor import fit_stand_in, install, judged
 from tiny_onnx import dense_file, save
 
 import autocompress
@@ -18,9 +18,11 @@ from autocompress.hardware import each_file
 from autocompress.hardware.drawn.draw import Drawn, draw
 from autocompress.hardware.drawn.space import profile_space
 from autocompress.hardware.each_file import measured_each
+from autocompress.hardware.kept import circumstances_of
 from autocompress.hardware.machine import this_machine
-from autocompress.hardware.predictor import measuring, training
-from autocompress.hardware.predictor.cross_validation import folds_of, judge
+from autocompress.hardware.predictor import cross_validation, measuring, training
+from autocompress.hardware.predictor.baselines import fit_baselines
+from autocompress.hardware.predictor.cross_validation import card_of
 from autocompress.hardware.predictor.measuring import Failure, Protocol, observe_drawn
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.profile import read_facts, read_observations
@@ -237,48 +239,41 @@ def many(count=40):
     ]
 
 
-def test_every_network_is_whole_in_one_fold():
-    twins = [observation(number, name=f"timm-{number}-x-{kind}") for number in range(9) for kind in ("fp32", "int8")]
-    folds = folds_of(twins)
-    assert sorted(place for fold in folds for place in fold) == list(range(18))
-    assert all((place ^ 1) in fold for fold in folds for place in fold)
+def test_the_card_has_every_group_and_baselines_that_did_not_see_what_they_judge(monkeypatch):
+    seen = []
 
+    def fitted(observations):
+        seen.append({each.name for each in observations})
+        return fit_baselines(observations)
 
-def test_no_file_is_judged_by_a_fit_that_saw_it(tiny):
-    card = judge(many(), read_circumstances(), 0.01)
-    assert len(tiny) == card.folds == 5
-    assert sorted(name for fit in tiny for name in {each.name for each in many()} - set(fit)) == sorted(
-        each.name for each in many()
-    )
-    assert card.files == card.all.files == 40
+    monkeypatch.setattr(cross_validation, "fit_baselines", fitted)
+    stand_in = fit_stand_in(many(), HERE)
+    card = card_of([judged(stand_in, each) for each in many()], 0.01)
+    assert card.files == card.all.files == card.baselines["flops"].files == 40
+    assert card.all.mape == pytest.approx(0.005, rel=0.1)  # half of the distance between the two rounds
     assert set(card.by_family) == {"plain", "tokens"}
     assert set(card.by_precision) == {"fp32"}
     assert set(card.baselines) == {"flops", "roofline", "table"}
     assert card.a_a_floor == 0.01
-
-
-def read_circumstances():
-    from made_up_profile import HERE  # noqa: PLC0415
-
-    return HERE
+    names = {each.name for each in many()}
+    assert sorted(name for each in seen for name in names - each) == sorted(names)
 
 
 def test_too_few_files_get_no_card(tmp_path):
-    assert judge(many(19), read_circumstances()) is None
-    found = made(tmp_path)
+    found = made(tmp_path, 1)
     assert found.card is None
-    assert "2 networks are too few to judge the profile by; measure longer" in found.notes
+    assert "1 networks are too few to predict from, at least 2 are needed; measure longer" in found.notes
 
 
 def test_the_card_is_kept_and_shown(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(profiling, "read_observations", lambda _: (tuple(many()), ()))
+    made_profile(tmp_path, 40, circumstances=circumstances_of(this_machine()))
     found = made(tmp_path, 1)
     assert found.card is not None
     assert read_facts(tmp_path).card == found.card
     monkeypatch.setattr(profiling, "profile", lambda **_: found)
     assert run(["profile"]) == 0
     text = capfd.readouterr().out
-    assert "5 folds over 40 files" in text
+    assert "5 folds over 41 files" in text
     assert "baseline: roofline" in text
     assert "the same file measured twice differs by" in text
     assert f"autocompress predict FILE.onnx --profile {tmp_path}" in text.replace("'", "")

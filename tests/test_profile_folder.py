@@ -213,7 +213,9 @@ def test_a_fit_whose_numbers_are_gone_is_named(tmp_path, stand_in):
 
 def test_a_fit_needs_some_files(tmp_path, stand_in):
     made_profile(tmp_path, 1)
-    with pytest.raises(ProfileError, match=r"at least 2 measured files, .* holds 1; `autocompress profile --profile"):
+    with pytest.raises(
+        ProfileError, match=r"at least 2 measured networks, .* holds 1; `autocompress profile --profile"
+    ):
         predictor(tmp_path)
 
 

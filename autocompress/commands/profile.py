@@ -14,8 +14,9 @@ from autocompress.hardware.int8_activations import with_measured_activations
 from autocompress.hardware.kept import Circumstances, circumstances_of
 from autocompress.hardware.machine import this_machine
 from autocompress.hardware.predictor.card import AccuracyCard
-from autocompress.hardware.predictor.cross_validation import judge
-from autocompress.hardware.predictor.kept_fit import LEAST_FILES, refit
+from autocompress.hardware.predictor.cross_validation import card_of
+from autocompress.hardware.predictor.fit import FEWEST_NETWORKS
+from autocompress.hardware.predictor.kept_fit import refit
 from autocompress.hardware.predictor.kit import export_kit as write_kit
 from autocompress.hardware.predictor.kit_results import read_kit_results
 from autocompress.hardware.predictor.measuring import Failure, Protocol
@@ -198,13 +199,13 @@ def finish(
     if failures:
         first = failures[0]
         notes = (*notes, f"{len(failures)} networks could not be measured; {first.name}: {first.reason}")
-    if len(observations) >= LEAST_FILES:
-        refit(folder, facts, observations)
+    if len(observations) >= FEWEST_NETWORKS:
         known = facts.card.a_a_floor if facts.card else None
-        card = judge(observations, facts.circumstances, known if floor is None else floor)
-        facts = update_facts(folder, card=card)
-    if facts.card is None:
-        notes = (*notes, f"{len(observations)} networks are too few to judge the profile by; measure longer")
+        _, judged = refit(folder, facts, observations)
+        facts = update_facts(folder, card=card_of(judged, known if floor is None else floor))
+    else:
+        few = f"{len(observations)} networks are too few to predict from, at least {FEWEST_NETWORKS} are needed"
+        notes = (*notes, f"{few}; measure longer")
     return ProfileSummary(
         folder=str(folder),
         circumstances=facts.circumstances,

@@ -217,10 +217,17 @@ def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:
     """
     subject = Subject(file, plan)
     subject.window_us(plan["warm_up_ms"], WARM_UP_RUNS)
+    started = clocks_ms()
     windows = [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] // 2)]
     seen = profiled(file, plan)
     windows += [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] - len(windows))]
-    return {**seen, "load_ms": subject.load_ms, "rounds_us": [float(np.median(window)) for window in windows]}
+    wall_ms, _, stolen_ms, others_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
+    return {
+        **seen,
+        "load_ms": subject.load_ms,
+        "rounds_us": [float(np.median(window)) for window in windows],
+        "disturbed": max(stolen_ms, others_ms, 0.0) / wall_ms,  # processor time that went elsewhere
+    }
 
 
 def profiled(file: str, plan: dict[str, Any]) -> dict[str, Any]:
@@ -256,9 +263,14 @@ def _kernel(event: dict[str, Any], events: list[dict[str, Any]]) -> dict[str, An
         "op": arguments["op_name"],
         "inputs": [list(*each.items()) for each in arguments["input_type_shape"]],
         "outputs": [list(*each.items()) for each in arguments["output_type_shape"]],
-        # The runtime cuts microseconds off to whole ones.
-        "us": sum(each["dur"] for each in events) / len(events) + 0.5,
+        "us": _usual_us([each["dur"] for each in events]),
     }
+
+
+def _usual_us(runs_us: list[int]) -> float:
+    """The mean without the slowest fifth, which was interrupted; the runtime cuts microseconds off to whole ones."""
+    kept = sorted(runs_us)[: max(1, round(len(runs_us) * 0.8))]
+    return sum(kept) / len(kept) + 0.5
 
 
 def watch_memory(plan: dict[str, Any], emit: Emit) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from autocompress.hardware.drawn.net import Activation, Net, Value
 from autocompress.hardware.drawn.style import Style
 
-MOST_VALUES = 900_000  # of an activation: keeps a drawn network to a few milliseconds
-MOST_MACS = 120e6  # of one layer
+MOST_VALUES = 800_000  # of an activation: keeps a drawn network to a few milliseconds
+MOST_MACS = 90e6  # of one layer
 Block = Callable[[Net, Style, Value, int, int], Value]
 
 
@@ -144,18 +144,21 @@ BLOCKS: Mapping[str, tuple[Block, ...]] = {
 
 
 def image_net(manner: str, style: Style, rng: np.random.Generator) -> tuple[Net, Value]:
-    """A network of ``BLOCKS[manner]`` for images of a random size."""
-    side = style.one_of(16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224)
+    """A network of ``BLOCKS[manner]`` for images of a random size, in stages that halve it."""
+    side = style.one_of(32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 192, 224)
     net = Net(rng, (1, style.one_of(3, 3, 3, 1), side, side))
     x = _stem(net, style)
     blocks = BLOCKS[manner]
-    for _ in range(style.whole(4, 11)):
-        stride = 2 if x.side > 7 and style.chance(0.33) else 1
-        grows = 1.0 if style.chance(0.45) and stride == 1 else float(rng.uniform(0.9, 2.2))
-        c_out = x.channels if grows == 1.0 else style.width(max(4, x.channels * 0.9), min(768, x.channels * grows + 8))
-        block = blocks[int(rng.integers(len(blocks)))]
-        c_out = min(c_out, affordable(x, stride))
-        x = block(net, style, x, c_out, stride)
+    stages = min(style.whole(2, 5), max(1, int(np.log2(x.side)) - 1 + style.whole(0, 1)))
+    last = style.width(48, 1536)
+    growth = max(1.0, (last / x.channels) ** (1 / stages))
+    for stage in range(stages):
+        width = x.channels * growth
+        for place in range(style.whole(1, 4)):
+            c_out = x.channels if place and style.chance(0.75) else style.width(width * 0.85, width * 1.15)
+            stride = 2 if place == 0 and x.side > 2 and (stage or style.chance(0.5)) else 1
+            block = blocks[int(rng.integers(len(blocks)))]
+            x = block(net, style, x, min(c_out, affordable(x, stride)), stride)
     return net, net.head(x, style.one_of(2, 10, 100, 1000, shares=(0.3, 0.4, 0.2, 0.1)))
 
 

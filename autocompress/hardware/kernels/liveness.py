@@ -17,6 +17,7 @@ OVERWRITING = {
 _SUMMED_INPUT = 3  # of a convolution that adds a shortcut: it is written over
 _SUMMING = {"Conv", "FusedConv"}
 _PADDED_FLOATS = 128 * 128  # what a plain convolution unfolds at a time when it has fewer filters than positions
+_MOST_UNFOLDED = 2**22  # bytes of an integer image; a guess that fits the one file measured with far larger ones
 _FLOAT, _POINTER = 4, 8
 
 
@@ -69,12 +70,12 @@ class _Plan:
     def __init__(self, graph: RuntimeGraph) -> None:
         self.graph = graph
         self.origin = _origins(graph)
-        self.last = _last_reads(graph, self.origin)
+        self.kept = _kept(graph, self.origin)
+        self.last = _last_reads(graph, self.origin) | dict.fromkeys(self.kept, len(graph.kernels) - 1)
         self.found: list[Buffer] = []
         self.place_of: dict[str, int] = {}  # activation → index into found
         self.dead: list[tuple[Tensor, int]] = []  # what it was made for, index into found; the latest dead first
         self.shape_of: dict[int, Tensor] = {}
-        self.end = len(graph.kernels) - 1
 
     def run(self, place: int) -> None:
         """One kernel: memory for what it makes, then what it was the last to read is dead."""
@@ -88,12 +89,12 @@ class _Plan:
         read = dict.fromkeys(self.origin[name] for name in (*placed.reads, *placed.makes) if name in self.origin)
         for root in read:
             index = self.place_of[root]
-            if self.last[root] == place < self.end and self.found[index].last == place:
+            if root not in self.kept and self.found[index].last == place:
                 self.dead.insert(0, (self.shape_of[index], index))
 
     def _give(self, name: str, tensor: Tensor, place: int) -> None:
         index = self._overwritten(place, tensor)
-        if index is None and self.last[name] < self.end:
+        if index is None and name not in self.kept:
             index = self._left_over(tensor)
         if index is None:
             self._start(name, tensor, place)
@@ -116,7 +117,7 @@ class _Plan:
             return None
         for name, tensor in inputs:
             root = self.origin.get(name)
-            if root is not None and tensor.bytes == made.bytes and self.last[root] == place < self.end:
+            if root is not None and tensor.bytes == made.bytes and self.last[root] == place and root not in self.kept:
                 return self.place_of[root]
         return None
 
@@ -130,14 +131,18 @@ class _Plan:
 
 
 def _last_reads(graph: RuntimeGraph, origin: dict[str, str]) -> dict[str, int]:
-    """Activation with memory of its own → the kernel after which nobody reads it or a view of it."""
-    end = len(graph.kernels) - 1
-    last: dict[str, int] = {}
+    """Activation with memory of its own → the last kernel that reads it or a view of it."""
+    last = {root: place for place, placed in enumerate(graph.kernels) for root in placed.makes if root in origin}
     for place, placed in enumerate(graph.kernels):
         last |= {origin[name]: place for name in placed.reads if name in origin}
+    return last
+
+
+def _kept(graph: RuntimeGraph, origin: dict[str, str]) -> set[str]:
+    """Inputs and outputs of the graph, which are the caller's."""
     read = {name for placed in graph.kernels for name in placed.reads}
     made = {name for placed in graph.kernels for name in placed.makes}
-    return last | {root: end for name, root in origin.items() if name not in read or name not in made}
+    return {root for name, root in origin.items() if name not in read or name not in made}
 
 
 def _origins(graph: RuntimeGraph) -> dict[str, str]:
@@ -188,7 +193,7 @@ def _integer_convolution(kernel: Kernel) -> int:
     positions = made.size // (weight[0] * max(1, made.shape[0]))
     if weight[1] == 1 and kernel.attribute("group", 1) == weight[0]:
         return _POINTER * positions * math.prod(weight[2:])
-    return 0 if _is_pointwise(kernel, weight) else positions * math.prod(weight[1:])
+    return 0 if _is_pointwise(kernel, weight) else min(_MOST_UNFOLDED, positions * math.prod(weight[1:]))
 
 
 def _is_pointwise(kernel: Kernel, weight: tuple[int, ...]) -> bool:

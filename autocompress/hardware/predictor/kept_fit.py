@@ -8,14 +8,14 @@ from typing import Any
 
 from autocompress.errors import ProfileError
 from autocompress.facts import write_whole
+from autocompress.hardware.predictor.fit import FEWEST_NETWORKS, Judged, fit_and_judge
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.observation_log import LOG, log_digest
-from autocompress.hardware.predictor.predictor import LatencyPredictor, fit
+from autocompress.hardware.predictor.predictor import LatencyPredictor
 from autocompress.hardware.predictor.profile import ProfileFacts, read_observations
 
 REGRESSOR = "regressor.json"
 SCHEMA = 1
-LEAST_FILES = 2  # fewer leave nothing to fit the whole by
 
 
 def predictor_in(folder: Path, facts: ProfileFacts) -> tuple[LatencyPredictor, tuple[str, ...]]:
@@ -29,26 +29,30 @@ def predictor_in(folder: Path, facts: ProfileFacts) -> tuple[LatencyPredictor, t
     if kept is not None and kept["schema"] == SCHEMA and kept["observations"] == digest:
         return _from_data(folder / REGRESSOR, kept["predictor"]), ()
     observations, notes = read_observations(folder)
-    return refit(folder, facts, observations), notes
+    return refit(folder, facts, observations)[0], notes
 
 
-def refit(folder: Path, facts: ProfileFacts, observations: Sequence[Observation]) -> LatencyPredictor:
+def refit(
+    folder: Path, facts: ProfileFacts, observations: Sequence[Observation]
+) -> tuple[LatencyPredictor, list[Judged]]:
     """Fit to ``observations``, which are those of the profile, and keep the numbers where the folder can be written.
+
+    Beside the predictor, what it says of each network when it is fitted without it.
 
     Raises:
         ProfileError: there are too few of them.
     """
-    if len(observations) < LEAST_FILES:
+    digest = log_digest(folder / LOG)
+    if len(observations) < FEWEST_NETWORKS:
         raise ProfileError(
-            f"a profile must hold at least {LEAST_FILES} measured files, {folder} holds {len(observations)}; "
+            f"a profile must hold at least {FEWEST_NETWORKS} measured networks, {folder} holds {len(observations)}; "
             f"`autocompress profile --profile {folder}` adds to it"
         )
-    digest = log_digest(folder / LOG)
-    predictor = fit(observations, facts.circumstances)
+    predictor, judged = fit_and_judge(observations, facts.circumstances)
     content = {"schema": SCHEMA, "observations": digest, "predictor": predictor.to_data()}
     with contextlib.suppress(OSError):
         write_whole(folder / REGRESSOR, json.dumps(content, separators=(",", ":")))
-    return predictor
+    return predictor, judged
 
 
 def _kept(file: Path) -> dict[str, Any] | None:

@@ -1,0 +1,95 @@
+"""Regression trees as plain arrays: grown by scikit-learn, kept as numbers, asked without it."""
+
+import base64
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+TREES = 40
+LEAST_LEAF = 2
+_KINDS = {"roots": "<i4", "feature": "<i2", "threshold": "<f4", "left": "<i4", "right": "<i4", "value": "<f4"}
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Trees one behind the other: ``roots [trees]``, everything else ``[nodes]``; a leaf's ``feature`` is negative."""
+
+    roots: npt.NDArray[np.int32]
+    feature: npt.NDArray[np.int16]
+    threshold: npt.NDArray[np.float32]
+    left: npt.NDArray[np.int32]
+    right: npt.NDArray[np.int32]
+    value: npt.NDArray[np.float32]
+
+    def answers(self, features: Floats) -> Floats:
+        """What each tree says of each row: ``[n, trees]``, of ``features [n, d]``."""
+        rows = np.asarray(features, np.float32)
+        at = np.repeat(self.roots[None], len(rows), axis=0)
+        which = np.arange(len(rows))[:, None]
+        inner = self.feature[at] >= 0
+        while inner.any():
+            goes_left = rows[which, np.maximum(self.feature[at], 0)] <= self.threshold[at]
+            at = np.where(inner, np.where(goes_left, self.left[at], self.right[at]), at)
+            inner = self.feature[at] >= 0
+        return self.value[at]
+
+    def to_data(self) -> dict[str, str]:
+        """The arrays as text; ``from_data`` gives an equal forest back."""
+        return {
+            name: base64.b64encode(zlib.compress(getattr(self, name).astype(kind).tobytes(), 1)).decode()
+            for name, kind in _KINDS.items()
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, str]) -> "Forest":
+        """The forest that ``to_data`` wrote.
+
+        Raises:
+            ValueError: the arrays are damaged or point outside themselves.
+        """
+        arrays = {
+            name: np.frombuffer(zlib.decompress(base64.b64decode(data[name])), kind) for name, kind in _KINDS.items()
+        }
+        nodes = len(arrays["feature"])
+        pointers = np.concatenate([arrays["roots"], arrays["left"], arrays["right"]])
+        lengths = {len(arrays[name]) for name in _KINDS if name != "roots"}
+        if lengths != {nodes} or (pointers >= nodes).any() or not (arrays["feature"] < 0).any():
+            raise ValueError("a forest's arrays must belong together, these do not")
+        return cls(**arrays)
+
+
+def grow(features: Floats, target: Floats, weight: Floats, *, seed: int = 0) -> Forest:
+    """Extremely randomized trees.
+
+    Args:
+        features: ``[n, d]``.
+        target: ``[n]``.
+        weight: ``[n]``, how much each row counts.
+        seed: of the random splits.
+
+    Source:
+        Geurts et al. 2006, https://doi.org/10.1007/s10994-006-6226-1
+    """
+    from sklearn.ensemble import ExtraTreesRegressor  # takes a second to import, and only fitting needs it
+
+    grown = ExtraTreesRegressor(TREES, min_samples_leaf=LEAST_LEAF, random_state=seed)
+    grown.fit(np.asarray(features, np.float32), target, sample_weight=weight)
+    trees = [each.tree_ for each in grown.estimators_]
+    starts = np.cumsum([0, *(tree.node_count for tree in trees)])
+    children = [
+        np.concatenate([np.where(side(tree) < 0, 0, side(tree) + start) for tree, start in zip(trees, starts, strict=False)])
+        for side in (lambda tree: tree.children_left, lambda tree: tree.children_right)
+    ]  # fmt: skip
+    return Forest(
+        roots=starts[:-1].astype(np.int32),
+        feature=np.concatenate([tree.feature for tree in trees]).astype(np.int16),
+        threshold=np.concatenate([tree.threshold for tree in trees]).astype(np.float32),
+        left=children[0].astype(np.int32),
+        right=children[1].astype(np.int32),
+        value=np.concatenate([tree.value[:, 0, 0] for tree in trees]).astype(np.float32),
+    )

@@ -1,0 +1,157 @@
+"""What a kernel takes: amounts of work times fitted rates, corrected by trees on its shape, path by path."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from autocompress.hardware.kernels.features import Description
+from autocompress.hardware.predictor.forest import Floats, Forest, grow
+
+LEAST_FOR_RATES = 8  # kernels of a path; with fewer, those of its family stand in
+LEAST_FOR_TREES = 30
+LEAST_US = 0.2  # no kernel takes less: the runtime has to start it
+HEAVY_US = 300.0  # above this, kernels count alike in a fit
+USUAL_SPREAD = 0.1
+UNSEEN_SPREAD = 0.5  # of the logarithm, of a path that nobody has timed: within a factor of 2.3 nine times in ten
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathModel:
+    """One path: ``rates [terms]`` in microseconds a unit; ``forest`` corrects the logarithm of what they give.
+
+    ``spread`` is the standard deviation of the logarithm of the error on kernels of files not fitted on.
+    """
+
+    rates: Floats
+    forest: Forest | None
+    spread: float
+    kernels: int
+
+    def predict(self, terms: Floats, features: Floats) -> tuple[Floats, Floats]:
+        """Microseconds ``[n]`` and the standard deviation of their logarithm ``[n]``."""
+        base = np.maximum(terms @ self.rates, LEAST_US)
+        if self.forest is None:
+            return base, np.full(len(base), self.spread)
+        answers = self.forest.answers(_with_base(features, base))
+        spread = np.sqrt(self.spread**2 + answers.var(axis=1))
+        return np.maximum(base * np.exp(answers.mean(axis=1)), LEAST_US), spread
+
+    def to_data(self) -> dict[str, Any]:
+        """JSON-able."""
+        forest = None if self.forest is None else self.forest.to_data()
+        return {"rates": self.rates.tolist(), "forest": forest, "spread": self.spread, "kernels": self.kernels}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "PathModel":
+        """What ``to_data`` wrote."""
+        forest = None if data["forest"] is None else Forest.from_data(data["forest"])
+        return cls(rates=np.array(data["rates"]), forest=forest, spread=data["spread"], kernels=data["kernels"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Kernels of one path with their times; ``file [n]`` says which belong to one network."""
+
+    file: Floats
+    terms: Floats
+    features: Floats
+    us: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelModel:
+    """Models of paths, and of families of paths (``conv_int8``, ``conv``, …) for those never seen."""
+
+    paths: dict[str, PathModel]
+    families: dict[str, PathModel]
+
+    def predict(self, described: Sequence[Description]) -> tuple[Floats, Floats]:
+        """Microseconds and the standard deviation of their logarithm, one of each a kernel."""
+        us, spread = np.zeros(len(described)), np.zeros(len(described))
+        for path, places in _by_path(described).items():
+            model = self.paths.get(path) or self._stand_in(path)
+            terms = np.array([described[place].terms for place in places])
+            features = np.array([described[place].features for place in places])
+            us[places], spread[places] = model.predict(terms, features)
+        return us, spread
+
+    def with_spreads(self, spreads: Mapping[str, float]) -> "KernelModel":
+        """The same with what predictions of each path were found to lie off."""
+        paths = {path: replace(each, spread=spreads.get(path, each.spread)) for path, each in self.paths.items()}
+        return KernelModel(paths=paths, families=self.families)
+
+    def _stand_in(self, path: str) -> PathModel:
+        return next(self.families[each] for each in (*ancestors(path), "") if each in self.families)
+
+    def to_data(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            name: {path: model.to_data() for path, model in models.items()}
+            for name, models in (("paths", self.paths), ("families", self.families))
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "KernelModel":
+        """What ``to_data`` wrote."""
+        return cls(**{name: {path: PathModel.from_data(each) for path, each in data[name].items()} for name in data})
+
+
+def ancestors(path: str) -> tuple[str, ...]:
+    """The families that a path belongs to, the closest first: ``conv_int8_dense`` → ``conv_int8``, ``conv``."""
+    parts = path.split("_")
+    return tuple("_".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+
+
+def fit_kernels(timed: Mapping[str, Timed]) -> KernelModel:
+    """Fit each path that has kernels enough, and each family of paths; how far off they lie is not known yet."""
+    paths = {path: _fit(each) for path, each in timed.items() if len(each.us) >= LEAST_FOR_RATES}
+    groups: dict[str, list[Timed]] = {}
+    for path, each in timed.items():
+        for family in (*ancestors(path), ""):
+            groups.setdefault(family, []).append(each)
+    return KernelModel(paths=paths, families={family: _rates_only(members) for family, members in groups.items()})
+
+
+def _rates_only(members: list[Timed]) -> PathModel:
+    rates = fit_rates(np.concatenate([each.terms for each in members]), np.concatenate([each.us for each in members]))
+    return PathModel(rates=rates, forest=None, spread=UNSEEN_SPREAD, kernels=sum(len(each.us) for each in members))
+
+
+def _fit(timed: Timed) -> PathModel:
+    rates = fit_rates(timed.terms, timed.us)
+    forest = None
+    if len(timed.us) >= LEAST_FOR_TREES:
+        base = np.maximum(timed.terms @ rates, LEAST_US)
+        target = np.log(np.maximum(timed.us, LEAST_US) / base)
+        forest = grow(_with_base(timed.features, base), target, weights(timed.us))
+    return PathModel(rates=rates, forest=forest, spread=USUAL_SPREAD, kernels=len(timed.us))
+
+
+def fit_rates(terms: Floats, us: Floats) -> Floats:
+    """Non-negative microseconds a unit that minimize the relative error, heavy kernels counting more."""
+    us = np.maximum(us, LEAST_US)
+    largest = np.maximum(terms.max(axis=0), 1e-12)
+    weight = weights(us)
+    scaled, _ = nnls(terms / largest / us[:, None] * weight[:, None], weight)
+    rates: Floats = scaled / largest
+    return rates
+
+
+def weights(us: Floats) -> Floats:
+    """How much each kernel counts: the more the longer it takes, up to a limit."""
+    weight: Floats = np.sqrt(np.clip(us, 1.0, HEAVY_US))
+    return weight / weight.mean()
+
+
+def _with_base(features: Floats, base: Floats) -> Floats:
+    return np.column_stack([features, np.log(base)])
+
+
+def _by_path(described: Iterable[Description]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for place, each in enumerate(described):
+        found.setdefault(each.path, []).append(place)
+    return found

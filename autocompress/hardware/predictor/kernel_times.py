@@ -1,0 +1,92 @@
+"""Times of single kernels, from a profile that slows each of them down and a whole that was timed without it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log2
+
+import numpy as np
+
+from autocompress.facts import Facts
+from autocompress.hardware.kernels.features import Description, describe, stored_bytes_of
+from autocompress.hardware.kernels.kernel import Kernel
+from autocompress.hardware.predictor.kernel_model import LEAST_US, Timed
+from autocompress.hardware.predictor.observation import Observation
+
+SOFT_US = 50.0  # below it, errors of a whole count as absolute rather than relative
+MOST_SCALING = 1.4  # of a profile, up or down, to meet the whole
+STEPS_PER_OCTAVE = 2.0  # of the bytes that a graph stores: finer tells networks apart that do not differ
+
+
+class ProfilerCost(Facts):
+    """Microseconds: what a call takes beside its kernels, and what the profile adds to each kernel and each input."""
+
+    call_us: float
+    kernel_us: float
+    input_us: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelTime:
+    """A kernel in its network, described, and its time in microseconds where it was not profiled."""
+
+    kernel: Kernel
+    described: Description
+    us: float
+
+
+def profiler_cost(observations: Sequence[Observation]) -> ProfilerCost:
+    """Least squares on whole networks: their time is the sum of their profile, less what profiling adds."""
+    rows, excess, weight = [], [], []
+    for each in observations:
+        kernels = each.parsed()
+        if any(us is None for _, us in kernels):
+            continue
+        rows.append([1.0, -float(len(kernels)), -float(sum(_inputs(kernel) for kernel, _ in kernels))])
+        excess.append(each.median_us - sum(us or 0.0 for _, us in kernels))
+        weight.append(1 / np.hypot(each.median_us, SOFT_US))
+    w = np.array(weight)
+    found, *_ = np.linalg.lstsq(np.array(rows) * w[:, None], np.array(excess) * w, rcond=None)
+    call, kernel, per_input = np.maximum(found, 0.0).tolist()
+    return ProfilerCost(call_us=call, kernel_us=kernel, input_us=per_input)
+
+
+def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTime]:
+    """The kernels of one network; their sum and the call make up the time of the whole, as far as that is credible."""
+    parsed = observation.parsed()
+    context = context_bytes([kernel for kernel, _ in parsed])
+    if any(us is None for _, us in parsed):
+        return []
+    own = [max(LEAST_US, (us or 0.0) - cost.kernel_us - cost.input_us * _inputs(kernel)) for kernel, us in parsed]
+    ratio = max(observation.median_us - cost.call_us, 1.0) / sum(own)
+    ratio = min(MOST_SCALING, max(1 / MOST_SCALING, ratio))
+    return [
+        KernelTime(kernel=kernel, described=describe(kernel, context), us=us * ratio)
+        for (kernel, _), us in zip(parsed, own, strict=True)
+    ]
+
+
+def context_bytes(kernels: Sequence[Kernel]) -> float:
+    """The bytes that a graph stores, to the nearest step."""
+    stored = max(stored_bytes_of(kernels), 1.0)
+    return exp(round(log2(stored) * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE * np.log(2))
+
+
+def by_path(networks: Sequence[Sequence[KernelTime]]) -> dict[str, Timed]:
+    """The kernels of several networks by path; equal kernels of one network are one, with their mean time."""
+    found: dict[str, dict[tuple[int, str], list[KernelTime]]] = {}
+    for number, network in enumerate(networks):
+        for each in network:
+            found.setdefault(each.described.path, {}).setdefault((number, each.kernel.signature), []).append(each)
+    return {
+        path: Timed(
+            file=np.array([number for number, _ in groups]),
+            terms=np.array([group[0].described.terms for group in groups.values()]),
+            features=np.array([group[0].described.features for group in groups.values()]),
+            us=np.array([np.mean([each.us for each in group]) for group in groups.values()]),
+        )
+        for path, groups in found.items()
+    }
+
+
+def _inputs(kernel: Kernel) -> int:
+    return sum(bool(tensor.dtype) for tensor in kernel.inputs)

@@ -1,0 +1,200 @@
+"""Latency of a network from its kernels, with an interval that says how sure it is.
+
+``T = call + slope · Σ t_k``, where each kernel's time comes, in this order, from
+
+1. a kernel with the same signature that was timed (``measured``),
+2. rates and trees fitted on kernels of the same path (``learned``), see ``kernel_model``,
+3. rates fitted on related paths, with a wide interval (``roofline``): never 0, never an error.
+
+The interval is conformal: errors on networks that were not fitted on are divided by the spread that their kernels'
+own errors suggest, and the 90 % quantile of that ratio stretches the spread of a new network.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import exp, sqrt
+from typing import Any, Literal
+
+import numpy as np
+
+from autocompress.facts import Facts
+from autocompress.hardware.kept import Circumstances
+from autocompress.hardware.kernels.features import describe
+from autocompress.hardware.kernels.kernel import Kernel
+from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
+from autocompress.hardware.predictor.forest import Floats
+from autocompress.hardware.predictor.kernel_model import KernelModel
+from autocompress.hardware.predictor.kernel_times import ProfilerCost, context_bytes
+
+Source = Literal["measured", "learned", "roofline"]
+COVERAGE = 0.9
+FLOOR_SPREAD = 0.015  # of a whole network, however well its kernels are known
+TIMED_SPREAD = 0.04  # of a kernel that was timed in another network
+DOUBT = 0.5  # a timed kernel's own correction counts as n / (n + DOUBT)
+TOGETHER = 0.4  # of the errors of kernels on one path, the share that they have in common
+NORMAL_90 = 1.645
+
+
+class KernelRow(Facts):
+    """One kernel's predicted microseconds with their 90 % interval, and where they come from."""
+
+    name: str
+    op: str
+    us: float
+    low_us: float
+    high_us: float
+    source: Source
+
+
+class Prediction(Facts):
+    """Predicted milliseconds of one inference; ``interval_ms`` holds the measured median nine times in ten.
+
+    ``measured_share`` is the part of the time that kernels take which were timed before; ``rows`` are in the order of
+    execution; ``notes`` say what deserves mistrust.
+    """
+
+    ms: float
+    interval_ms: tuple[float, float]
+    measured_share: float
+    rows: tuple[KernelRow, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """One kernel's microseconds, the standard deviation of their logarithm, its path, and whether it was timed."""
+
+    us: float
+    spread: float
+    path: str
+    timed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """A network's milliseconds with their 90 % interval; ``spread`` before the conformal stretch."""
+
+    ms: float
+    interval_ms: tuple[float, float]
+    spread: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyPredictor:
+    """Fitted numbers; ``fit.fit`` makes one, ``to_data`` keeps it.
+
+    ``timed`` maps digests of kernels to the logarithm of their time over what the model says; ``quantile`` is the
+    conformal stretch, ``scale`` the factor by which wholes were found to be slower than fitted.
+    """
+
+    circumstances: Circumstances
+    model: KernelModel
+    timed: dict[str, float]
+    cost: ProfilerCost
+    slope: float
+    quantile: float
+    scale: float = 1.0
+    _cache: dict[tuple[str, float], Guess] = field(default_factory=dict, repr=False, compare=False)
+
+    def predict(self, graph: RuntimeGraph) -> Prediction:
+        """Latency of one file's graph."""
+        guesses = self.guesses([placed.kernel for placed in graph.kernels])
+        whole = self.whole(guesses)
+        rows = tuple(
+            self._row(placed.name, placed.kernel.op, guess)
+            for placed, guess in zip(graph.kernels, guesses, strict=True)
+        )
+        total = sum(guess.us for guess in guesses)
+        return Prediction(
+            ms=whole.ms,
+            interval_ms=whole.interval_ms,
+            measured_share=sum(guess.us for guess in guesses if guess.timed) / total if total else 0.0,
+            rows=rows,
+        )
+
+    def predict_many(self, networks: Sequence[Sequence[Kernel]]) -> tuple[Floats, Floats, Floats]:
+        """Milliseconds of many networks, with the ends of their intervals: three of ``[n]``."""
+        contexts = [context_bytes(kernels) for kernels in networks]
+        pairs = list(zip(networks, contexts, strict=True))
+        self._learn({(kernel.signature, context): kernel for kernels, context in pairs for kernel in kernels})
+        wholes = [self.whole([self._cache[k.signature, context] for k in kernels]) for kernels, context in pairs]
+        ms, low, high = np.array([(each.ms, *each.interval_ms) for each in wholes]).reshape(-1, 3).T
+        return ms, low, high
+
+    def rescaled(self, predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> "LatencyPredictor":
+        """The same predictor after networks were measured that it had predicted; a few of them count for less."""
+        logs = np.log(np.asarray(measured_ms) / np.asarray(predicted_ms))
+        shrunk = float(np.median(logs)) * len(logs) / (len(logs) + 1) if len(logs) else 0.0
+        return replace(self, scale=self.scale * exp(shrunk))
+
+    def guesses(self, kernels: Sequence[Kernel]) -> list[Guess]:
+        """What each kernel of one network takes."""
+        context = context_bytes(kernels)
+        self._learn({(kernel.signature, context): kernel for kernel in kernels})
+        return [self._cache[kernel.signature, context] for kernel in kernels]
+
+    def whole(self, guesses: Sequence[Guess]) -> Whole:
+        """A network of these kernels."""
+        paths: dict[str, float] = {}
+        total, alone = 0.0, 0.0
+        for guess in guesses:
+            off = guess.us * guess.spread
+            total += guess.us
+            alone += off**2
+            paths[guess.path] = paths.get(guess.path, 0.0) + off
+        together = sum(each**2 for each in paths.values())
+        variance = (TOGETHER * together + (1 - TOGETHER) * alone) / max(total, 1e-9) ** 2
+        spread = sqrt(FLOOR_SPREAD**2 + variance)
+        ms = self.scale * (self.cost.call_us + self.slope * total) / 1e3
+        stretch = exp(self.quantile * spread)
+        return Whole(ms=ms, interval_ms=(ms / stretch, ms * stretch), spread=spread)
+
+    def _learn(self, wanted: Mapping[tuple[str, float], Kernel]) -> None:
+        new = [(key, kernel) for key, kernel in wanted.items() if key not in self._cache]
+        if not new:
+            return
+        described = [describe(kernel, context) for (_, context), kernel in new]
+        us, spread = self.model.predict(described)
+        for (key, _), each, time, doubt in zip(new, described, us.tolist(), spread.tolist(), strict=True):
+            correction = self.timed.get(digest(key[0]))
+            self._cache[key] = (
+                Guess(us=time, spread=doubt, path=each.path, timed=False)
+                if correction is None
+                else Guess(us=time * exp(correction), spread=TIMED_SPREAD, path=each.path, timed=True)
+            )
+
+    def _row(self, name: str, op: str, guess: Guess) -> KernelRow:
+        us, stretch = guess.us * self.slope * self.scale, exp(NORMAL_90 * guess.spread)
+        source: Source = "measured" if guess.timed else "learned" if guess.path in self.model.paths else "roofline"
+        return KernelRow(name=name, op=op, us=us, low_us=us / stretch, high_us=us * stretch, source=source)
+
+    def to_data(self) -> dict[str, Any]:
+        """JSON-able; ``from_data`` gives an equal predictor back."""
+        return {
+            "circumstances": self.circumstances.model_dump(mode="json"),
+            "model": self.model.to_data(),
+            "timed": self.timed,
+            "cost": self.cost.model_dump(mode="json"),
+            "slope": self.slope,
+            "quantile": self.quantile,
+            "scale": self.scale,
+        }
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> "LatencyPredictor":
+        """What ``to_data`` wrote."""
+        return cls(
+            circumstances=Circumstances.model_validate(data["circumstances"]),
+            model=KernelModel.from_data(data["model"]),
+            timed=dict(data["timed"]),
+            cost=ProfilerCost.model_validate(data["cost"]),
+            slope=data["slope"],
+            quantile=data["quantile"],
+            scale=data["scale"],
+        )
+
+
+def digest(signature: str) -> str:
+    """A short name for a kernel's signature."""
+    return hashlib.blake2b(signature.encode(), digest_size=8).hexdigest()
