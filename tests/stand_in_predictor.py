@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autocompress.commands import profile as profiling
 from autocompress.hardware.predictor import kept_fit
 from autocompress.hardware.predictor.fit import Judged
 
@@ -79,8 +78,7 @@ def install(monkeypatch) -> list[list[str]]:
 
     monkeypatch.setattr(kept_fit, "fit_and_judge", fit_and_judge)
     monkeypatch.setattr(kept_fit, "LatencyPredictor", StandIn)
-    for module in (kept_fit, profiling):
-        monkeypatch.setattr(module, "FEWEST_NETWORKS", 2)
+    monkeypatch.setattr(kept_fit, "FEWEST_NETWORKS", 2)
     return fits
 
 

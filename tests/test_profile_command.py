@@ -262,7 +262,7 @@ def test_the_card_has_every_group_and_baselines_that_did_not_see_what_they_judge
 def test_too_few_files_get_no_card(tmp_path):
     found = made(tmp_path, 1)
     assert found.card is None
-    assert "1 networks are too few to predict from, at least 2 are needed; measure longer" in found.notes
+    assert "1 networks are too few to predict from, at least 20 are needed; measure longer" in found.notes
 
 
 def test_the_card_is_kept_and_shown(tmp_path, monkeypatch, capfd):

@@ -99,13 +99,7 @@ def _conv(kernel: Kernel) -> Description:
         1.0,
         vectors if quantized and "depthwise" in kind else float(steps),
         tail if quantized and "depthwise" in kind else float(macs),
-        float(
-            rows
-            * ceil(into / (4 * BLOCK))
-            * group
-            * (from_ if kind != "depthwise" else 1)
-            * (window[0] if window else 1)
-        ),
+        float(rows * ceil(into / (4 * BLOCK)) * group * (from_ if kind != "depthwise" else 1) * (window[0] if window else 1)),
         x.bytes,
         kernel.outputs[0].bytes * (1 + adds),
         weight.bytes,
@@ -203,15 +197,7 @@ def _nbits(kernel: Kernel) -> Description:
     macs = float(rows * columns * inner)
     stored = sum(t.bytes for t in kernel.inputs[1:] if t.stored)
     terms = (1.0, macs, macs * bits, 0.0, a.bytes, kernel.outputs[0].bytes, stored, macs / block, 0.0)
-    features = (
-        _log(rows),
-        _log(columns),
-        _log(inner),
-        float(bits),
-        _log(block),
-        _fill(columns, BLOCK),
-        _fill(inner, block),
-    )
+    features = (_log(rows), _log(columns), _log(inner), float(bits), _log(block), _fill(columns, BLOCK), _fill(inner, block))
     return Description("product_nbits", terms, features)
 
 
@@ -221,17 +207,7 @@ def _recurrent(kernel: Kernel) -> Description:
     rows = 4 if kernel.operator == "LSTM" else 3
     outer = float(steps * ways * rows * hidden * x.shape[-1])
     inner = float(steps * ways * rows * hidden * hidden)
-    terms = (
-        1.0,
-        outer,
-        inner,
-        float(steps * ways),
-        x.bytes,
-        kernel.outputs[0].bytes,
-        weight.bytes,
-        again.bytes * steps,
-        float(steps * ways * hidden),
-    )
+    terms = (1.0, outer, inner, float(steps * ways), x.bytes, kernel.outputs[0].bytes, weight.bytes, again.bytes * steps, float(steps * ways * hidden))
     features = (_log(steps), _log(hidden), _log(x.shape[-1]), float(ways), _fill(hidden, BLOCK), _fill(hidden, 4))
     return Description(f"recurrent_{kernel.operator.lower()}", terms, features)
 
