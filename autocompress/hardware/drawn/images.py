@@ -9,6 +9,7 @@ from autocompress.hardware.drawn.style import Style
 
 MOST_VALUES = 800_000  # of an activation: keeps a drawn network to a few milliseconds
 MOST_MACS = 90e6  # of one layer
+MOST_BYTES = 50e6  # of weights before the last block
 Block = Callable[[Net, Style, Value, int, int], Value]
 
 
@@ -93,13 +94,15 @@ def joined(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
     """Branches side by side, joined along the channels: Inception, DenseNet, SqueezeNet, GhostNet."""
     if stride > 1:
         x = net.pool(x, largest=style.chance(0.5))
-    width = max(4, c_out // 3)
+    whole, width = x, max(4, c_out // 3)
+    if style.chance(0.4):
+        x = net.act(net.norm(x), style.act)
     parts = [net.conv(x, style.width(width * 0.5, width * 1.5), k, act=style.act) for k in (1, 3)]
     if style.chance(0.4):
         cheap = net.conv(parts[0], parts[0].channels, 3, groups=parts[0].channels, act=style.act)
         parts.append(cheap)
     if style.chance(0.5):
-        parts.append(x)
+        parts.append(whole)
     if style.chance(0.3):
         parts.append(net.conv(net.pool(x, 3, 1, largest=style.chance(0.5)), style.width(width * 0.4, width)))
     return net.concat(parts)
@@ -121,6 +124,30 @@ def shuffled(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value
     return net.reshape(mixed, n, c, h, w)
 
 
+def selective(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """Branches weighted against each other channel by channel: selective kernels, split attention."""
+    n, c = 2, c_out
+    both = net.concat([net.conv(x, c, k, stride, act=style.act) for k in (3, style.one_of(1, 3, 5))])
+    h, w = both.shape[2:]
+    stacked = net.reshape(both, 1, n, c, h, w)
+    summed = net.node("ReduceSum", [stacked, net.ints(1)], (1, c, h, w), keepdims=0)
+    inner = style.width(max(2, c / 16), max(4, c / 2))
+    scores = net.conv(net.conv(net.mean(summed), inner, act=Activation.RELU), n * c)
+    shares = net.node("Softmax", [net.reshape(scores, 1, n, c, 1, 1)], (1, n, c, 1, 1), axis=1)
+    weighted = net.node("Mul", [stacked, shares], stacked.shape)
+    return net.node("ReduceSum", [weighted, net.ints(1)], (1, c, h, w), keepdims=0)
+
+
+def two_scales(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """A second branch at half the resolution, brought back and added: HRNet, feature pyramids."""
+    fine = net.conv(x, c_out, 3, stride, act=style.act)
+    if fine.side < 4 or fine.side % 2:
+        return fine
+    coarse = net.conv(fine, style.width(c_out, c_out * 2), 3, 2, act=style.act)
+    coarse = net.conv(net.conv(coarse, coarse.channels, 3, act=style.act), c_out)
+    return net.add(fine, net.larger(coarse, fine.shape[2:]), style.act)
+
+
 def squeeze_excite(net: Net, style: Style, x: Value) -> Value:
     """Channels weighted by what their means say."""
     inner = style.width(max(2, x.channels / 16), max(4, x.channels / 3))
@@ -139,7 +166,8 @@ BLOCKS: Mapping[str, tuple[Block, ...]] = {
     "channels_last": (channels_last,),
     "joined": (joined, plain),
     "shuffled": (shuffled,),
-    "mixed": (plain, residual, bottleneck, inverted, separable, channels_last, joined, shuffled),
+    "branches": (selective, two_scales, plain),
+    "mixed": (plain, residual, bottleneck, inverted, separable, channels_last, joined, shuffled, selective, two_scales),
 }
 
 
@@ -150,14 +178,16 @@ def image_net(manner: str, style: Style, rng: np.random.Generator) -> tuple[Net,
     x = _stem(net, style)
     blocks = BLOCKS[manner]
     stages = min(style.whole(2, 5), max(1, int(np.log2(x.side)) - 1 + style.whole(0, 1)))
-    last = style.width(48, 1536)
+    last = style.width(48, 2048)
     growth = max(1.0, (last / x.channels) ** (1 / stages))
     for stage in range(stages):
         width = x.channels * growth
-        for place in range(style.whole(1, 4)):
+        for place in range(style.whole(1, 2 + stage)):
             c_out = x.channels if place and style.chance(0.75) else style.width(width * 0.85, width * 1.15)
             stride = 2 if place == 0 and x.side > 2 and (stage or style.chance(0.5)) else 1
             block = blocks[int(rng.integers(len(blocks)))]
+            if net.stored_bytes > MOST_BYTES:
+                break
             x = block(net, style, x, min(c_out, affordable(x, stride)), stride)
     return net, net.head(x, style.one_of(2, 10, 100, 1000, shares=(0.3, 0.4, 0.2, 0.1)))
 

@@ -63,6 +63,11 @@ class Net:
         self._nodes: list[NodeProto] = []
         self._stored: list[TensorProto] = []
 
+    @property
+    def stored_bytes(self) -> int:
+        """Of all weights so far."""
+        return sum(len(each.raw_data) for each in self._stored)
+
     def model(self, last: Value) -> ModelProto:
         """The network up to ``last``."""
         self._nodes.append(helper.make_node("Identity", [last.name], [OUTPUT], name="end"))
@@ -205,6 +210,19 @@ class Net:
         return self.node(
             "LayerNormalization", [x, self.vector(width, 1.0), self.vector(width)], x.shape, axis=-1, epsilon=1e-6
         )
+
+    def norm(self, x: Value) -> Value:
+        """Normalization with kept statistics, where it does not follow a convolution and so stays a layer."""
+        around = [self.vector(x.channels, mean) for mean in (1.0, 0.0, 0.0, 1.0)]
+        return self.node("BatchNormalization", [x, *around], x.shape, epsilon=1e-5)
+
+    def larger(self, x: Value, size: Shape) -> Value:
+        """Nearest-neighbour upsampling to the extents ``size``, whole multiples of those of ``x``."""
+        scales = np.array([1, 1, *(new / old for new, old in zip(size, x.shape[2:], strict=True))], np.float32)
+        return self.node(
+            "Resize", [x, "", self.constant(scales)], (*x.shape[:2], *size),
+            mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+        )  # fmt: skip
 
     def head(self, x: Value, classes: int) -> Value:
         """Classes from an image or a series."""

@@ -12,7 +12,7 @@ from math import ceil, log2, prod
 
 from autocompress.hardware.kernels.kernel import Kernel, Shape, Tensor
 
-NEAR_BYTES, FAR_BYTES = 0.5e6, 16e6  # about half of the caches of a core, and of those that cores share
+NEAR_BYTES = 0.5e6  # about half of the caches of a core
 BLOCK = 16  # channels of a vector; with 8 every other remainder says the same
 EMPTY = Tensor("", ())
 _PRODUCTS = {"Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
@@ -37,8 +37,7 @@ def describe(kernel: Kernel, stored_bytes: float) -> Description:
     """
     found = _DESCRIBERS.get(kernel.operator, _moves)(kernel)
     own = sum(t.bytes for t in kernel.inputs if t.stored)
-    cold = [own * min(1.0, max(0.0, log2(max(stored_bytes, 1.0) / size) / 2)) for size in (NEAR_BYTES, FAR_BYTES)]
-    terms = (*found.terms, *cold)
+    terms = (*found.terms, own * min(1.0, max(0.0, log2(max(stored_bytes, 1.0) / NEAR_BYTES) / 2)))
     return Description(found.path, terms, (*found.features, _log(own), _log(stored_bytes)))
 
 
@@ -81,7 +80,7 @@ def _conv(kernel: Kernel) -> Description:
     if blocked and kind == "dense" and c_in < BLOCK:
         kind = "first"
     if kind == "dense" and taps == 1:
-        kind = "pointwise" if max(strides, default=1) == 1 else "strided"
+        kind = "pointwise"
     if kind == "grouped" and into % BLOCK:
         kind = "odd_grouped"
     if quantized and kind == "depthwise":
@@ -224,7 +223,7 @@ def _moves(kernel: Kernel) -> Description:
     channels = out.shape[-1] if kernel.attribute("channels_last", 0) else out.shape[1] if len(out.shape) > 1 else 1
     parts = float(max(len(kernel.outputs), sum(1 for t in kernel.inputs if t.dtype and not t.stored)))
     spread = float(sum(t.size == biggest.size for t in kernel.inputs if t.dtype))
-    terms = (1.0, elements, elements / max(row, 1.0), float(out.size * window), read, written, parts, row, 0.0)
+    terms = (1.0, elements, elements / max(row, 1.0), float(out.size * window), read, written, parts, 0.0, 0.0)
     features = (
         _log(elements), _log(row), _log(elements / max(row, 1.0)), _log(out.size), _log(window), parts, spread,
         _fill(int(row), BLOCK), _fill(channels, BLOCK), _log(channels), float(biggest.dtype == "float"), _log(read),

@@ -11,6 +11,7 @@ from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel, fit_kernels, weights
 from autocompress.hardware.predictor.kernel_times import (
     KernelTime,
+    ProfilerCost,
     by_path,
     kernel_times,
     profiler_cost,
@@ -57,41 +58,68 @@ def fit_and_judge(
         )
     cost = profiler_cost(usable)
     networks = [kernel_times(each, cost) for each in usable]
-    guesses = _out_of_fold(networks)
-    spreads = _spreads(networks, guesses)
-    guesses = [[_with_spread(guess, spreads) for guess in network] for network in guesses]
-    measured = np.array([each.median_us for each in usable])
-    sums = np.array([sum(guess.us for guess in network) for network in guesses])
-    is_long = measured > LONG_US
-    slope = float(np.median((measured[is_long] - cost.call_us) / sums[is_long])) if is_long.any() else 1.0
+    apart = _out_of_fold(networks, _folds_of_families(usable))
+    spreads = _spreads(networks, apart)
     model = fit_kernels(by_path(networks)).with_spreads(spreads)
     predictor = LatencyPredictor(
         circumstances=circumstances,
         model=model,
         timed=_corrections(model, networks),
         cost=cost,
-        slope=slope,
+        slope=_slope(usable, apart, cost),
         quantile=1.0,
     )
-    errors = [
-        abs(np.log(predictor.whole(guesses[place]).ms * 1e3 / each.median_us)) / predictor.whole(guesses[place]).spread
-        for place, each in enumerate(usable)
-    ]
-    rank = min(1.0, COVERAGE * (1 + 1 / len(errors)))
-    predictor = replace(predictor, quantile=float(np.quantile(errors, rank)))
-    wholes = [predictor.whole(network) for network in guesses]
+    predictor = replace(predictor, quantile=_quantile(predictor, usable, _with_spreads(apart, spreads)))
+    beside = _with_spreads(_out_of_fold(networks, [place % FOLDS for place in range(len(networks))]), spreads)
+    wholes = [predictor.whole(network) for network in beside]
     return predictor, [
         Judged(observation=each, ms=whole.ms, interval_ms=whole.interval_ms)
         for each, whole in zip(usable, wholes, strict=True)
     ]
 
 
-def _out_of_fold(networks: Sequence[Sequence[KernelTime]]) -> list[list[Guess]]:
+def _folds_of_families(observations: Sequence[Observation]) -> list[int]:
+    """A part for each network: whole families together, so that errors are those on networks of another kind.
+
+    A family of more than a third of all networks is spread over all parts.
+    """
+    families = [each.family for each in observations]
+    names = sorted(set(families))
+    large = {name for name in names if families.count(name) > len(families) / 3}
+    return [
+        place % FOLDS if family in large or len(names) < FOLDS else names.index(family) % FOLDS
+        for place, family in enumerate(families)
+    ]
+
+
+def _slope(observations: Sequence[Observation], guesses: Sequence[Sequence[Guess]], cost: ProfilerCost) -> float:
+    ratios = [
+        (each.median_us - cost.call_us) / sum(guess.us for guess in network)
+        for each, network in zip(observations, guesses, strict=True)
+        if each.median_us > LONG_US
+    ]
+    return float(np.median(ratios)) if ratios else 1.0
+
+
+def _quantile(
+    predictor: LatencyPredictor, observations: Sequence[Observation], guesses: Sequence[Sequence[Guess]]
+) -> float:
+    wholes = [predictor.whole(network) for network in guesses]
+    errors = [
+        abs(np.log(whole.ms * 1e3 / each.median_us)) / whole.spread
+        for whole, each in zip(wholes, observations, strict=True)
+    ]
+    return float(np.quantile(errors, min(1.0, COVERAGE * (1 + 1 / len(errors)))))
+
+
+def _out_of_fold(networks: Sequence[Sequence[KernelTime]], folds: Sequence[int]) -> list[list[Guess]]:
     found: list[list[Guess]] = [[] for _ in networks]
-    for number in range(FOLDS):
-        model = fit_kernels(by_path([network for place, network in enumerate(networks) if place % FOLDS != number]))
-        for place in range(number, len(networks), FOLDS):
-            found[place] = _guesses(model, networks[place])
+    for number in sorted(set(folds)):
+        inside = [network for network, fold in zip(networks, folds, strict=True) if fold != number]
+        model = fit_kernels(by_path(inside))
+        for place, fold in enumerate(folds):
+            if fold == number:
+                found[place] = _guesses(model, networks[place])
     return found
 
 
@@ -118,8 +146,11 @@ def _spread(pairs: Floats) -> float:
     return float(np.sqrt(np.average(errors**2, weights=weights(pairs[:, 0]) ** 2)))
 
 
-def _with_spread(guess: Guess, spreads: dict[str, float]) -> Guess:
-    return replace(guess, spread=float(np.hypot(guess.spread, spreads.get(guess.path, 0.0))))
+def _with_spreads(guesses: Sequence[Sequence[Guess]], spreads: dict[str, float]) -> list[list[Guess]]:
+    return [
+        [replace(guess, spread=float(np.hypot(guess.spread, spreads.get(guess.path, 0.0)))) for guess in network]
+        for network in guesses
+    ]
 
 
 def _corrections(model: KernelModel, networks: Sequence[Sequence[KernelTime]]) -> dict[str, float]:

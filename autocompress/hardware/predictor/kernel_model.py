@@ -14,7 +14,6 @@ LEAST_FOR_RATES = 8  # kernels of a path; with fewer, those of its family stand 
 LEAST_FOR_TREES = 30
 LEAST_US = 0.2  # no kernel takes less: the runtime has to start it
 HEAVY_US = 300.0  # above this, kernels count alike in a fit
-USUAL_SPREAD = 0.1
 UNSEEN_SPREAD = 0.5  # of the logarithm, of a path that nobody has timed: within a factor of 2.3 nine times in ten
 
 
@@ -127,7 +126,7 @@ def _fit(timed: Timed) -> PathModel:
         base = np.maximum(timed.terms @ rates, LEAST_US)
         target = np.log(np.maximum(timed.us, LEAST_US) / base)
         forest = grow(_with_base(timed.features, base), target, weights(timed.us))
-    return PathModel(rates=rates, forest=forest, spread=USUAL_SPREAD, kernels=len(timed.us))
+    return PathModel(rates=rates, forest=forest, spread=0.0, kernels=len(timed.us))
 
 
 def fit_rates(terms: Floats, us: Floats) -> Floats:
