@@ -19,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 
 from autocompress.facts import Facts
-from autocompress.hardware.kept import Circumstances
 from autocompress.hardware.kernels.features import describe
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
+from autocompress.hardware.kept import Circumstances
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel
 from autocompress.hardware.predictor.kernel_times import ProfilerCost, context_bytes
@@ -198,3 +198,5 @@ class LatencyPredictor:
 def digest(signature: str) -> str:
     """A short name for a kernel's signature."""
     return hashlib.blake2b(signature.encode(), digest_size=8).hexdigest()
+
+
