@@ -116,6 +116,16 @@ def test_a_network_that_cannot_be_drawn_is_left_out_and_said(tmp_path, monkeypat
     assert "1 networks could not be measured; drawn-0: drawing failed: no such width" in found.notes
 
 
+@pytest.mark.parametrize(("shares", "said"), [([0.01, 0.02, 0.9], 0), ([0.3, 0.5, 0.01], 1)])
+def test_other_programs_are_said_where_they_disturb_most_networks(tmp_path, monkeypatch, shares, said):
+    def disturbed(*_, **__):
+        _[1].disturbances.extend(shares)
+
+    monkeypatch.setattr(profiling, "measure_for", disturbed)
+    notes = made(tmp_path).notes
+    assert sum(note.startswith("other programs used 30% of a processor while") for note in notes) == said
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(OutputError, match=r"--out must be a new or empty folder, or a profile to extend; .* neither"):
@@ -213,7 +223,7 @@ def test_timm_models_take_at_most_their_share_of_the_time(tmp_path, monkeypatch)
     """With a clock on which a random network takes a second and a model of timm ten."""
     now, timm = [0.0], []
 
-    def measured(batch, *_):
+    def measured(batch, *_, disturbances):
         for each in batch:
             now[0] += 5.0 if each.name.startswith("timm") else 1.0
             yield observation(name=each.name)

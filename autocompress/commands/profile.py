@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from time import monotonic as clock
 
 from pydantic import ValidationError
@@ -39,6 +40,7 @@ from autocompress.units import parse_duration
 
 TIME = "5m"
 ENDING_SHARE = 0.15  # of the time: fits, cross-validation and the A/A floor
+MOST_DISTURBANCE = 0.1  # of a processor's time, to other programs, before it is said
 RAM_S = 30.0  # of measuring what memory depends on, once a profile
 RAM_SHARE = 0.15  # of the time; with less of it, memory is predicted by typical coefficients
 
@@ -119,7 +121,8 @@ def profile(
         floor = a_a_floor_of(session, target, protocol=protocol)
     finally:
         update_facts(folder, measured_s=read_facts(folder).measured_s + session.seconds)
-    return finish(folder, new_files=len(session.observations), failures=session.failures, floor=floor, started=began)
+    found = finish(folder, new_files=len(session.observations), failures=session.failures, floor=floor, started=began)
+    return found.model_copy(update={"notes": (*found.notes, *_unrest(session))})
 
 
 def import_results(
@@ -233,6 +236,14 @@ def _folder(out: str | Path | None, profiles: Sequence[str | Path], here: Circum
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not is_profile(folder)):
         raise OutputError(f"--out must be a new or empty folder, or a profile to extend; {folder} is neither")
     return folder
+
+
+def _unrest(session: Session) -> tuple[str, ...]:
+    share = median(session.disturbances) if session.disturbances else 0.0
+    if share <= MOST_DISTURBANCE:
+        return ()
+    used = f"other programs used {share:.0%} of a processor while networks were measured"
+    return (f"{used}; a profile that is made while nothing else runs predicts better",)
 
 
 def _measured_ram(machine: Machine, target: Target, observer: Observer) -> RamCoefficients | None:

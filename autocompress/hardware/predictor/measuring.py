@@ -50,7 +50,7 @@ class Failure:
 
 
 def observe_drawn(
-    drawn: Sequence[Drawn], target: Target, protocol: Protocol, *, source: str = "profile"
+    drawn: Sequence[Drawn], target: Target, protocol: Protocol, *, disturbances: list[float] | None = None
 ) -> Iterator[Observation | Failure]:
     """What was measured of each network, in order, each as soon as it is known.
 
@@ -58,7 +58,7 @@ def observe_drawn(
         drawn: all of them must fit on the disk at once.
         target: runtime, threads and batch.
         protocol: how long to measure each.
-        source: goes into the observations.
+        disturbances: gets the share of processor time that went elsewhere, of each network that was measured.
     """
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         files = []
@@ -71,13 +71,15 @@ def observe_drawn(
             if line.kind == "error":
                 yield Failure(name=about.name, reason=str(line.content["message"]))
             else:
+                if disturbances is not None:
+                    disturbances.append(float(line.content["disturbed"]))
                 yield observation_from(
                     line.content,
                     target.batch,
                     name=about.name,
                     family=about.family,
                     precision=about.precision,
-                    source=source,
+                    source="profile",
                     at=now(),
                 )
 
