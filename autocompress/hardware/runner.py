@@ -140,8 +140,7 @@ def time_files(plan: dict[str, Any], emit: Emit) -> None:
 
 def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> dict[str, list[float]]:
     rng = np.random.default_rng(plan["seed"])
-    matrix = rng.standard_normal((REFERENCE_WIDTH, REFERENCE_WIDTH)).astype(np.float32)
-    matrix @ matrix  # the first call allocates
+    matrix = reference_matrix(plan["seed"])
     calmness: dict[str, list[float]] = {}
 
     def note(**readings: float) -> None:
@@ -165,6 +164,13 @@ def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> d
         if started[0] - first[0] > plan["time_limit_s"] * 1e3:
             break
     return calmness
+
+
+def reference_matrix(seed: int) -> np.ndarray[Any, Any]:
+    """What the reference multiplies with itself."""
+    matrix = np.random.default_rng(seed).standard_normal((REFERENCE_WIDTH, REFERENCE_WIDTH)).astype(np.float32)
+    np.matmul(matrix, matrix)  # the first call allocates
+    return matrix
 
 
 def reference_ms(matrix: np.ndarray[Any, Any]) -> dict[str, float]:
@@ -216,15 +222,19 @@ def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:
     The profile makes every kernel slower, so the whole is timed without: half of its windows before, half after.
     """
     subject = Subject(file, plan)
+    matrix = reference_matrix(plan["seed"])
+    before = reference_ms(matrix)
     subject.window_us(plan["warm_up_ms"], WARM_UP_RUNS)
     started = clocks_ms()
     windows = [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] // 2)]
     seen = profiled(file, plan)
     windows += [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] - len(windows))]
     wall_ms, _, stolen_ms, others_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
+    after = reference_ms(matrix)
     return {
         **seen,
         "load_ms": subject.load_ms,
+        "reference_ms": (before["reference_ms"] + after["reference_ms"]) / 2,
         "rounds_us": [float(np.median(window)) for window in windows],
         "disturbed": max(stolen_ms, others_ms, 0.0) / wall_ms,  # processor time that went elsewhere
     }

@@ -6,18 +6,46 @@ product; depthwise convolutions and those of 8-bit integers have code of their o
 convolve, qdwconv, qgemm; core/optimizer/nchwc_transformer.cc.)
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import ceil, log2, prod
 
-from autocompress.hardware.kernels.kernel import Kernel, Shape, Tensor
+from autocompress.hardware.kernels.kernel import VIEWS, Kernel, Shape, Tensor
 
+STEPS_PER_OCTAVE = 2.0
+BUFFERS = 2.0  # of the largest size: the runtime gives the memory of dead tensors to later ones
 NEAR_BYTES = 0.5e6  # about half of the caches of a core
 BLOCK = 16  # channels of a vector; with 8 every other remainder says the same
 EMPTY = Tensor("", ())
 _PRODUCTS = {"Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 _INT_PRODUCTS = {"QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
-VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Constant", "Shape"}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What else a network moves through the caches between two runs of a kernel.
+
+    ``stored_bytes``: its weights; ``touched_bytes``: those and the buffers of its activations. A kernel's weights are read
+    from nearby in a small network and from memory in a large one: the same depthwise convolution takes up to twice as
+    long. Both are rounded to half octaves: finer tells networks apart that do not differ.
+    """
+
+    stored_bytes: float
+    touched_bytes: float
+
+    @classmethod
+    def of(cls, kernels: Iterable[Kernel]) -> "Context":
+        """Of one network."""
+        stored = largest = 0.0
+        for kernel in kernels:
+            stored += kernel.stored_bytes
+            largest = max(largest, kernel.moved_bytes)
+        return cls(_rounded(stored), _rounded(stored + BUFFERS * largest))
+
+
+def _rounded(size: float) -> float:
+    steps = round(log2(max(size, 1.0)) * STEPS_PER_OCTAVE)
+    return float(2.0 ** (steps / STEPS_PER_OCTAVE))
 
 
 @dataclass(frozen=True)
@@ -29,16 +57,13 @@ class Description:
     features: tuple[float, ...]
 
 
-def describe(kernel: Kernel, stored_bytes: float) -> Description:
-    """The kernel as numbers; never fails, whatever the operator.
-
-    ``stored_bytes``: weights of the whole graph. They pass through the caches between two runs of the kernel, so its
-    own ones are read from nearby in a small network, and from memory in a large one.
-    """
+def describe(kernel: Kernel, context: "Context") -> Description:
+    """The kernel as numbers; never fails, whatever the operator."""
     found = _DESCRIBERS.get(kernel.operator, _moves)(kernel)
-    own = sum(t.bytes for t in kernel.inputs if t.stored)
-    terms = (*found.terms, own * min(1.0, max(0.0, log2(max(stored_bytes, 1.0) / NEAR_BYTES) / 2)))
-    return Description(found.path, terms, (*found.features, _log(own), _log(stored_bytes)))
+    own = kernel.stored_bytes
+    terms = (*found.terms, own * min(1.0, max(0.0, log2(max(context.touched_bytes, 1.0) / NEAR_BYTES) / 2)))
+    features = (*found.features, _log(own), _log(context.stored_bytes), _log(context.touched_bytes))
+    return Description(found.path, terms, features)
 
 
 def _of(kernel: Kernel, place: int) -> Tensor:
@@ -98,7 +123,13 @@ def _conv(kernel: Kernel) -> Description:
         1.0,
         vectors if quantized and "depthwise" in kind else float(steps),
         tail if quantized and "depthwise" in kind else float(macs),
-        float(rows * ceil(into / (4 * BLOCK)) * group * (from_ if kind != "depthwise" else 1) * (window[0] if window else 1)),
+        float(
+            rows
+            * ceil(into / (4 * BLOCK))
+            * group
+            * (from_ if kind != "depthwise" else 1)
+            * (window[0] if window else 1)
+        ),
         x.bytes,
         kernel.outputs[0].bytes * (1 + adds),
         weight.bytes,
@@ -196,7 +227,15 @@ def _nbits(kernel: Kernel) -> Description:
     macs = float(rows * columns * inner)
     stored = sum(t.bytes for t in kernel.inputs[1:] if t.stored)
     terms = (1.0, macs, macs * bits, 0.0, a.bytes, kernel.outputs[0].bytes, stored, macs / block, 0.0)
-    features = (_log(rows), _log(columns), _log(inner), float(bits), _log(block), _fill(columns, BLOCK), _fill(inner, block))
+    features = (
+        _log(rows),
+        _log(columns),
+        _log(inner),
+        float(bits),
+        _log(block),
+        _fill(columns, BLOCK),
+        _fill(inner, block),
+    )
     return Description("product_nbits", terms, features)
 
 
@@ -206,7 +245,17 @@ def _recurrent(kernel: Kernel) -> Description:
     rows = 4 if kernel.operator == "LSTM" else 3
     outer = float(steps * ways * rows * hidden * x.shape[-1])
     inner = float(steps * ways * rows * hidden * hidden)
-    terms = (1.0, outer, inner, float(steps * ways), x.bytes, kernel.outputs[0].bytes, weight.bytes, again.bytes * steps, float(steps * ways * hidden))
+    terms = (
+        1.0,
+        outer,
+        inner,
+        float(steps * ways),
+        x.bytes,
+        kernel.outputs[0].bytes,
+        weight.bytes,
+        again.bytes * steps,
+        float(steps * ways * hidden),
+    )
     features = (_log(steps), _log(hidden), _log(x.shape[-1]), float(ways), _fill(hidden, BLOCK), _fill(hidden, 4))
     return Description(f"recurrent_{kernel.operator.lower()}", terms, features)
 
@@ -298,13 +347,3 @@ _DESCRIBERS: dict[str, Callable[[Kernel], Description]] = {
     "LSTM": _recurrent,
     "GRU": _recurrent,
 }
-
-
-def describe_all(kernels: Sequence[Kernel], stored_bytes: float) -> list[Description]:
-    """``describe`` of each."""
-    return [describe(kernel, stored_bytes) for kernel in kernels]
-
-
-def stored_bytes_of(kernels: Iterable[Kernel]) -> float:
-    """Weights that the kernels of one graph read, in bytes."""
-    return sum(t.bytes for kernel in kernels for t in kernel.inputs if t.stored)

@@ -8,6 +8,7 @@ from typing import Any
 
 Shape = tuple[int, ...]
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...]
+VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Constant", "Shape"}
 BYTES = {
     "float": 4, "double": 8, "float16": 2, "int8": 1, "uint8": 1, "int32": 4, "int64": 8, "bool": 1, "uint32": 4,
     "int16": 2, "uint16": 2, "bfloat16": 2, "uint64": 8, "int4": 0.5, "uint4": 0.5,
@@ -74,6 +75,16 @@ class Kernel:
     def operator(self) -> str:
         """The operator without its domain."""
         return self.op.rpartition(".")[2]
+
+    @cached_property
+    def stored_bytes(self) -> float:
+        """Bytes of the constants that it reads."""
+        return sum(tensor.bytes for tensor in self.inputs if tensor.stored)
+
+    @cached_property
+    def moved_bytes(self) -> float:
+        """Bytes of the activations that it reads and makes."""
+        return sum(tensor.bytes for tensor in (*self.inputs, *self.outputs) if not tensor.stored)
 
     @cached_property
     def signature(self) -> str:

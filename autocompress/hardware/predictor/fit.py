@@ -20,6 +20,7 @@ from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.predictor import COVERAGE, DOUBT, Guess, LatencyPredictor, digest
 
 FOLDS = 5
+FOLD_TREES = 15  # enough to say how far off the whole forest is
 FEWEST_NETWORKS = 20
 LONG_US = 150.0  # networks that take less say little about the slope: their time is mostly the call
 
@@ -56,6 +57,10 @@ def fit_and_judge(
             f"a latency profile needs at least {FEWEST_NETWORKS} measured networks, got {len(usable)}; "
             "run autocompress profile for longer"
         )
+    references = [each.reference_ms for each in usable if each.reference_ms is not None]
+    reference_ms = float(np.median(references)) if references else None
+    if reference_ms is not None:
+        usable = [each.at_speed(reference_ms) for each in usable]
     cost = profiler_cost(usable)
     networks = [kernel_times(each, cost) for each in usable]
     apart = _out_of_fold(networks, _folds_of_families(usable))
@@ -68,6 +73,7 @@ def fit_and_judge(
         cost=cost,
         slope=_slope(usable, apart, cost),
         quantile=1.0,
+        reference_ms=reference_ms,
     )
     predictor = replace(predictor, quantile=_quantile(predictor, usable, _with_spreads(apart, spreads)))
     beside = _with_spreads(_out_of_fold(networks, [place % FOLDS for place in range(len(networks))]), spreads)
@@ -116,7 +122,7 @@ def _out_of_fold(networks: Sequence[Sequence[KernelTime]], folds: Sequence[int])
     found: list[list[Guess]] = [[] for _ in networks]
     for number in sorted(set(folds)):
         inside = [network for network, fold in zip(networks, folds, strict=True) if fold != number]
-        model = fit_kernels(by_path(inside))
+        model = fit_kernels(by_path(inside), trees=FOLD_TREES)
         for place, fold in enumerate(folds):
             if fold == number:
                 found[place] = _guesses(model, networks[place])

@@ -63,13 +63,14 @@ class Forest:
         return cls(**arrays)
 
 
-def grow(features: Floats, target: Floats, weight: Floats, *, seed: int = 0) -> Forest:
+def grow(features: Floats, target: Floats, weight: Floats, trees: int = TREES, *, seed: int = 0) -> Forest:
     """Extremely randomized trees.
 
     Args:
         features: ``[n, d]``.
         target: ``[n]``.
         weight: ``[n]``, how much each row counts.
+        trees: how many; the forest grows with them.
         seed: of the random splits.
 
     Source:
@@ -77,19 +78,19 @@ def grow(features: Floats, target: Floats, weight: Floats, *, seed: int = 0) -> 
     """
     from sklearn.ensemble import ExtraTreesRegressor  # takes a second to import, and only fitting needs it
 
-    grown = ExtraTreesRegressor(TREES, min_samples_leaf=LEAST_LEAF, random_state=seed)
+    grown = ExtraTreesRegressor(trees, min_samples_leaf=LEAST_LEAF, random_state=seed)
     grown.fit(np.asarray(features, np.float32), target, sample_weight=weight)
-    trees = [each.tree_ for each in grown.estimators_]
-    starts = np.cumsum([0, *(tree.node_count for tree in trees)])
+    each_tree = [each.tree_ for each in grown.estimators_]
+    starts = np.cumsum([0, *(tree.node_count for tree in each_tree)])
     children = [
-        np.concatenate([np.where(side(tree) < 0, 0, side(tree) + start) for tree, start in zip(trees, starts, strict=False)])
+        np.concatenate([np.where(side(tree) < 0, 0, side(tree) + start) for tree, start in zip(each_tree, starts, strict=False)])
         for side in (lambda tree: tree.children_left, lambda tree: tree.children_right)
     ]  # fmt: skip
     return Forest(
         roots=starts[:-1].astype(np.int32),
-        feature=np.concatenate([tree.feature for tree in trees]).astype(np.int16),
-        threshold=np.concatenate([tree.threshold for tree in trees]).astype(np.float32),
+        feature=np.concatenate([tree.feature for tree in each_tree]).astype(np.int16),
+        threshold=np.concatenate([tree.threshold for tree in each_tree]).astype(np.float32),
         left=children[0].astype(np.int32),
         right=children[1].astype(np.int32),
-        value=np.concatenate([tree.value[:, 0, 0] for tree in trees]).astype(np.float32),
+        value=np.concatenate([tree.value[:, 0, 0] for tree in each_tree]).astype(np.float32),
     )

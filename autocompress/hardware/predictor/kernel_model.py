@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from autocompress.hardware.kernels.features import Description
-from autocompress.hardware.predictor.forest import Floats, Forest, grow
+from autocompress.hardware.predictor.forest import TREES, Floats, Forest, grow
 
 LEAST_FOR_RATES = 8  # kernels of a path; with fewer, those of its family stand in
 LEAST_FOR_TREES = 30
@@ -104,9 +104,9 @@ def ancestors(path: str) -> tuple[str, ...]:
     return tuple("_".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
 
 
-def fit_kernels(timed: Mapping[str, Timed]) -> KernelModel:
+def fit_kernels(timed: Mapping[str, Timed], *, trees: int = TREES) -> KernelModel:
     """Fit each path that has kernels enough, and each family of paths; how far off they lie is not known yet."""
-    paths = {path: _fit(each) for path, each in timed.items() if len(each.us) >= LEAST_FOR_RATES}
+    paths = {path: _fit(each, trees) for path, each in timed.items() if len(each.us) >= LEAST_FOR_RATES}
     groups: dict[str, list[Timed]] = {}
     for path, each in timed.items():
         for family in (*ancestors(path), ""):
@@ -119,13 +119,13 @@ def _rates_only(members: list[Timed]) -> PathModel:
     return PathModel(rates=rates, forest=None, spread=UNSEEN_SPREAD, kernels=sum(len(each.us) for each in members))
 
 
-def _fit(timed: Timed) -> PathModel:
+def _fit(timed: Timed, trees: int) -> PathModel:
     rates = fit_rates(timed.terms, timed.us)
     forest = None
     if len(timed.us) >= LEAST_FOR_TREES:
         base = np.maximum(timed.terms @ rates, LEAST_US)
         target = np.log(np.maximum(timed.us, LEAST_US) / base)
-        forest = grow(_with_base(timed.features, base), target, weights(timed.us))
+        forest = grow(_with_base(timed.features, base), target, weights(timed.us), trees)
     return PathModel(rates=rates, forest=forest, spread=0.0, kernels=len(timed.us))
 
 

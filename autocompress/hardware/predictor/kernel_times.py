@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log2
 
 import numpy as np
 
 from autocompress.facts import Facts
-from autocompress.hardware.kernels.features import Description, describe, stored_bytes_of
+from autocompress.hardware.kernels.features import Context, Description, describe
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.predictor.kernel_model import LEAST_US, Timed
 from autocompress.hardware.predictor.observation import Observation
 
 SOFT_US = 50.0  # below it, errors of a whole count as absolute rather than relative
 MOST_SCALING = 1.4  # of a profile, up or down, to meet the whole
-STEPS_PER_OCTAVE = 2.0  # of the bytes that a graph stores: finer tells networks apart that do not differ
 
 
 class ProfilerCost(Facts):
@@ -53,7 +51,7 @@ def profiler_cost(observations: Sequence[Observation]) -> ProfilerCost:
 def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTime]:
     """The kernels of one network; their sum and the call make up the time of the whole, as far as that is credible."""
     parsed = observation.parsed()
-    context = context_bytes([kernel for kernel, _ in parsed])
+    context = Context.of(kernel for kernel, _ in parsed)
     if any(us is None for _, us in parsed):
         return []
     own = [max(LEAST_US, (us or 0.0) - cost.kernel_us - cost.input_us * _inputs(kernel)) for kernel, us in parsed]
@@ -63,12 +61,6 @@ def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTim
         KernelTime(kernel=kernel, described=describe(kernel, context), us=us * ratio)
         for (kernel, _), us in zip(parsed, own, strict=True)
     ]
-
-
-def context_bytes(kernels: Sequence[Kernel]) -> float:
-    """The bytes that a graph stores, to the nearest step."""
-    stored = max(stored_bytes_of(kernels), 1.0)
-    return exp(round(log2(stored) * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE * np.log(2))
 
 
 def by_path(networks: Sequence[Sequence[KernelTime]]) -> dict[str, Timed]:

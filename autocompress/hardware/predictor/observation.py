@@ -9,12 +9,15 @@ from autocompress.facts import Facts
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 
+MOST_DRIFT = 1.2  # of a machine's speed between two measurements; a reference further off was itself disturbed
+
 
 class Observation(Facts):
     """One measured file; ``kernels`` are ``Kernel.to_data`` with the profiled microseconds behind, in running order.
 
     ``family`` and ``precision`` say what the file is, for figures by group; ``source`` where the measurement comes
-    from: ``profile``, ``search`` or ``import``. Kernels that nobody timed alone have None for their time.
+    from: ``profile``, ``search`` or ``import``. ``reference_ms`` is what the runner's fixed matrix product took beside
+    it: how fast the machine was just then. Kernels that nobody timed alone have None for their time.
     """
 
     name: str
@@ -23,12 +26,22 @@ class Observation(Facts):
     source: str = "profile"
     measured_at: str
     rounds_us: tuple[float, ...]
+    reference_ms: float | None = None
     kernels: tuple[tuple[str, list[Any], list[Any], dict[str, Any], float | None], ...]
 
     @property
     def median_us(self) -> float:
         """Of one inference."""
         return float(np.median(self.rounds_us))
+
+    def at_speed(self, reference_ms: float) -> "Observation":
+        """The same as it would have been measured while the reference took ``reference_ms``."""
+        if self.reference_ms is None:
+            return self
+        factor = min(MOST_DRIFT, max(1 / MOST_DRIFT, reference_ms / self.reference_ms))
+        kernels = tuple((*kernel[:-1], None if kernel[-1] is None else kernel[-1] * factor) for kernel in self.kernels)
+        rounds_us = tuple(us * factor for us in self.rounds_us)
+        return self.model_copy(update={"rounds_us": rounds_us, "reference_ms": reference_ms, "kernels": kernels})
 
     def parsed(self) -> list[tuple[Kernel, float | None]]:
         """The kernels with their times."""
@@ -37,9 +50,9 @@ class Observation(Facts):
 
 def observation_of(
     graph: RuntimeGraph, rounds_us: tuple[float, ...], *, name: str, family: str, precision: str, at: str,
-    source: str = "profile",
+    source: str = "profile", reference_ms: float | None = None,
 ) -> Observation:  # fmt: skip
     """What ``runner.timed_kernels`` saw of a file."""
     kernels = tuple((*placed.kernel.to_data(), placed.us) for placed in graph.kernels)
     about: Mapping[str, str] = {"name": name, "family": family, "precision": precision, "source": source}
-    return Observation(**about, measured_at=at, rounds_us=rounds_us, kernels=kernels)
+    return Observation(**about, measured_at=at, rounds_us=rounds_us, reference_ms=reference_ms, kernels=kernels)

@@ -19,13 +19,13 @@ from typing import Any, Literal
 import numpy as np
 
 from autocompress.facts import Facts
-from autocompress.hardware.kernels.features import describe
+from autocompress.hardware.kept import Circumstances
+from autocompress.hardware.kernels.features import Context, describe
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
-from autocompress.hardware.kept import Circumstances
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel
-from autocompress.hardware.predictor.kernel_times import ProfilerCost, context_bytes
+from autocompress.hardware.predictor.kernel_times import ProfilerCost
 
 Source = Literal["measured", "learned", "roofline"]
 COVERAGE = 0.9
@@ -85,7 +85,8 @@ class LatencyPredictor:
     """Fitted numbers; ``fit.fit`` makes one, ``to_data`` keeps it.
 
     ``timed`` maps digests of kernels to the logarithm of their time over what the model says; ``quantile`` is the
-    conformal stretch, ``scale`` the factor by which wholes were found to be slower than fitted.
+    conformal stretch, ``scale`` the factor by which wholes were found to be slower than fitted. All of it holds while
+    the runner's reference takes ``reference_ms``.
     """
 
     circumstances: Circumstances
@@ -95,7 +96,8 @@ class LatencyPredictor:
     slope: float
     quantile: float
     scale: float = 1.0
-    _cache: dict[tuple[str, float], Guess] = field(default_factory=dict, repr=False, compare=False)
+    reference_ms: float | None = None
+    _cache: dict[tuple[str, Context], Guess] = field(default_factory=dict, repr=False, compare=False)
 
     def predict(self, graph: RuntimeGraph) -> Prediction:
         """Latency of one file's graph."""
@@ -115,7 +117,7 @@ class LatencyPredictor:
 
     def predict_many(self, networks: Sequence[Sequence[Kernel]]) -> tuple[Floats, Floats, Floats]:
         """Milliseconds of many networks, with the ends of their intervals: three of ``[n]``."""
-        contexts = [context_bytes(kernels) for kernels in networks]
+        contexts = [Context.of(kernels) for kernels in networks]
         pairs = list(zip(networks, contexts, strict=True))
         self._learn({(kernel.signature, context): kernel for kernels, context in pairs for kernel in kernels})
         wholes = [self.whole([self._cache[k.signature, context] for k in kernels]) for kernels, context in pairs]
@@ -130,7 +132,7 @@ class LatencyPredictor:
 
     def guesses(self, kernels: Sequence[Kernel]) -> list[Guess]:
         """What each kernel of one network takes."""
-        context = context_bytes(kernels)
+        context = Context.of(kernels)
         self._learn({(kernel.signature, context): kernel for kernel in kernels})
         return [self._cache[kernel.signature, context] for kernel in kernels]
 
@@ -150,7 +152,7 @@ class LatencyPredictor:
         stretch = exp(self.quantile * spread)
         return Whole(ms=ms, interval_ms=(ms / stretch, ms * stretch), spread=spread)
 
-    def _learn(self, wanted: Mapping[tuple[str, float], Kernel]) -> None:
+    def _learn(self, wanted: Mapping[tuple[str, Context], Kernel]) -> None:
         new = [(key, kernel) for key, kernel in wanted.items() if key not in self._cache]
         if not new:
             return
@@ -179,6 +181,7 @@ class LatencyPredictor:
             "slope": self.slope,
             "quantile": self.quantile,
             "scale": self.scale,
+            "reference_ms": self.reference_ms,
         }
 
     @classmethod
@@ -192,11 +195,10 @@ class LatencyPredictor:
             slope=data["slope"],
             quantile=data["quantile"],
             scale=data["scale"],
+            reference_ms=data["reference_ms"],
         )
 
 
 def digest(signature: str) -> str:
     """A short name for a kernel's signature."""
     return hashlib.blake2b(signature.encode(), digest_size=8).hexdigest()
-
-
