@@ -56,6 +56,7 @@ def test_networks_are_measured_with_their_kernels(tmp_path):
     first = read_observations(tmp_path / "p")[0][0]
     assert (first.name, first.family, first.precision, first.source) == ("drawn-0", "perceptron", "fp32", "profile")
     assert len(first.rounds_us) == QUICK.rounds
+    assert first.reference_ms > 0
     assert all(us > 0 for _, us in first.parsed())
     assert {kernel.operator for kernel, _ in first.parsed()} & {"Gemm", "FusedGemm"}
 
@@ -217,6 +218,14 @@ def test_a_file_measured_again_gives_the_floor(monkeypatch):
     monkeypatch.setattr(training, "observe_drawn", lambda *_, **__: iter(again))
     assert a_a_floor_of(Session(observations=before, first=drawn), Target()) == pytest.approx(0.1)
     assert a_a_floor_of(Session(), Target()) is None
+
+
+def test_the_floor_is_taken_at_one_speed_of_the_machine(monkeypatch):
+    before = observation(0, us=100.0).model_copy(update={"reference_ms": 5.0})
+    again = observation(0, us=110.0).model_copy(update={"reference_ms": 5.5})
+    monkeypatch.setattr(training, "observe_drawn", lambda *_, **__: iter([again]))
+    session = Session(observations=[before], first=[draw(0, this_machine(), TINY)])
+    assert a_a_floor_of(session, Target()) == pytest.approx(0.0)
 
 
 def test_timm_models_take_at_most_their_share_of_the_time(tmp_path, monkeypatch):

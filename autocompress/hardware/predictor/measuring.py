@@ -90,4 +90,4 @@ def observation_from(seen: Mapping[str, Any], batch: int, *, name: str, **about:
         graph = graph_of(seen, batch)
     except MeasurementError as error:
         return Failure(name=name, reason=str(error))
-    return observation_of(graph, tuple(seen["rounds_us"]), name=name, **about)
+    return observation_of(graph, tuple(seen["rounds_us"]), name=name, reference_ms=seen.get("reference_ms"), **about)

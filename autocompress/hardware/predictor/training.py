@@ -91,12 +91,19 @@ def measure_for(
 
 def a_a_floor_of(session: Session, target: Target, *, protocol: Protocol | None = None) -> float | None:
     """Median relative difference between a file of the session and the same file measured again now; None without."""
-    before = {each.name: each.median_us for each in session.observations}
+    before = {each.name: each for each in session.observations}
     again = [drawn for drawn in session.first if drawn.name in before]
     if not again:
         return None
     measured = [each for each in observe_drawn(again, target, protocol or Protocol()) if isinstance(each, Observation)]
-    return median(abs(each.median_us / before[each.name] - 1) for each in measured) if measured else None
+    return median(_difference(before[each.name], each) for each in measured) if measured else None
+
+
+def _difference(first: Observation, second: Observation) -> float:
+    """Relative, at the speed that the machine had at first."""
+    if first.reference_ms is not None:
+        second = second.at_speed(first.reference_ms)
+    return abs(second.median_us / first.median_us - 1)
 
 
 def _random(seeds: _Seeds, size: int, machine: Machine, session: Session) -> list[Drawn]:
