@@ -115,7 +115,7 @@ def test_a_profile_of_another_machine_is_refused_or_used_with_wider_intervals(tm
 
 def test_coefficients_of_the_profile_are_used(file, profile):
     before = predicting.predict(file, profile=profile)
-    profiles.update_facts(profile, ram=RamCoefficients(base=1e9), energy=EnergyCoefficients(static_watts=1e3))
+    profiles.update_facts(profile, energy=EnergyCoefficients(static_watts=1e3))
     after = predicting.predict(file, profile=profile)
     assert after.peak_ram_bytes > 9e8 > before.peak_ram_bytes
     assert after.energy_mj > 100 * before.energy_mj

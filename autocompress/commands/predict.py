@@ -95,7 +95,7 @@ def predict(
     graph = runtime_graph(path, target)
     found = predictor.predict(graph)
     widening = MISMATCH_WIDENING if mismatches else 1.0
-    ram = _ram(path, graph, facts)
+    ram = _ram(path, graph)
     energy = facts.energy or EnergyCoefficients()
     return FilePrediction(
         file=str(path),
@@ -149,8 +149,8 @@ def _never_seen(rows: Sequence[KernelRow]) -> tuple[str, ...]:
     return (f"never measured: {operators}; {ms:.3g} ms of the latency are a rough estimate with a wide interval",)
 
 
-def _ram(path: Path, graph: RuntimeGraph, facts: ProfileFacts) -> RamPrediction:
-    return predict_ram(ram_features(graph, decoded_bytes(path)), facts.ram or TYPICAL)
+def _ram(path: Path, graph: RuntimeGraph) -> RamPrediction:
+    return predict_ram(ram_features(graph, decoded_bytes(path)), TYPICAL)
 
 
 def _work(graph: RuntimeGraph) -> Work:

@@ -1,6 +1,5 @@
 """This machine's latency profile: made, extended, merged, and judged."""
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -21,7 +20,6 @@ from autocompress.hardware.predictor.kept_fit import refit
 from autocompress.hardware.predictor.kit import export_kit as write_kit
 from autocompress.hardware.predictor.kit_results import read_kit_results
 from autocompress.hardware.predictor.measuring import Failure, Protocol
-from autocompress.hardware.predictor.memory import RamCoefficients, fit_ram
 from autocompress.hardware.predictor.observation_log import unseen
 from autocompress.hardware.predictor.profile import (
     append,
@@ -33,16 +31,13 @@ from autocompress.hardware.predictor.profile import (
     read_observations,
     update_facts,
 )
-from autocompress.hardware.predictor.ram_files import measured_ram, ram_files
 from autocompress.hardware.predictor.training import Session, a_a_floor_of, measure_for
-from autocompress.target import Machine, Target
+from autocompress.target import Target
 from autocompress.units import parse_duration
 
 TIME = "5m"
 ENDING_SHARE = 0.15  # of the time: fits, cross-validation and the A/A floor
 MOST_DISTURBANCE = 0.1  # of a processor's time, to other programs, before it is said
-RAM_S = 30.0  # of measuring what memory depends on, once a profile
-RAM_SHARE = 0.15  # of the time; with less of it, memory is predicted by typical coefficients
 
 
 class ProfileSummary(Facts):
@@ -103,9 +98,6 @@ def profile(
     observer.stage("profile", str(folder))
     machine = with_measured_activations(this_machine(), observer)
     left, session, floor = seconds * (1 - ENDING_SHARE), Session(), None
-    if facts.ram is None and RAM_SHARE * seconds >= RAM_S:
-        update_facts(folder, ram=_measured_ram(machine, target, observer))
-        left -= RAM_S
     try:
         measure_for(
             left,
@@ -239,23 +231,11 @@ def _folder(out: str | Path | None, profiles: Sequence[str | Path], here: Circum
 
 
 def _unrest(session: Session) -> tuple[str, ...]:
-    share = median(session.disturbances) if session.disturbances else 0.0
+    share = median(each.disturbed for each in session.observations) if session.observations else 0.0
     if share <= MOST_DISTURBANCE:
         return ()
     used = f"other programs used {share:.0%} of a processor while networks were measured"
     return (f"{used}; a profile that is made while nothing else runs predicts better",)
-
-
-def _measured_ram(machine: Machine, target: Target, observer: Observer) -> RamCoefficients | None:
-    """What memory depends on here; None where no file of those that tell could be measured."""
-    observer.stage("memory", "what peak RAM depends on")
-    measured = []
-    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
-        files = ram_files(Path(folder), machine)
-        for each in measured_ram(files, target):
-            measured.append(each)
-            observer.progress(len(measured), len(files), "files")
-    return fit_ram(measured) if measured else None
 
 
 def _target(threads: int) -> Target:

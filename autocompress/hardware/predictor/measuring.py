@@ -49,16 +49,13 @@ class Failure:
     reason: str
 
 
-def observe_drawn(
-    drawn: Sequence[Drawn], target: Target, protocol: Protocol, *, disturbances: list[float] | None = None
-) -> Iterator[Observation | Failure]:
+def observe_drawn(drawn: Sequence[Drawn], target: Target, protocol: Protocol) -> Iterator[Observation | Failure]:
     """What was measured of each network, in order, each as soon as it is known.
 
     Args:
         drawn: all of them must fit on the disk at once.
         target: runtime, threads and batch.
         protocol: how long to measure each.
-        disturbances: gets the share of processor time that went elsewhere, of each network that was measured.
     """
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         files = []
@@ -71,8 +68,6 @@ def observe_drawn(
             if line.kind == "error":
                 yield Failure(name=about.name, reason=str(line.content["message"]))
             else:
-                if disturbances is not None:
-                    disturbances.append(float(line.content["disturbed"]))
                 yield observation_from(
                     line.content,
                     target.batch,
@@ -90,4 +85,11 @@ def observation_from(seen: Mapping[str, Any], batch: int, *, name: str, **about:
         graph = graph_of(seen, batch)
     except MeasurementError as error:
         return Failure(name=name, reason=str(error))
-    return observation_of(graph, tuple(seen["rounds_us"]), name=name, reference_ms=seen.get("reference_ms"), **about)
+    return observation_of(
+        graph,
+        tuple(seen["rounds_us"]),
+        name=name,
+        reference_ms=seen.get("reference_ms"),
+        disturbed=seen.get("disturbed", 0.0),
+        **about,
+    )

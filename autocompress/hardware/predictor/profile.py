@@ -23,7 +23,6 @@ from autocompress.hardware.machine import package_versions
 from autocompress.hardware.predictor.card import AccuracyCard
 from autocompress.hardware.predictor.circumstances import require_same
 from autocompress.hardware.predictor.energy import EnergyCoefficients
-from autocompress.hardware.predictor.memory import RamCoefficients
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.observation_log import LOG, append_to_log, log_lock, read_log, unseen
 from autocompress.hardware.predictor.yaml_record import read_record
@@ -36,8 +35,8 @@ HOW_TO_MAKE = "`autocompress profile` makes one, in 5 minutes"
 class ProfileFacts(Facts):
     """What ``profile.yaml`` states; ``measured_s`` is the time spent on measuring, over all sessions.
 
-    ``card`` is the accuracy on files that were left out of the fit, ``ram`` and ``energy`` hold fitted coefficients,
-    ``drift`` what later measurements say of the predictions.
+    ``card`` is the accuracy on files that were left out of the fit, ``energy`` holds metered coefficients, ``drift``
+    what later measurements say of the predictions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
@@ -49,7 +48,6 @@ class ProfileFacts(Facts):
     packages: dict[str, str]
     measured_s: float = Field(0.0, ge=0)
     card: AccuracyCard | None = None
-    ram: RamCoefficients | None = None
     energy: EnergyCoefficients | None = None
     drift: dict[str, Any] | None = None
 

@@ -27,15 +27,11 @@ FLOOR_FILES = 6
 
 @dataclass(kw_only=True)
 class Session:
-    """One stretch of measuring. ``first`` are the networks that are measured again for the A/A floor.
-
-    ``disturbances``: of each network, the share of processor time that went elsewhere meanwhile.
-    """
+    """One stretch of measuring. ``first`` are the networks that are measured again for the A/A floor."""
 
     observations: list[Observation] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     first: list[Drawn] = field(default_factory=list)
-    disturbances: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -80,7 +76,7 @@ def measure_for(
         batch = _timm(seeds, machine, space, session) if is_timm else _random(seeds, size, machine, session)
         if len(session.first) < FLOOR_FILES:
             session.first = [*session.first, *batch][:FLOOR_FILES]
-        for each in observe_drawn(batch, target, protocol or Protocol(), disturbances=session.disturbances):
+        for each in observe_drawn(batch, target, protocol or Protocol()):
             _keep(each, folder, session)
             session.seconds = time.monotonic() - started
             observer.deadline(seconds - session.seconds)
