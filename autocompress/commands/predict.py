@@ -18,7 +18,7 @@ from autocompress.hardware.predictor.kept_fit import predictor_in
 from autocompress.hardware.predictor.memory import TYPICAL, RamPrediction, predict_ram, ram_features
 from autocompress.hardware.predictor.notes import notes_on
 from autocompress.hardware.predictor.predictor import KernelRow
-from autocompress.hardware.predictor.profile import ProfileFacts, is_profile, place_of, read_facts
+from autocompress.hardware.predictor.profile import is_profile, place_of, read_facts
 from autocompress.measurement import Interval
 from autocompress.paths import near_path
 from autocompress.target import Target

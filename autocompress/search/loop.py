@@ -67,6 +67,13 @@ class Search:
         _raise_if_all_failed(records)
         return records
 
+    def can_go_on(self) -> bool:
+        """Whether there is time for more trials, and no limit on their number forbids it."""
+        if self.most_trials is not None and self._trained() >= self.most_trials:
+            return False
+        longest_s = max((record.seconds for record in self.study.records()), default=0.0)
+        return self.clock.search_left_s > longest_s
+
     def _trained(self) -> int:
         return sum(r.state is not TrialState.PRUNED and r.kind is TrialKind.SEARCH for r in self.study.records())
 

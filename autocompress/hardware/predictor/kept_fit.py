@@ -13,13 +13,14 @@ from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.observation_log import LOG, log_digest
 from autocompress.hardware.predictor.predictor import LatencyPredictor
 from autocompress.hardware.predictor.profile import ProfileFacts, read_observations
+from autocompress.hardware.predictor.searched import shifted
 
 REGRESSOR = "regressor.json"
 SCHEMA = 1
 
 
 def predictor_in(folder: Path, facts: ProfileFacts) -> tuple[LatencyPredictor, tuple[str, ...]]:
-    """The predictor of the profile in ``folder``, and notes on what was left out of it.
+    """The predictor of the profile in ``folder`` as searches have corrected it since; notes on what deserves mistrust.
 
     Raises:
         ProfileError: a file of the profile that was cut off or edited; names the line.
@@ -27,9 +28,10 @@ def predictor_in(folder: Path, facts: ProfileFacts) -> tuple[LatencyPredictor, t
     digest = log_digest(folder / LOG)
     kept = _kept(folder / REGRESSOR)
     if kept is not None and kept["schema"] == SCHEMA and kept["observations"] == digest:
-        return _from_data(folder / REGRESSOR, kept["predictor"]), ()
+        return shifted(folder, _from_data(folder / REGRESSOR, kept["predictor"]))
     observations, notes = read_observations(folder)
-    return refit(folder, facts, observations)[0], notes
+    predictor, more = shifted(folder, refit(folder, facts, observations)[0])
+    return predictor, (*notes, *more)
 
 
 def refit(

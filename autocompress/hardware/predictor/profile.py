@@ -4,6 +4,7 @@
 
     profile.yaml        the machine, when, how accurate, and the coefficients of memory and energy
     observations.jsonl  one measured file a line; see ``observation_log``
+    searched.jsonl      what searches measured since, the same way; see ``searched``
     regressor.json      the numbers fitted to them; made again whenever the observations have changed
 
 Data only: nothing that is read back can run. A profile holds for its circumstances alone (``circumstances.py``).
@@ -11,7 +12,6 @@ Data only: nothing that is read back can run. A profile holds for its circumstan
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ConfigDict, Field
 
@@ -35,8 +35,7 @@ HOW_TO_MAKE = "`autocompress profile` makes one, in 5 minutes"
 class ProfileFacts(Facts):
     """What ``profile.yaml`` states; ``measured_s`` is the time spent on measuring, over all sessions.
 
-    ``card`` is the accuracy on files that were left out of the fit, ``energy`` holds metered coefficients, ``drift``
-    what later measurements say of the predictions.
+    ``card`` is the accuracy on files that were left out of the fit, ``energy`` holds metered coefficients.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
@@ -49,7 +48,6 @@ class ProfileFacts(Facts):
     measured_s: float = Field(0.0, ge=0)
     card: AccuracyCard | None = None
     energy: EnergyCoefficients | None = None
-    drift: dict[str, Any] | None = None
 
 
 def place_of(circumstances: Circumstances) -> Path:
