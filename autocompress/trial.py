@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from autocompress.data.metrics import balanced_accuracy
@@ -15,8 +16,10 @@ from autocompress.errors import ModelError
 from autocompress.evaluate import evaluate_file, predict_file
 from autocompress.export.calibrate import Seen
 from autocompress.export.compact import compact
-from autocompress.export.onnx_file import to_onnx
-from autocompress.export.write_file import Draft, draft
+from autocompress.export.file_weights import plain_weights
+from autocompress.export.onnx_file import layer_of, to_onnx
+from autocompress.export.thin_nodes import with_thin_nodes
+from autocompress.export.write_file import Draft, draft, draft_of
 from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.graph.layer_table import LayerFacts, layer_table
@@ -26,8 +29,10 @@ from autocompress.hardware.file_facts import count_macs, count_params
 from autocompress.layers.constraint import held, held_in
 from autocompress.measurement import Accuracy, ModelFacts
 from autocompress.passes import PassContext
-from autocompress.passes.compose import Composed, compose
+from autocompress.passes.compose import Composed, compose, read_passes
+from autocompress.passes.factorize import Factorize
 from autocompress.passes.stored import stored_as
+from autocompress.precision import FilePlan
 from autocompress.recipe import Recipe
 from autocompress.recover.quantize_aware import float_steps, train_draft
 from autocompress.recover.sample_stream import SampleStream
@@ -173,6 +178,31 @@ def export_base(bench: Bench) -> bytes:
     proto = compact(to_onnx(bench.base, bench.task.preprocess, bench.target.batch))
     content: bytes = proto.SerializeToString()
     return content
+
+
+def export_float(bench: Bench, recipe: Recipe) -> ModelProto:
+    """The network after the passes of a recipe, in floating point, untrained."""
+    return to_onnx(_compose(bench, recipe).model, bench.task.preprocess, bench.target.batch)
+
+
+def structure_of(bench: Bench, source: ModelProto, recipe: Recipe) -> bytes:
+    """The file of a recipe from that of the network at its widths, as far as timing goes.
+
+    Factors are of noise, weights are stored plainly. ``source`` is changed.
+
+    Raises:
+        ModelError: a layer that is factorized has no node in ``source``.
+    """
+    plan, ranks = FilePlan(), {}
+    for item in read_passes(recipe):
+        plan = item.finalize(plan)
+        if isinstance(item, Factorize):
+            ranks = {name: factors.values()[0] for name, factors in item.layers.items()}
+    with_thin_nodes(source, ranks)
+    names = frozenset(layer_of(node) for node in source.graph.node)
+    batch = bench.target.batch
+    seen = Seen(inputs=calibration_inputs(bench, max(STRUCTURE_SAMPLES, batch)), batch=batch)
+    return draft_of(source, plain_weights(source, names), plan, seen, bench.machine).finished()
 
 
 def facts_of(file: bytes) -> ModelFacts:

@@ -34,7 +34,7 @@ HOMES = {
     "ray": ["search/launch_ray.py"],
     "timm": ["models/timm_zoo.py"],
     "onnxruntime": ["hardware/", "evaluate.py", "export/", "delivery/report_snippet.py"],
-    "onnx": ["export/", "hardware/", "trial.py"],
+    "onnx": ["export/", "hardware/", "trial.py", "search/quick_files.py"],
     "onnxscript": ["export/"],
     "torch_pruning": ["graph/coupling.py", "graph/channel_scores.py", "graph/pruners.py"],
     "safetensors": ["graph/program.py", "models/checkpoint.py", "commands/baseline.py"],

@@ -1,6 +1,6 @@
 """Where the weights of a network's layers lie in its float file, and what became of them on the way."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,10 +68,20 @@ def file_weights(proto: ModelProto, model: nn.Module, constraints: Mapping[str, 
         parameter = weights.get(f"{layer}.weight")
         if tensor is None or parameter is None:
             continue
-        transposed = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
-        weight = FileWeight(layer=layer, node=node.name, tensor=tensor, transposed=transposed)
+        weight = FileWeight(layer=layer, node=node.name, tensor=tensor, transposed=_is_transposed(node))
         own = parameter.detach().numpy()
         found.append(_with_origin(weight, graph, own, constraints.get(layer), owners[id(parameter)]))
+    return tuple(found)
+
+
+def plain_weights(proto: ModelProto, layers: Collection[str]) -> tuple[FileWeight, ...]:
+    """The weights of ``layers`` in a float file, each for itself: without what ties or constrains them."""
+    graph = OnnxGraph(proto)
+    found = []
+    for node in proto.graph.node:
+        layer, tensor = layer_of(node), _weight_of(node, graph)
+        if node.op_type in WEIGHTED_OPS and tensor is not None and layer in layers:
+            found.append(FileWeight(layer=layer, node=node.name, tensor=tensor, transposed=_is_transposed(node)))
     return tuple(found)
 
 
@@ -107,6 +117,10 @@ def by_tensor(weights: Iterable[FileWeight]) -> dict[str, FileWeight]:
 
 def _weight_of(node: NodeProto, graph: OnnxGraph) -> str | None:
     return next((name for name in node.input[:2] if name in graph.constants and name != node.input[0]), None)
+
+
+def _is_transposed(node: NodeProto) -> bool:
+    return node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
 
 
 def _with_origin(

@@ -65,7 +65,13 @@ def draft(
         machine: decides the type of the activations.
     """
     source = to_onnx(model, preprocess, seen.batch)
-    weights = file_weights(source, model, constraints)
+    return draft_of(source, file_weights(source, model, constraints), plan, seen, machine)
+
+
+def draft_of(
+    source: ModelProto, weights: tuple[FileWeight, ...], plan: FilePlan, seen: Seen, machine: Machine
+) -> Draft:
+    """The same from the network's float file and where the weights of its layers lie in it; equalizes in place."""
     if plan.equalize:
         equalize(source, weights)
     rounded = rounded_weights(source, weights, plan, reduce_range=machine.reduce_range)

@@ -121,7 +121,7 @@ def _turn(kernel: Kernel) -> str:
     shape = kernel.input(0).shape
     order = [axis for axis in _order(kernel, shape) if shape[axis] > 1]
     real = {axis: place for place, axis in enumerate(sorted(order))}  # without axes of 1
-    starts = [axis for before, axis in pairwise([None, *order]) if before is None or real[axis] != real[before] + 1]
+    starts = [*order[:1], *(axis for before, axis in pairwise(order) if real[axis] != real[before] + 1)]
     if len(starts) < 2:
         return "none"
     ranks = {axis: rank for rank, axis in enumerate(sorted(starts))}

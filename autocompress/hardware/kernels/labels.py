@@ -1,0 +1,88 @@
+"""Which layer of a network each kernel of its file belongs to.
+
+The runtime fuses, replaces and adds nodes, and names what it makes after what it found. So every node of the file is
+called by the number of its layer before the runtime sees it; what has no such name goes with what it reads.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from autocompress.hardware.kernels.kernel import Kernel
+from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
+
+_LABEL = re.compile(r"(\d+)~(\d+)")
+NO_LAYER = -1
+
+
+def labelled(file: bytes, layers: Sequence[str]) -> bytes:
+    """The same file with nodes and inner tensors named by the layer that they belong to.
+
+    A node without a layer of its own belongs to the last of the layers that it reads from. ``layers`` are in order of
+    execution. A file with subgraphs is given back as it is.
+    """
+    proto = onnx.load_model_from_string(file)
+    if any(attribute.HasField("g") or attribute.graphs for node in proto.graph.node for attribute in node.attribute):
+        return file
+    place = {name: index for index, name in enumerate(layers)}
+    outer = {value.name for value in (*proto.graph.input, *proto.graph.output)}
+    renamed: dict[str, str] = {}
+    label_of: dict[str, int] = {}
+    for number, node in enumerate(proto.graph.node):
+        label = _own_layer(node.name, place)
+        if label == NO_LAYER:
+            label = max((label_of.get(name, NO_LAYER) for name in node.input), default=NO_LAYER)
+        node.name = f"{label + 1}~{number}"
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        for output, name in enumerate(list(node.output)):
+            if name:
+                label_of[name] = label
+                renamed[name] = name if name in outer else f"{label + 1}~{number}.{output}"
+                node.output[output] = renamed[name]
+                label_of[renamed[name]] = label
+    del proto.graph.value_info[:]
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+@dataclass(frozen=True)
+class LayerKernels:
+    """What one layer became: kernels that hold weights, and those around them, in the order of the file's nodes."""
+
+    weighted: tuple[Kernel, ...]
+    around: tuple[Kernel, ...]
+
+
+def kernels_by_layer(graph: RuntimeGraph, n_layers: int) -> list[LayerKernels]:
+    """The kernels of a labelled file: first those before any layer, then those of each layer."""
+    found: list[list[tuple[tuple[int, str], Kernel]]] = [[] for _ in range(n_layers + 1)]
+    label_of: dict[str, tuple[int, int]] = {}
+    for placed in graph.kernels:
+        names = (placed.name, *placed.makes)
+        label = next(((int(match[1]), int(match[2])) for match in map(_LABEL.search, names) if match), None)
+        if label is None:
+            label = max((label_of.get(name, (0, 0)) for name in placed.reads), default=(0, 0))
+        label_of |= dict.fromkeys(placed.makes, label)
+        found[label[0]].append(((label[1], placed.kernel.op), placed.kernel))
+    # Branches run in an order that depends on sizes: that of the file's nodes is the same for all widths.
+    ordered = [[kernel for _, kernel in sorted(group, key=lambda item: item[0])] for group in found]
+    return [
+        LayerKernels(tuple(filter(_has_weight, kernels)), tuple(k for k in kernels if not _has_weight(k)))
+        for kernels in ordered
+    ]
+
+
+def _has_weight(kernel: Kernel) -> bool:
+    return any(tensor.stored and len(tensor.shape) > 1 for tensor in kernel.inputs)
+
+
+def _own_layer(name: str, place: dict[str, int]) -> int:
+    """The layer that a node is named after, or that holds the thin layer that it is named after."""
+    parts = name.partition("#")[0].split(".")
+    for end in range(len(parts), 0, -1):
+        found = place.get(".".join(parts[:end]))
+        if found is not None:
+            return found
+    return NO_LAYER
