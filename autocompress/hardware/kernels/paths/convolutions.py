@@ -102,7 +102,7 @@ def convolution(kernel: Kernel) -> Description:
         written_bytes=conv.out.bytes * (1 + added),
         weight_bytes=weight_bytes,
         unfolded=_unfolded(conv),
-        groups=float(conv.group),
+        groups=_looped_groups(conv),
     )
     width, filters = conv.extents[-1], conv.filters
     features = Features(
@@ -176,12 +176,22 @@ def _kind(conv: Convolution) -> str:
 
 
 def _vector_steps(conv: Convolution) -> float:
-    """Multiply-accumulates of whole vectors, the last one padded."""
+    """Multiply-accumulates of whole vectors, the last one padded; a vector holds channels of one filter each, depthwise."""
+    if conv.group > 1 and conv.depth == 1:
+        return float(conv.positions * ceil(conv.c_out / BLOCK) * conv.taps)
     return float(conv.positions * conv.group * ceil(conv.filters / BLOCK) * conv.depth * conv.taps)
+
+
+def _looped_groups(conv: Convolution) -> float:
+    """Groups that are computed one after the other; blocked and integer code takes channels of many groups at once."""
+    at_once = conv.depth == 1 and (conv.is_blocked or conv.is_integer)
+    return 1.0 if at_once else float(conv.group)
 
 
 def _weight_sweeps(conv: Convolution) -> float:
     rows = conv.positions // max(1, conv.extents[-1])
+    if conv.group > 1 and conv.depth == 1:
+        return float(rows * ceil(conv.c_out / FILTERS_AT_ONCE) * conv.window[0])
     return float(rows * ceil(conv.filters / FILTERS_AT_ONCE) * conv.group * conv.depth * conv.window[0])
 
 

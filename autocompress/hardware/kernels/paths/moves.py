@@ -110,6 +110,9 @@ def _path(kernel: Kernel) -> str:
     if kernel.operator in _REDUCTIONS:
         shape, made = kernel.input(0).shape, kernel.outputs[0].shape
         return f"move_{kernel.op}_{'outer' if made[-1:] == shape[-1:] != (1,) else 'inner'}"
+    if kernel.operator == "Softmax":
+        rank = len(kernel.input(0).shape)
+        return f"move_{kernel.op}_{'inner' if kernel.integer('axis', -1) in {-1, rank - 1} else 'outer'}"
     if kernel.operator in _POOLS and kernel.input(0).dtype in _BYTES:
         return f"move_{kernel.op}_bytes"
     return f"move_{kernel.op}"
