@@ -58,7 +58,7 @@ def packed(array: np.ndarray) -> str:
         lambda forest: {"feature": packed(np.zeros_like(forest.feature))},
         lambda forest: {"left": packed(np.zeros_like(forest.left))},
         lambda forest: {"threshold": packed(forest.threshold)[:40]},
-        lambda forest: {"threshold": "no base64"},
+        lambda _: {"threshold": "no base64"},
     ],
     ids=["too short", "beyond the end", "before the start", "roots", "no leaf", "circle", "cut off", "no text"],
 )
