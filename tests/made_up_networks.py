@@ -31,12 +31,12 @@ def law_us(kernel: Kernel) -> float:
 
 
 def network(rng: np.random.Generator) -> list[Kernel]:
-    """Linear layers with ReLU between them."""
+    """Linear layers, some with ReLU behind them."""
     rows, width = int(rng.integers(2, 40)), int(rng.integers(8, 120))
     kernels = []
     for _ in range(int(rng.integers(3, 7))):
         wider = int(rng.integers(8, 120))
-        kernels += [linear(rows, width, wider), relu(rows, wider)]
+        kernels += [linear(rows, width, wider), relu(rows, wider)][: 1 + int(rng.random() < 0.7)]
         width = wider
     return kernels
 
@@ -45,13 +45,25 @@ def whole_us(kernels: list[Kernel]) -> float:
     return COST.call_us + sum(map(law_us, kernels))
 
 
-def observed(kernels: list[Kernel], number: int = 0, *, slower: float = 1.0, reference_ms: float | None = None):
-    """A network as it would be measured on a machine that is ``slower`` than usual just then."""
+def observed(
+    kernels: list[Kernel],
+    number: int = 0,
+    *,
+    slower: float = 1.0,
+    noise: float = 0.0,
+    reference_ms: float | None = None,
+) -> Observation:
+    """A network as it would be measured on a machine that is ``slower`` than usual just then.
+
+    ``noise`` is the standard deviation of what each kernel takes, relative to what the law says.
+    """
+    factors = 1 + noise * np.random.default_rng(number).standard_normal(len(kernels))
+    own = [law_us(kernel) * factor for kernel, factor in zip(kernels, factors.tolist(), strict=True)]
     timed = [
-        (*kernel.to_data(), slower * (law_us(kernel) + COST.kernel_us + COST.input_us * len(kernel.inputs)))
-        for kernel in kernels
+        (*kernel.to_data(), slower * (us + COST.kernel_us + COST.input_us * len(kernel.inputs)))
+        for kernel, us in zip(kernels, own, strict=True)
     ]
-    us = slower * whole_us(kernels)
+    us = slower * (COST.call_us + sum(own))
     return Observation(
         name=f"n{number}",
         family=f"f{number % FAMILIES}",
@@ -68,8 +80,8 @@ def networks(count: int, seed: int = 0) -> list[list[Kernel]]:
     return [network(rng) for _ in range(count)]
 
 
-def observations(count: int, seed: int = 0) -> list[Observation]:
-    return [observed(kernels, number) for number, kernels in enumerate(networks(count, seed))]
+def observations(count: int, seed: int = 0, noise: float = 0.0) -> list[Observation]:
+    return [observed(kernels, number, noise=noise) for number, kernels in enumerate(networks(count, seed))]
 
 
 def graph_of(kernels: list[Kernel]) -> RuntimeGraph:

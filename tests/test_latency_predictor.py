@@ -14,13 +14,14 @@ from autocompress.hardware.predictor.fit import FEWEST_NETWORKS, fit, fit_and_ju
 from autocompress.hardware.predictor.predictor import LatencyPredictor
 
 HERE = circumstances_of(machine())
+NOISE = 0.05  # of a kernel
 KNOWN, NEW = networks(40), networks(25, seed=1)
 ODD = Kernel("com.vendor.Odd", (floats(1, 40, 100),), (floats(1, 40, 100),))
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fit_and_judge(observations(40), HERE)
+    return fit_and_judge(observations(40, noise=NOISE), HERE)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +72,12 @@ def test_rows_are_the_kernels_in_their_order_and_add_up(predictor):
 
 
 def test_an_operator_never_seen_is_guessed_and_widens_the_interval(predictor):
-    usual, odd = predictor.predict(graph_of(NEW[0])), predictor.predict(graph_of([*NEW[0], *[ODD] * 3]))
+    usual, odd = predictor.predict(graph_of(NEW[0])), predictor.predict(graph_of([*NEW[0], *[ODD] * 10]))
     assert odd.rows[-1].source == "roofline"
     assert odd.rows[-1].us > 0
     assert odd.rows[-1].high_us / odd.rows[-1].low_us > 4
-    widths = [said.interval_ms[1] / said.interval_ms[0] for said in (usual, odd)]
-    assert widths[1] > 1.2 * widths[0]
+    widths = [np.log(said.interval_ms[1] / said.interval_ms[0]) for said in (usual, odd)]
+    assert widths[1] > 2 * widths[0]
 
 
 def test_a_predictor_comes_back_from_json_and_says_the_same(predictor):
@@ -112,7 +113,7 @@ def test_networks_are_judged_by_fits_without_them(fitted):
     off = np.array([each.ms * 1e3 / each.observation.median_us - 1 for each in judged])
     assert 0 < np.abs(off).mean() < 0.03
     inside = [each.interval_ms[0] <= each.observation.median_us / 1e3 <= each.interval_ms[1] for each in judged]
-    assert np.mean(inside) >= 0.85
+    assert np.mean(inside) >= 0.75, "90 %, of few networks"
 
 
 @pytest.mark.parametrize("count", [0, FEWEST_NETWORKS - 1])
