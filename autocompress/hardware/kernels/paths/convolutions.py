@@ -77,13 +77,16 @@ class Features(NamedTuple):
     channels_left_over: float
     evenness: float  # 0: odd number of filters, 1: whole fours, 2: whole eights
     is_signed: float
+    extents: float  # 1: a series, 2: an image
+    patch: float  # what a filter sees at one position
+    patch_left_over: float
+    patch_fill: float
 
 
 def convolution(kernel: Kernel) -> Description:
     """A convolution as numbers."""
     conv = _read(kernel)
     layout = "int8" if conv.is_integer else "blocked" if conv.is_blocked else "plain"
-    series = "1d" if len(conv.window) == 1 else ""
     kind = _kind(conv)
     added = sum(bool(t.dtype) and len(t.shape) == len(conv.x.shape) and not t.stored for t in kernel.inputs[1:])
     splits_channels = conv.is_integer and kind.startswith("depthwise")
@@ -126,8 +129,12 @@ def convolution(kernel: Kernel) -> Description:
         channels_left_over=float((conv.c_out if kind.startswith("depthwise") else filters) % BLOCK),
         evenness=float(filters % 4 == 0) + float(filters % 8 == 0),
         is_signed=float(conv.x.dtype == "int8"),
+        extents=float(len(conv.window)),
+        patch=log(conv.depth * conv.taps),
+        patch_left_over=float(conv.depth * conv.taps % 4),
+        patch_fill=fill(conv.depth * conv.taps, BLOCK),
     )
-    return Description(f"conv_{layout}{series}_{kind}", terms, features)
+    return Description(f"conv_{layout}_{kind}", terms, features)
 
 
 def _read(kernel: Kernel) -> Convolution:

@@ -12,6 +12,9 @@ _PAIRWISE_INPUTS = 4  # of integers: a tensor, its scale and zero point, the oth
 _CASTS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _ALONG_THE_LAST_AXIS = frozenset({"Softmax", "LayerNormalization", "SkipLayerNormalization", "Gelu", "BiasGelu"})
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "QLinearGlobalAveragePool"})
+_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax"})
+_POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
+_BYTES = frozenset({"int8", "uint8"})
 _JOINS = frozenset({"Concat", "Split", "QLinearConcat"})
 
 
@@ -104,6 +107,11 @@ def _path(kernel: Kernel) -> str:
         return f"move_{kernel.op}_{_spreading(kernel)}"
     if kernel.operator in _CASTS:
         return f"move_{kernel.op}_{'tensor' if kernel.input(1).size == 1 else 'channels'}"
+    if kernel.operator in _REDUCTIONS:
+        shape, made = kernel.input(0).shape, kernel.outputs[0].shape
+        return f"move_{kernel.op}_{'outer' if made[-1:] == shape[-1:] != (1,) else 'inner'}"
+    if kernel.operator in _POOLS and kernel.input(0).dtype in _BYTES:
+        return f"move_{kernel.op}_bytes"
     return f"move_{kernel.op}"
 
 
