@@ -55,7 +55,6 @@ PATHS = {
     "conv_plain_dense": conv("microsoft.FusedConv", 9, 7),
     "conv_plain_grouped": conv("Conv", 64, 64, group=4),
     "conv_plain_odd_grouped": conv("Conv", 28, 28, group=4),
-    "conv_plain1d_dense": conv("Conv", 9, 7, kernel=(3,)),
     "conv_int8_dense": conv("QLinearConv", 9, 7),
     "conv_int8_depthwise": conv("microsoft.QLinearConv", 32, 32, group=32, channels_last=1),
     "conv_int8_depthwise_tail": conv("microsoft.QLinearConv", 33, 33, group=33, channels_last=1),
@@ -84,6 +83,10 @@ PATHS = {
     "move_QuantizeLinear_tensor": moving("QuantizeLinear", f(2, 8), SCALE, ZERO, out=(2, 8)),
     "move_DequantizeLinear_channels": moving("DequantizeLinear", f(2, 8), f(8, stored=True), out=(2, 8)),
     "move_nchwc.ReorderInput": moving("nchwc.ReorderInput", f(1, 8, 4, 4), out=(1, 8, 4, 4)),
+    "move_ReduceSum_inner": moving("ReduceSum", f(2, 8, 4), out=(2, 8, 1)),
+    "move_ReduceSum_outer": moving("ReduceSum", f(2, 8, 4), out=(2, 1, 4)),
+    "move_MaxPool_bytes": moving("MaxPool", Tensor("uint8", (1, 2, 8, 8)), out=(1, 2, 4, 4)),
+    "move_MaxPool": moving("MaxPool", f(1, 2, 8, 8), out=(1, 2, 4, 4)),
     "move_Softmax": moving("Softmax", f(2, 8), out=(2, 8)),
 }
 
@@ -108,6 +111,12 @@ def test_work_of_a_convolution():
 def test_a_blocked_convolution_unfolds_nothing():
     assert terms_of(conv("nchwc.Conv", 32, 32), convolutions.Terms).unfolded == 0
     assert terms_of(conv("Conv", 32, 32, kernel=(1, 1)), convolutions.Terms).unfolded == 0
+
+
+def test_series_run_through_the_code_of_images():
+    series, image = (describe(conv("Conv", 9, 7, kernel=kernel), HERE) for kernel in ((3,), (3, 3)))
+    assert series.path == image.path
+    assert len(series.features) == len(image.features)
 
 
 def test_what_is_added_on_the_way_is_moved_too():
@@ -197,7 +206,8 @@ def test_different_ways_have_different_paths():
 
 
 OPERATORS = (
-    "Unheard", "com.vendor.Of", "Softmax", "Concat", "Split", "ReduceMean", "Transpose", "Add", "QLinearAdd", "Reshape",
+    "ReduceSum", "Unheard", "com.vendor.Of",
+    "Softmax", "Concat", "Split", "ReduceMean", "Transpose", "Add", "QLinearAdd", "Reshape",
     "QuantizeLinear", "MaxPool", "nchwc.ReorderOutput", "Gather", "ConvTranspose",
 )  # fmt: skip
 tensors = st.builds(
