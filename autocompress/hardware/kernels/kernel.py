@@ -107,7 +107,7 @@ class Kernel:
     def signature(self) -> str:
         """The kernel in one line; equal for equal kernels."""
         tensors = ";".join(
-            ",".join(f"{'=' * t.stored}{t.dtype}{'x'.join(map(str, t.shape))}" for t in group)
+            ",".join(f"{'=' * t.stored}{t.dtype}:{'x'.join(map(str, t.shape))}" for t in group)
             for group in (self.inputs, self.outputs)
         )
         return f"{self.op}|{tensors}|{','.join(f'{name}={value}' for name, value in self.attributes)}"

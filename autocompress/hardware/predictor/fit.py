@@ -19,8 +19,9 @@ from autocompress.hardware.predictor.kernel_times import (
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.predictor import COVERAGE, DOUBT, Guess, LatencyPredictor, digest
 
-FOLDS = 5
-FOLD_TREES = 15  # enough to say how far off the whole forest is
+FOLDS = 4
+LEAST_QUANTILE = 0.5  # of errors in units of the spread, that no luck of those networks can undercut
+FOLD_TREES = 10  # enough to say how far off the whole forest is
 FEWEST_NETWORKS = 20
 MOST_DISTURBED = 0.1  # of a processor's time: measurements beside more of it are left out
 LEAST_CALM = 1 / 3  # of all; where fewer were calm, those beside other programs are better than none
@@ -54,9 +55,10 @@ def fit_and_judge(
         MeasurementError: there are too few networks to fit on.
     """
     usable = [each for each in observations if all(kernel[-1] is not None for kernel in each.kernels)]
-    if len(usable) < FEWEST_NETWORKS:
+    timed = sum(each.is_whole for each in usable)
+    if timed < FEWEST_NETWORKS:
         raise MeasurementError(
-            f"a latency profile needs at least {FEWEST_NETWORKS} measured networks, got {len(usable)}; "
+            f"a latency profile needs at least {FEWEST_NETWORKS} networks that were measured as a whole, got {timed}; "
             "run autocompress profile for longer"
         )
     calm = [each for each in usable if each.disturbed <= MOST_DISTURBED]
@@ -85,6 +87,7 @@ def fit_and_judge(
     return predictor, [
         Judged(observation=each, ms=whole.ms, interval_ms=whole.interval_ms)
         for each, whole in zip(usable, wholes, strict=True)
+        if each.is_whole
     ]
 
 
@@ -106,7 +109,7 @@ def _slope(observations: Sequence[Observation], guesses: Sequence[Sequence[Guess
     ratios = [
         (each.median_us - cost.call_us) / sum(guess.us for guess in network)
         for each, network in zip(observations, guesses, strict=True)
-        if each.median_us > LONG_US
+        if each.is_whole and each.median_us > LONG_US
     ]
     return float(np.median(ratios)) if ratios else 1.0
 
@@ -118,8 +121,9 @@ def _quantile(
     errors = [
         abs(np.log(whole.ms * 1e3 / each.median_us)) / whole.spread
         for whole, each in zip(wholes, observations, strict=True)
+        if each.is_whole
     ]
-    return float(np.quantile(errors, min(1.0, COVERAGE * (1 + 1 / len(errors)))))
+    return max(LEAST_QUANTILE, float(np.quantile(errors, min(1.0, COVERAGE * (1 + 1 / len(errors))))))
 
 
 def _out_of_fold(networks: Sequence[Sequence[KernelTime]], folds: Sequence[int]) -> list[list[Guess]]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 TREES = 40
 LEAST_LEAF = 2
+_BELONG_TOGETHER = "a forest's arrays must belong together, these do not"
 _KINDS = {"roots": "<i4", "feature": "<i2", "threshold": "<f4", "left": "<i4", "right": "<i4", "value": "<f4"}
 
 
@@ -52,15 +53,27 @@ class Forest:
         Raises:
             ValueError: the arrays are damaged or point outside themselves.
         """
-        arrays = {
-            name: np.frombuffer(zlib.decompress(base64.b64decode(data[name])), kind) for name, kind in _KINDS.items()
-        }
-        nodes = len(arrays["feature"])
-        pointers = np.concatenate([arrays["roots"], arrays["left"], arrays["right"]])
-        lengths = {len(arrays[name]) for name in _KINDS if name != "roots"}
-        if lengths != {nodes} or (pointers >= nodes).any() or not (arrays["feature"] < 0).any():
-            raise ValueError("a forest's arrays must belong together, these do not")
-        return cls(**arrays)
+        try:
+            forest = cls(**{name: _unpacked(data[name], kind) for name, kind in _KINDS.items()})
+        except (ValueError, zlib.error) as error:
+            raise ValueError(f"{_BELONG_TOGETHER}: {error}") from error
+        if not forest._ends():
+            raise ValueError(_BELONG_TOGETHER)
+        return forest
+
+    def _ends(self) -> bool:
+        """Whether each way through the nodes ends at a leaf: children lie behind their parents, as they are grown."""
+        nodes = len(self.feature)
+        if any(len(getattr(self, name)) != nodes for name in _KINDS if name != "roots"):
+            return False
+        inner = np.flatnonzero(self.feature >= 0)
+        children = np.stack([self.left[inner], self.right[inner]])
+        roots_inside = ((self.roots >= 0) & (self.roots < nodes)).all()
+        return bool(roots_inside and (children > inner).all() and (children < nodes).all())
+
+
+def _unpacked(text: str, kind: str) -> npt.NDArray[Any]:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind)
 
 
 def grow(features: Floats, target: Floats, weight: Floats, trees: int = TREES, *, seed: int = 0) -> Forest:
@@ -78,7 +91,7 @@ def grow(features: Floats, target: Floats, weight: Floats, trees: int = TREES, *
     """
     from sklearn.ensemble import ExtraTreesRegressor  # noqa: PLC0415 - a second that only fitting needs
 
-    grown = ExtraTreesRegressor(trees, min_samples_leaf=LEAST_LEAF, random_state=seed)
+    grown = ExtraTreesRegressor(trees, n_jobs=-1, min_samples_leaf=LEAST_LEAF, random_state=seed)
     grown.fit(np.asarray(features, np.float32), target, sample_weight=weight)
     each_tree = [each.tree_ for each in grown.estimators_]
     roots = np.cumsum([0, *(tree.node_count for tree in each_tree[:-1])])

@@ -103,19 +103,28 @@ def _path(kernel: Kernel) -> str:
         return "move_view"
     if kernel.operator == "Transpose":
         return f"move_transpose_{_turn(kernel)}"
+    manner = _manner(kernel)
+    return f"move_{kernel.op}_{manner}" if manner else f"move_{kernel.op}"
+
+
+def _manner(kernel: Kernel) -> str:
+    """Which code of its operator a kernel runs through, where there are several."""
     if kernel.operator in _PAIRWISE:
-        return f"move_{kernel.op}_{_spreading(kernel)}"
+        return _spreading(kernel)
     if kernel.operator in _CASTS:
-        return f"move_{kernel.op}_{'tensor' if kernel.input(1).size == 1 else 'channels'}"
+        return "tensor" if kernel.input(1).size == 1 else "channels"
     if kernel.operator in _REDUCTIONS:
-        shape, made = kernel.input(0).shape, kernel.outputs[0].shape
-        return f"move_{kernel.op}_{'outer' if made[-1:] == shape[-1:] != (1,) else 'inner'}"
+        return _reduced_side(kernel)
     if kernel.operator == "Softmax":
-        rank = len(kernel.input(0).shape)
-        return f"move_{kernel.op}_{'inner' if kernel.integer('axis', -1) in {-1, rank - 1} else 'outer'}"
-    if kernel.operator in _POOLS and kernel.input(0).dtype in _BYTES:
-        return f"move_{kernel.op}_bytes"
-    return f"move_{kernel.op}"
+        return "inner" if kernel.integer("axis", -1) in {-1, len(kernel.input(0).shape) - 1} else "outer"
+    return "bytes" if kernel.operator in _POOLS and kernel.input(0).dtype in _BYTES else ""
+
+
+def _reduced_side(kernel: Kernel) -> str:
+    """Whether a reduction sums within rows, or rows with each other."""
+    last = kernel.input(0).shape[-1:]
+    keeps_last = bool(kernel.outputs) and kernel.outputs[0].shape[-1:] == last
+    return "outer" if keeps_last and last != (1,) else "inner"
 
 
 def _spreading(kernel: Kernel) -> str:

@@ -1,0 +1,264 @@
+"""Kernels as numbers: which code they run through, how much work they are."""
+
+import math
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autocompress.hardware.kernels.features import Context, describe
+from autocompress.hardware.kernels.kernel import LEFT_OUT, Kernel, Tensor
+from autocompress.hardware.kernels.paths import convolutions, moves, products, recurrent
+
+HERE = Context(stored_bytes=1e6, touched_bytes=2e6)
+SCALE, ZERO = Tensor("float", (), True), Tensor("uint8", (), True)
+
+
+def f(*shape, stored=False):
+    return Tensor("float", shape, stored)
+
+
+def conv(op: str, c_in: int, c_out: int, *, kernel=(3, 3), group=1, side=8, **attributes) -> Kernel:
+    """With padding that keeps the extents; of integers where ``op`` says so."""
+    extents = (side,) * len(kernel)
+    if op.endswith("QLinearConv"):
+        made = ((1, *extents, c_out), (1, *extents, c_in)) if attributes.get("channels_last") else None
+        out, x = made or ((1, c_out, *extents), (1, c_in, *extents))
+        weight = Tensor("int8", (c_out, c_in // group, *kernel), True)
+        inputs = (Tensor("uint8", x), SCALE, ZERO, weight, SCALE, ZERO, SCALE, ZERO)
+        outputs = (Tensor("uint8", out),)
+    else:
+        inputs = (f(1, c_in, *extents), f(c_out, c_in // group, *kernel, stored=True), f(c_out, stored=True))
+        outputs = (f(1, c_out, *extents),)
+    found = {"group": group, "strides": (1,) * len(kernel), "pads": (1,) * 2 * len(kernel), **attributes}
+    return Kernel(op, inputs, outputs, tuple(sorted(found.items())))
+
+
+def product(a: tuple[int, ...], b: tuple[int, ...], *, stored=True, op="MatMul", **attributes) -> Kernel:
+    return Kernel(op, (f(*a), f(*b, stored=stored)), (f(*a[:-1], b[-1]),), tuple(attributes.items()))
+
+
+def moving(op: str, *inputs: Tensor, out: tuple[int, ...], **attributes) -> Kernel:
+    return Kernel(op, inputs, (f(*out),), tuple(sorted(attributes.items())))
+
+
+def transpose(shape: tuple[int, ...], perm: tuple[int, ...]) -> Kernel:
+    return moving("Transpose", f(*shape), out=tuple(shape[axis] for axis in perm), perm=perm)
+
+
+PATHS = {
+    "conv_blocked_dense": conv("nchwc.Conv", 32, 32),
+    "conv_blocked_first": conv("nchwc.Conv", 3, 32),
+    "conv_blocked_pointwise": conv("nchwc.Conv", 32, 64, kernel=(1, 1)),
+    "conv_blocked_depthwise": conv("nchwc.Conv", 32, 32, group=32),
+    "conv_plain_dense": conv("microsoft.FusedConv", 9, 7),
+    "conv_plain_grouped": conv("Conv", 64, 64, group=4),
+    "conv_plain_odd_grouped": conv("Conv", 28, 28, group=4),
+    "conv_int8_dense": conv("QLinearConv", 9, 7),
+    "conv_int8_depthwise": conv("microsoft.QLinearConv", 32, 32, group=32, channels_last=1),
+    "conv_int8_depthwise_tail": conv("microsoft.QLinearConv", 33, 33, group=33, channels_last=1),
+    "product": product((1, 5, 8), (8, 4)),
+    "product_row": product((1, 8), (8, 4), op="Gemm"),
+    "product_values": product((1, 2, 5, 8), (1, 2, 8, 4), stored=False),
+    "product_int8": Kernel(
+        "QLinearMatMul",
+        (Tensor("uint8", (1, 5, 8)), SCALE, ZERO, Tensor("int8", (8, 4), True), SCALE, ZERO, SCALE, ZERO),
+        (Tensor("uint8", (1, 5, 4)),),
+    ),
+    "product_dynamic": product((1, 5, 8), (8, 4), op="microsoft.DynamicQuantizeMatMul"),
+    "product_nbits": Kernel(
+        "microsoft.MatMulNBits", (f(1, 5, 64), Tensor("uint8", (4, 2, 16), True)), (f(1, 5, 4),), (("K", 64), ("N", 4))
+    ),
+    "recurrent_lstm": Kernel(
+        "LSTM",
+        (f(6, 1, 5), f(1, 16, 5, stored=True), f(1, 16, 4, stored=True)),
+        (f(6, 1, 1, 4),),
+        (("hidden_size", 4),),
+    ),
+    "move_view": moving("Reshape", f(1, 8), out=(8,)),
+    "move_Add_same": moving("Add", f(1, 8), f(1, 8), out=(1, 8)),
+    "move_Add_spread": moving("Add", f(2, 8), f(8), out=(2, 8)),
+    "move_Mul_scalar": moving("Mul", f(2, 8), f(stored=True), out=(2, 8)),
+    "move_QuantizeLinear_tensor": moving("QuantizeLinear", f(2, 8), SCALE, ZERO, out=(2, 8)),
+    "move_DequantizeLinear_channels": moving("DequantizeLinear", f(2, 8), f(8, stored=True), out=(2, 8)),
+    "move_nchwc.ReorderInput": moving("nchwc.ReorderInput", f(1, 8, 4, 4), out=(1, 8, 4, 4)),
+    "move_ReduceSum_inner": moving("ReduceSum", f(2, 8, 4), out=(2, 8, 1)),
+    "move_ReduceSum_outer": moving("ReduceSum", f(2, 8, 4), out=(2, 1, 4)),
+    "move_MaxPool_bytes": moving("MaxPool", Tensor("uint8", (1, 2, 8, 8)), out=(1, 2, 4, 4)),
+    "move_MaxPool": moving("MaxPool", f(1, 2, 8, 8), out=(1, 2, 4, 4)),
+    "move_Softmax": moving("Softmax", f(2, 8), out=(2, 8)),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_kernel_goes_the_path_of_its_code(path):
+    assert describe(PATHS[path], HERE).path == path
+
+
+def terms_of(kernel: Kernel, names):
+    return names(*describe(kernel, HERE).terms[:-1])
+
+
+def test_work_of_a_convolution():
+    terms = terms_of(conv("Conv", 4, 20), convolutions.Terms)
+    assert terms.macs == 64 * 20 * 4 * 9
+    assert terms.vector_steps == 64 * 2 * 4 * 9, "20 channels take two vectors"
+    assert terms.unfolded == 64 * 4 * 9
+    assert (terms.read_bytes, terms.written_bytes, terms.weight_bytes) == (4 * 64 * 4, 20 * 64 * 4, 20 * 4 * 9 * 4)
+
+
+def test_a_blocked_convolution_unfolds_nothing():
+    assert terms_of(conv("nchwc.Conv", 32, 32), convolutions.Terms).unfolded == 0
+    assert terms_of(conv("Conv", 32, 32, kernel=(1, 1)), convolutions.Terms).unfolded == 0
+
+
+def test_series_run_through_the_code_of_images():
+    series, image = (describe(conv("Conv", 9, 7, kernel=kernel), HERE) for kernel in ((3,), (3, 3)))
+    assert series.path == image.path
+    assert len(series.features) == len(image.features)
+
+
+def test_what_is_added_on_the_way_is_moved_too():
+    alone = conv("nchwc.Conv", 32, 32)
+    added = Kernel(alone.op, (*alone.inputs, f(1, 32, 8, 8)), alone.outputs, alone.attributes)
+    written = [terms_of(kernel, convolutions.Terms).written_bytes for kernel in (alone, added)]
+    assert written[1] == 2 * written[0]
+
+
+def test_depthwise_integers_beyond_whole_vectors_are_work_of_their_own():
+    terms = terms_of(conv("QLinearConv", 35, 35, group=35), convolutions.Terms)
+    assert (terms.vector_steps, terms.macs) == (64 * 2 * 9, 64 * 3 * 9)
+
+
+def test_both_layouts_of_integers_say_the_same():
+    first = describe(conv("QLinearConv", 9, 7), HERE)
+    last = describe(conv("microsoft.QLinearConv", 9, 7, channels_last=1), HERE)
+    assert first == last
+
+
+def test_work_of_a_product():
+    terms = terms_of(product((2, 5, 8), (8, 20)), products.Terms)
+    assert (terms.macs, terms.vector_steps, terms.packed_bytes) == (2 * 5 * 8 * 20, 2 * 5 * 8 * 2, 0)
+    values = terms_of(product((2, 5, 8), (2, 8, 20), stored=False), products.Terms)
+    assert (values.batch, values.macs, values.packed_bytes) == (2, terms.macs, 2 * 8 * 20 * 4)
+
+
+def test_a_turned_first_matrix_multiplies_along_its_rows():
+    turned = Kernel("Gemm", (f(8, 5), f(8, 20, stored=True)), (f(5, 20),), (("transA", 1),))
+    assert terms_of(turned, products.Terms).macs == 5 * 8 * 20
+
+
+def test_work_of_a_recurrent_layer():
+    terms = terms_of(PATHS["recurrent_lstm"], recurrent.Terms)
+    assert (terms.input_macs, terms.state_macs, terms.steps) == (6 * 4 * 4 * 5, 6 * 4 * 4 * 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "row"),
+    [
+        (moving("LayerNormalization", f(3, 8), f(8, stored=True), out=(3, 8)), 8),
+        (moving("ReduceMean", f(2, 3, 4, 5), out=(2, 3, 1, 1)), 20),
+        (moving("Concat", f(2, 3, 5), f(2, 4, 5), out=(2, 7, 5), axis=1), 15),
+        (transpose((2, 3, 4, 5), (1, 0, 2, 3)), 20),
+        (moving("Add", f(2, 3, 4), f(3, 4), out=(2, 3, 4)), 12),
+        (moving("Relu", f(2, 7), out=(2, 7)), 7),
+        (moving("Relu", f(), out=()), 1),
+    ],
+)
+def test_what_is_copied_in_one_piece_is_a_row(kernel, row):
+    terms = terms_of(kernel, moves.Terms)
+    assert terms.rows == terms.elements / row
+
+
+@pytest.mark.parametrize(
+    ("shape", "perm", "path"),
+    [
+        ((4, 5), (1, 0), "move_transpose_10"),
+        ((1, 4, 5), (0, 2, 1), "move_transpose_10"),
+        ((4, 1, 5), (2, 1, 0), "move_transpose_10"),
+        ((4, 2, 3, 5), (1, 2, 3, 0), "move_transpose_10"),
+        ((1, 8, 4, 4), (0, 2, 3, 1), "move_transpose_10"),
+        ((2, 3, 4), (1, 0, 2), "move_transpose_102"),
+        ((2, 3, 4, 5), (1, 0, 2, 3), "move_transpose_102"),
+        ((1, 3, 4), (1, 0, 2), "move_transpose_none"),
+        ((2, 3), (0, 1), "move_transpose_none"),
+    ],
+)
+def test_transpositions_that_move_memory_the_same_way_share_a_path(shape, perm, path):
+    assert describe(transpose(shape, perm), HERE).path == path
+
+
+@given(st.permutations(range(3)), st.integers(0, 3))
+def test_an_axis_of_one_changes_no_transposition(order, place):
+    shape = (2, 3, 4)
+    wider = (*shape[:place], 1, *shape[place:])
+    moved = [axis + (axis >= place) for axis in order]
+    paths = {describe(transpose(shape, tuple(order)), HERE).path}
+    for spot in range(4):
+        paths.add(describe(transpose(wider, (*moved[:spot], place, *moved[spot:])), HERE).path)
+    assert len(paths) == 1
+
+
+def test_different_ways_have_different_paths():
+    paths = {describe(transpose((2, 3, 4), order), HERE).path for order in permutations(range(3))}
+    assert len(paths) == 5, "of six orders two turn one axis around all others"
+
+
+OPERATORS = (
+    "ReduceSum", "Unheard", "com.vendor.Of",
+    "Softmax", "Concat", "Split", "ReduceMean", "Transpose", "Add", "QLinearAdd", "Reshape",
+    "QuantizeLinear", "MaxPool", "nchwc.ReorderOutput", "Gather", "ConvTranspose",
+)  # fmt: skip
+tensors = st.builds(
+    Tensor,
+    st.sampled_from(["float", "uint8", "int64", "unheard"]),
+    st.lists(st.integers(0, 40), max_size=4).map(tuple),
+    st.booleans(),
+)
+attributes = st.fixed_dictionaries({}, optional={
+    "axis": st.integers(-4, 4), "kernel_shape": st.just((3, 3)), "channels_last": st.just(1), "mode": st.just("odd"),
+})  # fmt: skip
+
+
+@given(
+    st.sampled_from(OPERATORS),
+    st.lists(st.one_of(tensors, st.just(LEFT_OUT)), max_size=3),
+    st.lists(tensors, max_size=2),
+    attributes,
+    st.floats(0, 1e12),
+)
+def test_every_operator_gets_a_path_and_finite_numbers(op, inputs, outputs, found, size):
+    kernel = Kernel(op, tuple(inputs), tuple(outputs), tuple(sorted(found.items())))
+    described = describe(kernel, Context(size, size))
+    usual = describe(moving("Relu", f(2, 7), out=(2, 7)), HERE)
+    assert described.path.startswith("move_")
+    assert (len(described.terms), len(described.features)) == (len(usual.terms), len(usual.features))
+    assert all(math.isfinite(value) for value in described.features)
+    assert all(math.isfinite(value) and value >= 0 for value in described.terms)
+
+
+def test_all_paths_have_as_many_terms():
+    assert {len(describe(kernel, HERE).terms) for kernel in PATHS.values()} == {10}
+
+
+def test_one_path_has_always_the_same_features():
+    first = describe(conv("Conv", 9, 7), HERE)
+    for c_in, c_out, side in ((1, 1, 1), (64, 64, 3), (17, 5, 9)):
+        other = describe(conv("Conv", c_in, c_out, kernel=(3, 3), side=side), HERE)
+        assert (other.path, len(other.features)) == (first.path, len(first.features))
+
+
+def test_weights_weigh_more_the_more_a_network_moves():
+    kernel, own = conv("Conv", 9, 7), (9 * 9 * 7 + 7) * 4
+    small, middle, large = (describe(kernel, Context(own, size)).terms[-1] for size in (4e5, 1e6, 1e9))
+    assert (small, middle, large) == (0, pytest.approx(own / 2), own)
+
+
+def test_a_context_is_that_of_all_kernels_rounded_to_half_octaves():
+    kernel = product((1, 256), (256, 256))
+    context = Context.of([kernel] * 4)
+    assert context.stored_bytes == 4 * 256 * 256 * 4
+    assert context.touched_bytes == context.stored_bytes, "a few activations beside it do not show"
+    assert Context.of([kernel] * 5).stored_bytes == pytest.approx(2**20 * math.sqrt(2))
+    assert Context.of([]) == Context(1.0, 1.0)

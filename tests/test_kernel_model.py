@@ -1,0 +1,109 @@
+"""Times of kernels from their amounts of work, and from trees where those do not suffice."""
+
+import json
+
+import numpy as np
+import pytest
+
+from autocompress.hardware.kernels.paths.description import Description
+from autocompress.hardware.predictor.kernel_model import (
+    LEAST_FOR_RATES,
+    LEAST_US,
+    UNSEEN_SPREAD,
+    KernelModel,
+    Timed,
+    ancestors,
+    fit_kernels,
+    fit_rates,
+)
+
+RATES = np.array([2.0, 0.0, 0.01])  # microseconds a start, a unused unit, a unit of work
+
+
+def timed(n: int, *, rates: np.ndarray = RATES, step: float = 1.0, seed: int = 0) -> Timed:
+    """Kernels that follow ``rates``, ``step`` times slower where their only feature is above one half."""
+    rng = np.random.default_rng(seed)
+    terms = np.column_stack([np.ones(n), rng.uniform(0, 100, n), 10 ** rng.uniform(1, 4, n)])
+    features = rng.uniform(size=(n, 1))
+    us = terms @ rates * np.where(features[:, 0] > 0.5, step, 1.0)
+    return Timed(file=np.arange(n), terms=terms, features=features, us=us)
+
+
+def described(path: str, kernels: Timed) -> list[Description]:
+    return [Description(path, tuple(t), tuple(f)) for t, f in zip(kernels.terms, kernels.features, strict=True)]
+
+
+def error(model: KernelModel, path: str, kernels: Timed) -> float:
+    us, _ = model.predict(described(path, kernels))
+    return float(np.abs(us / kernels.us - 1).max())
+
+
+def test_rates_recover_the_law_that_made_the_times():
+    kernels = timed(50)
+    np.testing.assert_allclose(fit_rates(kernels.terms, kernels.us), RATES, rtol=1e-9, atol=1e-12)
+
+
+def test_rates_are_never_negative():
+    kernels = timed(50)
+    assert fit_rates(kernels.terms, kernels.terms @ [50.0, -0.4, 0.01]).min() >= 0
+
+
+def test_few_kernels_are_learned_by_rates_alone():
+    model = fit_kernels({"conv_plain_dense": timed(LEAST_FOR_RATES)})
+    assert model.paths["conv_plain_dense"].forest is None
+    assert error(model, "conv_plain_dense", timed(20, seed=1)) < 1e-6
+
+
+def test_trees_learn_a_step_that_rates_cannot():
+    model = fit_kernels({"conv_plain_dense": timed(400, step=2.0)})
+    new = timed(50, step=2.0, seed=1)
+    clear = np.abs(new.features[:, 0] - 0.5) > 0.05  # where the step lies is known as well as kernels are dense
+    us, _ = model.predict(described("conv_plain_dense", new))
+    rates_alone = np.maximum(new.terms @ model.paths["conv_plain_dense"].rates, LEAST_US)
+    assert np.abs(us / new.us - 1)[clear].max() < 0.15
+    assert np.abs(rates_alone / new.us - 1)[clear].max() > 0.25
+
+
+def test_trees_that_disagree_widen_the_spread():
+    model = fit_kernels({"conv_plain_dense": timed(400, step=4.0)})
+    one = timed(1)
+    at_the_step, away = (Description("conv_plain_dense", tuple(one.terms[0]), (feature,)) for feature in (0.5, 0.9))
+    _, spread = model.predict([at_the_step, away])
+    assert spread[0] > 2 * spread[1]
+
+
+def test_a_path_never_seen_takes_the_rates_of_its_family_with_a_wide_spread():
+    others = {"conv_plain_dense": timed(50, rates=RATES * 3), "move_Add": timed(50, seed=2)}
+    model = fit_kernels({"conv_int8_dense": timed(50), **others})
+    new = timed(5, seed=1)
+    us, spread = model.predict(described("conv_int8_grouped", new))
+    np.testing.assert_allclose(us, new.us, rtol=1e-6)
+    assert set(spread) == {UNSEEN_SPREAD}
+
+
+@pytest.mark.parametrize("terms", [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1e9, 1e12)])
+def test_what_belongs_to_no_family_takes_more_than_no_time(terms):
+    us, spread = fit_kernels({"conv_int8_dense": timed(50)}).predict([Description("odd", terms, (0.0,))])
+    assert np.isfinite(us[0])
+    assert us[0] >= LEAST_US
+    assert spread[0] >= UNSEEN_SPREAD
+
+
+def test_families_are_asked_from_the_closest_on():
+    assert ancestors("conv_int8_odd_grouped") == ("conv_int8_odd", "conv_int8", "conv")
+    assert ancestors("odd") == ()
+
+
+def test_spreads_that_were_found_later_count():
+    model = fit_kernels({"conv_plain_dense": timed(10), "move_Add": timed(10)}).with_spreads({"move_Add": 0.3})
+    _, spread = model.predict(described("move_Add", timed(1)) + described("conv_plain_dense", timed(1)))
+    assert spread.tolist() == [0.3, 0.0]
+
+
+def test_a_model_comes_back_from_json_and_says_the_same():
+    model = fit_kernels({"conv_plain_dense": timed(60, step=2.0), "move_Add": timed(9)}, trees=3)
+    back = KernelModel.from_data(json.loads(json.dumps(model.to_data())))
+    new = timed(20, seed=1)
+    for path in ("conv_plain_dense", "move_Add", "move_Mul"):
+        for said, expected in zip(back.predict(described(path, new)), model.predict(described(path, new)), strict=True):
+            np.testing.assert_array_equal(said, expected)

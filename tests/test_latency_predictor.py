@@ -1,0 +1,127 @@
+"""Latency of networks from their kernels, on networks that follow a law."""
+
+import json
+
+import numpy as np
+import pytest
+from made_up_networks import floats, graph_of, networks, observations, observed, whole_us
+from sample_result import machine
+
+from autocompress.errors import MeasurementError
+from autocompress.hardware.kept import circumstances_of
+from autocompress.hardware.kernels.kernel import Kernel
+from autocompress.hardware.predictor.fit import FEWEST_NETWORKS, fit, fit_and_judge
+from autocompress.hardware.predictor.predictor import LatencyPredictor
+
+HERE = circumstances_of(machine())
+NOISE = 0.05  # of a kernel
+KNOWN, NEW = networks(40), networks(25, seed=1)
+ODD = Kernel("com.vendor.Odd", (floats(1, 40, 100),), (floats(1, 40, 100),))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_and_judge(observations(40, noise=NOISE), HERE)
+
+
+@pytest.fixture(scope="module")
+def predictor(fitted) -> LatencyPredictor:
+    return fitted[0]
+
+
+def errors(predictor: LatencyPredictor, slower: float = 1.0) -> np.ndarray:
+    ms, _, _ = predictor.predict_many(NEW)
+    return np.abs(ms * 1e3 / [slower * whole_us(kernels) for kernels in NEW] - 1)
+
+
+def test_new_networks_take_what_the_law_says(predictor):
+    assert errors(predictor).mean() < 0.02
+    assert errors(predictor).max() < 0.06
+
+
+def test_intervals_hold_what_is_measured(predictor):
+    ms, low, high = predictor.predict_many(NEW)
+    measured = np.array([whole_us(kernels) for kernels in NEW]) / 1e3
+    assert (low < ms).all()
+    assert (ms < high).all()
+    assert np.mean((low <= measured) & (measured <= high)) >= 0.85
+    assert (high / low).max() < 1.5
+
+
+def test_many_networks_are_predicted_as_each_alone(predictor):
+    ms, low, high = predictor.predict_many(NEW[:5])
+    for place, kernels in enumerate(NEW[:5]):
+        alone = predictor.predict(graph_of(kernels))
+        assert (alone.ms, *alone.interval_ms) == (ms[place], low[place], high[place])
+    assert [len(each) for each in predictor.predict_many([])] == [0, 0, 0]
+
+
+def test_kernels_that_were_timed_are_measured_and_others_learned(predictor):
+    known, new = predictor.predict(graph_of(KNOWN[0])), predictor.predict(graph_of(NEW[0]))
+    assert {row.source for row in known.rows} == {"measured"}
+    assert known.measured_share == 1
+    assert "learned" in {row.source for row in new.rows}
+    assert new.measured_share < 1
+
+
+def test_rows_are_the_kernels_in_their_order_and_add_up(predictor):
+    said = predictor.predict(graph_of(NEW[0]))
+    assert [(row.name, row.op) for row in said.rows] == [(f"k{n}", kernel.op) for n, kernel in enumerate(NEW[0])]
+    assert all(0 < row.low_us < row.us < row.high_us for row in said.rows)
+    assert sum(row.us for row in said.rows) + predictor.cost.call_us == pytest.approx(said.ms * 1e3)
+
+
+def test_an_operator_never_seen_is_guessed_and_widens_the_interval(predictor):
+    usual, odd = predictor.predict(graph_of(NEW[0])), predictor.predict(graph_of([*NEW[0], *[ODD] * 10]))
+    assert odd.rows[-1].source == "roofline"
+    assert odd.rows[-1].us > 0
+    assert odd.rows[-1].high_us / odd.rows[-1].low_us > 4
+    widths = [np.log(said.interval_ms[1] / said.interval_ms[0]) for said in (usual, odd)]
+    assert widths[1] > 2 * widths[0]
+
+
+def test_a_predictor_comes_back_from_json_and_says_the_same(predictor):
+    back = LatencyPredictor.from_data(json.loads(json.dumps(predictor.to_data())))
+    assert back.to_data() == predictor.to_data()
+    np.testing.assert_array_equal(back.predict_many(NEW), predictor.predict_many(NEW))
+
+
+def test_measurements_pull_predictions_towards_themselves(predictor):
+    before, _, _ = predictor.predict_many(NEW)
+    once, often = predictor.rescaled(before[:1], before[:1] * 1.2), predictor.rescaled(before, before * 1.2)
+    assert once.predict_many(NEW)[0] / before == pytest.approx(np.sqrt(1.2))
+    assert often.predict_many(NEW)[0] / before == pytest.approx(1.2, rel=0.01)
+    assert predictor.rescaled([], []).scale == predictor.scale
+
+
+def test_times_of_a_slow_hour_are_brought_to_the_usual_speed():
+    mixed = [
+        observed(kernels, number, slower=slower, reference_ms=5.0 * slower)
+        for number, kernels in enumerate(KNOWN)
+        for slower in [1.15 if number % 3 == 0 else 1.0]
+    ]
+    predictor = fit(mixed, HERE)
+    assert predictor.reference_ms == 5.0
+    assert errors(predictor).mean() < 0.02
+    careless = fit([each.model_copy(update={"reference_ms": None}) for each in mixed], HERE)
+    assert errors(careless).mean() > 0.02
+
+
+def test_networks_are_judged_by_fits_without_them(fitted):
+    judged = fitted[1]
+    assert [each.observation.name for each in judged] == [f"n{number}" for number in range(40)]
+    off = np.array([each.ms * 1e3 / each.observation.median_us - 1 for each in judged])
+    assert 0 < np.abs(off).mean() < 0.03
+    inside = [each.interval_ms[0] <= each.observation.median_us / 1e3 <= each.interval_ms[1] for each in judged]
+    assert np.mean(inside) >= 0.75, "90 %, of few networks"
+
+
+@pytest.mark.parametrize("count", [0, FEWEST_NETWORKS - 1])
+def test_too_few_networks_are_refused(count):
+    with pytest.raises(MeasurementError, match=rf"at least {FEWEST_NETWORKS} measured networks, got {count}; run auto"):
+        fit(observations(40)[:count], HERE)
+
+
+def test_networks_measured_beside_other_programs_are_left_out():
+    spoiled = [observed(kernels, n, slower=2.0).model_copy(update={"disturbed": 0.5}) for n, kernels in enumerate(NEW)]
+    assert errors(fit([*observations(40), *spoiled], HERE)).mean() < 0.02
