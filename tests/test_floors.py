@@ -38,7 +38,7 @@ HOMES = {
     "onnxscript": ["export/"],
     "torch_pruning": ["graph/coupling.py", "graph/channel_scores.py", "graph/pruners.py"],
     "safetensors": ["graph/program.py", "models/checkpoint.py", "commands/baseline.py"],
-    "sklearn": ["data/digits.py"],
+    "sklearn": ["data/digits.py", "hardware/predictor/forest.py"],
     "torchvision": ["commands/doctor.py"],
     "PIL": ["data/"],
     "cloudpickle": ["user_code.py", "search/launch_ray.py"],
