@@ -85,8 +85,10 @@ class _Slot:
     templates: dict[Skeleton, _Known] = field(default_factory=dict)
     by_context: dict[Context, _Known] = field(default_factory=dict)
 
-    def note(self, reading: Reading, at: int, kernels: tuple[Kernel, ...], language: Language) -> None:
-        skeleton = skeleton_of(kernels)
+    def note(
+        self, reading: Reading, at: int, kernels: tuple[Kernel, ...], parts: tuple[str, ...], language: Language
+    ) -> None:
+        skeleton = (parts, *skeleton_of(kernels))  # what looks alike between factors and after them has other widths
         known = self.templates.get(skeleton)
         if known is None:
             pads = any(kernel.op.startswith("nchwc.") for kernel in kernels)  # nothing else pads widths
@@ -162,8 +164,9 @@ class KernelTemplates:
         found = self.layers_of(file)
         for at, layer in enumerate(reading.layers):
             language = self._topology.language(layer)
-            self._weighted[layer].note(reading, at, found[layer].weighted, language)
-            self._around[layer].note(reading, at, found[layer].around, language)
+            own = found[layer]
+            self._weighted[layer].note(reading, at, own.weighted, own.parts[0], language)
+            self._around[layer].note(reading, at, own.around, own.parts[1], language)
         if expected is None:
             return None
         is_right = Counter(expected) == Counter(
