@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from autocompress.budget import Budget
     from autocompress.commands.doctor import doctor
     from autocompress.commands.measure import measure
+    from autocompress.commands.predict import predict
+    from autocompress.commands.profile import export_kit, import_results, profile
     from autocompress.commands.report import report
     from autocompress.commands.techniques import techniques
     from autocompress.commands.verify import verify
@@ -47,10 +49,14 @@ _HOMES = {
     "apply": "api",
     "compress": "api",
     "doctor": "commands.doctor",
+    "export_kit": "commands.profile",
+    "import_results": "commands.profile",
     "load": "delivery.bundle",
     "load_space": "search.space",
     "measure": "commands.measure",
     "plan": "api",
+    "predict": "commands.predict",
+    "profile": "commands.profile",
     "report": "commands.report",
     "shipped_spaces": "search.space",
     "techniques": "commands.techniques",
@@ -72,10 +78,14 @@ __all__ = [
     "apply",
     "compress",
     "doctor",
+    "export_kit",
+    "import_results",
     "load",
     "load_space",
     "measure",
     "plan",
+    "predict",
+    "profile",
     "report",
     "shipped_spaces",
     "techniques",

@@ -55,9 +55,14 @@ class Metric(StrEnum):
         return self not in (Metric.ACCURACY, Metric.ACCURACY_DROP)
 
     def of(self, facts: ModelFacts) -> float | None:
-        """The value of a cost metric in ``facts``."""
+        """The value of a cost metric in ``facts``.
+
+        A latency that was not measured counts with the upper end of what was predicted.
+        """
         field = _FIELDS.get(self)
         value = getattr(facts, field) if field else None
+        if value is None and self is Metric.LATENCY and facts.latency_predicted_interval_ms is not None:
+            value = facts.latency_predicted_interval_ms[1]
         return None if value is None else float(value)
 
 

@@ -10,6 +10,7 @@
     │   │   └── CheckpointError
     │   ├── RecipeError
     │   ├── SpaceError
+    │   ├── ProfileError           a latency profile
     │   └── OutputError            the output folder
     ├── MissingDependencyError     an optional package is not installed
     ├── MeasurementError           the runtime could not load or run a file
@@ -56,6 +57,10 @@ class RecipeError(InputError):
 
 class SpaceError(InputError):
     """A search space that does not hold together."""
+
+
+class ProfileError(InputError):
+    """A latency profile that cannot be read, or that does not hold here."""
 
 
 class OutputError(InputError):

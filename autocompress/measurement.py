@@ -51,11 +51,16 @@ class ModelFacts(Facts):
     latency_p95_ms: float | None = None
     latency_interval_ms: Interval | None = None
     latency_predicted_ms: float | None = None
+    latency_predicted_interval_ms: Interval | None = Field(None, description="holds the measured one nine times in ten")
     size_bytes: int
     peak_ram_bytes: int | None = None
     macs: int
     params: int
     artifact: str | None = Field(None, description="path of the file, relative to the run's folder")
+
+    def with_prediction(self, ms: float, interval_ms: Interval) -> "ModelFacts":
+        """A copy with the predicted latency filled in."""
+        return self.model_copy(update={"latency_predicted_ms": ms, "latency_predicted_interval_ms": interval_ms})
 
     def with_latency(self, latency: Latency) -> "ModelFacts":
         """A copy with the latency fields filled."""

@@ -39,7 +39,10 @@ class TrialKind(StrEnum):
 
 
 class TrialRecord(Facts):
-    """One candidate: what it was, what it cost, how good it came out. Its costs are measured or counted on its file."""
+    """One candidate: what it was, what it cost, how good it came out.
+
+    Its costs are counted on its file, its latency is measured or predicted there.
+    """
 
     number: int = Field(ge=0)
     kind: TrialKind
@@ -47,6 +50,7 @@ class TrialRecord(Facts):
     summary: str = Field(description="the recipe in a few words")
     recipe: Recipe
     facts: ModelFacts | None = None
+    forecast_ms: float | None = Field(None, description="predicted, where that ruled it out before it was built")
     within_budget: bool | None = Field(None, description="whether every cost limit is met")
     seconds: float = Field(0.0, ge=0, description="of work on this trial, all stages")
     control: str | None = Field(None, description="name of the control, for controls")

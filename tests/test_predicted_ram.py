@@ -8,7 +8,6 @@ from autocompress.errors import MeasurementError
 from autocompress.hardware.kernels.kernel import Kernel, Tensor
 from autocompress.hardware.kernels.liveness import buffers, live_bytes, workspace_bytes
 from autocompress.hardware.kernels.runtime_graph import PlacedKernel, RuntimeGraph
-from autocompress.hardware.machine import this_machine
 from autocompress.hardware.predictor.decoded import decoded_bytes
 from autocompress.hardware.predictor.memory import (
     TYPICAL,
@@ -18,8 +17,6 @@ from autocompress.hardware.predictor.memory import (
     predict_ram,
     ram_features,
 )
-from autocompress.hardware.predictor.ram_files import measured_ram, ram_files
-from autocompress.target import Target
 
 FLOAT = 4
 
@@ -234,15 +231,3 @@ def test_a_file_that_is_none_is_refused(tmp_path):
 
     with pytest.raises(MeasurementError, match="a model file must be readable ONNX"):
         decoded_bytes(tmp_path / "no.onnx")
-
-
-def test_files_of_a_profile_are_written_and_measured(tmp_path):
-    files = ram_files(tmp_path, this_machine())
-    tiny = next(file for file in files if file.stem == "tiny")
-
-    (features, peak), *others = measured_ram([tiny, tmp_path / "absent.onnx"], Target())
-
-    assert len(files) == 12
-    assert not others
-    assert features.blocked_bytes > 0
-    assert peak > 1_000_000

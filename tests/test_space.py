@@ -53,7 +53,7 @@ def test_spaces_inside_the_package_come_first(tmp_path, monkeypatch):
     """As in an installed wheel, which has no folder beside the package."""
     (tmp_path / "search_spaces").mkdir()
     (tmp_path / "search_spaces" / "mine.yaml").write_text(GOOD)
-    monkeypatch.setattr("autocompress.search.space.resources.files", lambda _: tmp_path)
+    monkeypatch.setattr("autocompress.paths.resources.files", lambda _: tmp_path)
     assert list(shipped_spaces()) == ["mine"]
     assert load_space("mine").name == "mine"
 

@@ -21,6 +21,10 @@ from autocompress.cli.measure import measure
 from autocompress.cli.outlet import end_stdout
 from autocompress.cli.plan import EXAMPLES as PLAN
 from autocompress.cli.plan import plan
+from autocompress.cli.predict import EXAMPLES as PREDICT
+from autocompress.cli.predict import predict
+from autocompress.cli.profile import EXAMPLES as PROFILE
+from autocompress.cli.profile import profile
 from autocompress.cli.report import EXAMPLES as REPORT
 from autocompress.cli.report import report
 from autocompress.cli.spaces import EXAMPLES as SPACES
@@ -33,6 +37,8 @@ from autocompress.cli.verify import verify
 COMMANDS = (
     (compress, COMPRESS),
     (plan, PLAN),
+    (profile, PROFILE),
+    (predict, PREDICT),
     (measure, MEASURE),
     (verify, VERIFY),
     (apply, APPLY),

@@ -116,7 +116,7 @@ def _tested(outcome: Outcome, best: Finalist, artifact: str) -> ModelFacts:
         update={
             "accuracy_test": test.value,
             "accuracy_test_interval": test.interval,
-            "latency_predicted_ms": _predicted_ms(outcome, best),
+            "latency_predicted_ms": best.facts.latency_predicted_ms or _predicted_ms(outcome, best),
             "artifact": artifact,
         }
     )

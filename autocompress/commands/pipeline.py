@@ -28,6 +28,7 @@ from autocompress.recipe import Recovery
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
 from autocompress.result import Result, TrialRecord
+from autocompress.search.confirm import confirmed
 from autocompress.search.controls import control_values
 from autocompress.search.costing import Costing
 from autocompress.search.finish import FINALISTS, Finish
@@ -75,7 +76,11 @@ class Pipeline:
             self._enqueue(study, setting, found.ladder)
         with self._stage("search", f"{recovery.steps} recovery steps a trial"):
             most_trials = self.prepared.config.trials
-            records = Search(setting=setting, study=study, clock=self.clock, most_trials=most_trials).run()
+            search = Search(setting=setting, study=study, clock=self.clock, most_trials=most_trials)
+            records = confirmed(setting, search.run(), FINALISTS)
+            while not any(record.within_budget for record in records) and search.can_go_on():
+                self.observer.note("no candidate meets the budget when it is measured; the search goes on")
+                records = confirmed(setting, search.run(), FINALISTS)
         return self._finish(found, records, pace)
 
     @cached_property
@@ -102,7 +107,9 @@ class Pipeline:
             bench=found.bench,
             builder=recipe_builder(self.prepared, found.anatomy, recovery),
             goal=found.goal,
-            costing=Costing(found.baseline_file, found.goal.baseline, found.goal.budget, found.bench.target),
+            costing=Costing(
+                found.baseline_file, found.goal.baseline, found.goal.budget, found.bench.target, found.forecaster
+            ),
             launcher=self.launcher,
             observer=self.observer,
         )
@@ -165,6 +172,7 @@ class Pipeline:
             folder=self.out / WORK / "finalists",
             threads=found.bench.machine.cores,
             steps_per_s=pace.all_threads / (1 + TEACHER_SHARE / FINALISTS),
+            forecaster=found.forecaster,
         )
         found = self._with_teacher(found, recovery, finish.steps(FINALISTS) * recovery.batch)
         finish = replace(finish, bench=found.bench)

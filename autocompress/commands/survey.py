@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from autocompress.budget import Budget
 from autocompress.commands.baseline import measured_baseline
 from autocompress.commands.config import RunConfig
+from autocompress.commands.forecasting import forecaster_for
 from autocompress.commands.prepare import Prepared
 from autocompress.events import Observer
 from autocompress.graph.anatomy import Anatomy, anatomy_of
@@ -14,6 +15,7 @@ from autocompress.models.config import weights_digest
 from autocompress.passes import DropBlocks
 from autocompress.recipe import Base, Recovery
 from autocompress.search.costing import Costing
+from autocompress.search.forecast import Forecaster
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder, climb
 from autocompress.search.launcher import Launcher
@@ -29,6 +31,7 @@ class Survey:
 
     bench: Bench
     anatomy: Anatomy
+    forecaster: Forecaster | None
     goal: Goal
     baseline_file: bytes
     ladder: Ladder
@@ -47,16 +50,17 @@ def survey(prepared: Prepared, launcher: Launcher, observer: Observer) -> Survey
     file, baseline = measured_baseline(bench, accuracy=False, rounds=6)
     observer.baseline(baseline)
     goal = Goal(budget=Budget.parse(config.budget), baseline=baseline, minimize=config.minimize)
+    forecaster = forecaster_for(prepared.machine, config.target, anatomy, observer)
     setting = Setting(
         bench=bench,
         builder=recipe_builder(prepared, anatomy, Recovery()),
         goal=goal,
-        costing=Costing(file, baseline, goal.budget, config.target),
+        costing=Costing(file, baseline, goal.budget, config.target, forecaster),
         launcher=launcher,
         observer=observer,
     )
     ladder = climb(setting)
-    return Survey(bench=bench, anatomy=anatomy, goal=goal, baseline_file=file, ladder=ladder)
+    return Survey(bench=bench, anatomy=anatomy, forecaster=forecaster, goal=goal, baseline_file=file, ladder=ladder)
 
 
 def look(prepared: Prepared, observer: Observer, passes: Collection[str]) -> tuple[Bench, Anatomy]:

@@ -49,31 +49,37 @@ def run_runner(mode: str, files: Sequence[Path], *, timeout_s: float, **settings
         return _lines_of([str(RUNNER), str(plan_file)], files, timeout_s)
 
 
-def _lines_of(arguments: list[str], files: Sequence[Path], timeout_s: float) -> list[Line]:
+def started(arguments: Sequence[str], stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+    """The runner at work, its lines on ``stdout``."""
     # -P keeps the script's folder off sys.path, where our modules would hide those of the standard library. The process
     # gets its own group, so that Ctrl-C reaches only us and we decide how it ends.
     command = [sys.executable, "-P", *arguments]
-    child = subprocess.Popen(  # noqa: S603 - our interpreter and our script
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
+    return subprocess.Popen(  # noqa: S603 - our interpreter and our script
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, errors="replace", start_new_session=True
     )
+
+
+def _lines_of(arguments: list[str], files: Sequence[Path], timeout_s: float) -> list[Line]:
+    child = started(arguments)
     try:
         output, complaints = child.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
-        _kill(child)
+        kill(child)
         raise MeasurementError(
             f"measuring must end within {timeout_s:g} s, {_names(files)} did not; raise the time limit or measure fewer"
         ) from error
     except BaseException:
-        _kill(child)
+        kill(child)
         raise
     lines = [
-        _line(text) for text in output.splitlines(keepends=True) if text.endswith("\n")
+        line_of(text) for text in output.splitlines(keepends=True) if text.endswith("\n")
     ]  # not one cut off by death
     _raise_failures(lines, files, child.returncode, complaints)
     return lines
 
 
-def _line(text: str) -> Line:
+def line_of(text: str) -> Line:
+    """What one line of the runner's output says."""
     content = json.loads(text)
     return Line(kind=content.pop("kind"), file=content.pop("file", None), content=content)
 
@@ -88,14 +94,19 @@ def _raise_failures(lines: Sequence[Line], files: Sequence[Path], code: int, com
         return
     stage = next((line.file for line in reversed(lines) if line.kind == "stage"), None)
     place = _names(files) if stage is None else str(files[stage])
-    reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     raise MeasurementError(
-        f"the measuring process must survive {place}, it died with {reason}; it said last: "
+        f"the measuring process must survive {place}, it died with {cause_of_death(code)}; it said last: "
         f"{complaints.strip()[-_SHOWN_STDERR_CHARS:]}"
     )
 
 
-def _kill(child: "subprocess.Popen[str]") -> None:
+def cause_of_death(code: int) -> str:
+    """The signal or the exit code that a process ended with."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def kill(child: "subprocess.Popen[str]") -> None:
+    """End a process and all that it has started, whatever they are doing."""
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGKILL)
     child.communicate()

@@ -1,11 +1,14 @@
 """Runs ONNX files in a fresh process and writes what it saw, one JSON object a line, on stdout.
 
 ``python runner.py plan.json`` needs numpy and onnxruntime only, so that it can be copied to another device as it is.
-The plan names its ``mode``: ``latency`` times several files round-robin, ``kernels`` times each with its single kernels,
-``ram`` watches the memory of one.
+The plan names its ``mode``: ``latency`` times several files round-robin, ``kernels`` times each with its single
+kernels, ``ram`` watches the memory of one, ``kit`` works through the models of a kit for another device.
 
 Latency: every round visits all files in a new random order, each for a window of single runs. A fixed matrix product is
 timed before and after each round; what it deviates from its median tells how much the machine was disturbed.
+
+Kit: each model is measured by a process of its own, within a time limit, and its result is written before the next one
+begins. Started again, it goes on behind what is written.
 """
 
 import os
@@ -18,8 +21,10 @@ if __name__ == "__main__":  # before numpy is imported, which reads them once
 
 import base64
 import json
+import platform
 import re
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,6 +44,7 @@ SLOW_WINDOWS = 5.0
 RAM_RUNS = 3
 GRAPH = "graph.onnx"
 SETTLING_RUNS = 2  # of a profile: the first ones allocate
+RESULTS = "results.jsonl"
 
 Emit = Callable[..., None]
 Feed = dict[str, np.ndarray[Any, Any]]
@@ -47,7 +53,8 @@ Feed = dict[str, np.ndarray[Any, Any]]
 def main(plan: dict[str, Any], emit: Emit) -> None:
     """Do what ``plan`` says."""
     emit("runtime", version=ort.__version__)
-    {"latency": time_files, "kernels": time_kernels, "ram": watch_memory}[plan["mode"]](plan, emit)
+    modes = {"latency": time_files, "kernels": time_kernels, "ram": watch_memory, "kit": work_through}
+    modes[plan["mode"]](plan, emit)
 
 
 def open_session(file: str, threads: int, notes: str | None = None) -> ort.InferenceSession:
@@ -311,6 +318,87 @@ def _peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def work_through(plan: dict[str, Any], emit: Emit) -> None:
+    """Measure the models of a kit into ``results.jsonl`` beside the plan, the device's facts first.
+
+    A model that the runtime refuses, that kills its process or takes too long has an error for a result. What was
+    stopped from outside is measured again next time.
+    """
+    folder = Path(plan["folder"])
+    done = _begun_results(folder / RESULTS, {**device_facts(), "threads": plan["threads"]})
+    ended = time.monotonic() + plan["time_s"]
+    left = [model for model in plan["models"] if model["name"] not in done]
+    with (folder / RESULTS).open("a") as results:
+        write = line_writer(results)
+        for place, model in enumerate(left):
+            if time.monotonic() > ended:
+                emit("stopped", why="the time of the plan is over; start again to go on", models_left=len(left) - place)
+                return
+            kind, content = _isolated({**plan, "mode": "kernels", "files": [str(folder / model["file"])]})
+            about = {key: model[key] for key in ("name", "family", "precision")}
+            write(kind, **about, at=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()), **content)
+            ms = round(float(np.median(content["rounds_us"])) / 1e3, 3) if kind == "kernels" else content["message"]
+            emit("done", model=model["name"], of=len(left), number=place + 1, ms=ms)
+    emit("finished", send_back=str(folder / RESULTS))
+
+
+def _begun_results(file: Path, device: dict[str, Any]) -> set[str]:
+    """The names of the models in ``file``, which begins with ``device`` when this returns."""
+    if file.exists():
+        content = file.read_bytes()
+        os.truncate(file, content.rfind(b"\n") + 1)  # what follows was cut off by the end of the process
+        lines = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+        if lines:
+            if any(lines[0].get(key) != device[key] for key in ("cpuinfo", "architecture", "onnxruntime", "threads")):
+                raise SystemExit(f"{file} must be of this device, runtime and threads; move it away to begin anew")
+            return {line["name"] for line in lines[1:]}
+    with file.open("w") as results:
+        line_writer(results)("device", **device)
+    return set()
+
+
+def _isolated(plan: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Kind and content of the line that a process of its own reports of the plan's only file."""
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        plan_file = Path(folder, "plan.json")
+        plan_file.write_text(json.dumps(plan))
+        try:
+            # The interpreter and this file again.
+            child = subprocess.run(  # noqa: S603
+                [sys.executable, __file__, str(plan_file)],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=plan["timeout_s"], check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return "error", {"message": f"took longer than {plan['timeout_s']:g} s"}
+    for text in child.stdout.splitlines():
+        line: dict[str, Any] = json.loads(text)
+        if line["kind"] in {"kernels", "error"}:
+            return line.pop("kind"), {key: value for key, value in line.items() if key != "file"}
+    return "error", {"message": f"the process died with code {child.returncode}"}
+
+
+def device_facts() -> dict[str, Any]:
+    """What decides which kernels run here: the processor in the system's own words, cores, memory, runtime."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    proc = Path("/proc/cpuinfo")
+    if proc.exists():  # one processor's paragraph, and what follows the last one, where ARM names the device
+        paragraphs = proc.read_text(errors="replace").strip().split("\n\n")
+        cpuinfo = "\n".join(dict.fromkeys([paragraphs[0], paragraphs[-1]]))
+    else:
+        command = ["/usr/sbin/sysctl", "hw.optional", "machdep.cpu"]
+        cpuinfo = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - fixed
+    varying = ("cpu mhz", "bogomips", "processor", "apicid", "initial apicid", "core id")
+    lines = [line for line in cpuinfo.splitlines() if line.partition(":")[0].strip().lower() not in varying]
+    return {
+        "cpuinfo": "\n".join(lines),
+        "architecture": platform.machine(),
+        "cores": cores,
+        "ram_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "os": f"{platform.system()} {platform.release()}",
+        "onnxruntime": ort.__version__,
+    }
+
+
 def line_writer(stream: TextIO) -> Emit:
     """Writes one JSON object a line, at once, so that nothing is lost if the process dies."""
 
@@ -324,4 +412,5 @@ def line_writer(stream: TextIO) -> Emit:
 if __name__ == "__main__":
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever libraries print on stdout goes to stderr: stdout holds results only
-    main(json.loads(Path(sys.argv[1]).read_text()), line_writer(results))
+    plan_of_call = Path(sys.argv[1])
+    main({"folder": str(plan_of_call.parent), **json.loads(plan_of_call.read_text())}, line_writer(results))

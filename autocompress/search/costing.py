@@ -1,13 +1,14 @@
 """What candidates cost, from their untrained files, while nothing of ours trains."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from autocompress.budget import Budget, Metric
 from autocompress.hardware.latency import measure_latency
 from autocompress.hardware.memory import measure_peak_ram
 from autocompress.measurement import Latency, ModelFacts
+from autocompress.search.forecast import Forecast, Forecaster
 from autocompress.target import Target
 
 # A candidate is one of many and is measured again if it is chosen: fewer and shorter rounds than a certificate's.
@@ -46,27 +47,70 @@ class Costing:
 
     Every measurement includes the baseline; a candidate's latency is its ratio to it times the baseline's latency from
     the beginning of the run. So a machine that slows down for a while does not make candidates look slow.
+
+    With a ``forecaster`` only those are measured whose forecast leaves open whether they meet the budget.
     """
 
-    def __init__(self, baseline_file: bytes, baseline: ModelFacts, budget: Budget, target: Target) -> None:
+    def __init__(
+        self,
+        baseline_file: bytes,
+        baseline: ModelFacts,
+        budget: Budget,
+        target: Target,
+        forecaster: Forecaster | None = None,
+    ) -> None:
         assert baseline.latency_ms is not None
         self._file = baseline_file
         self._baseline_ms = baseline.latency_ms
         self._target = target
+        self._limits_ms = [row.limit for row in budget.cost_rows(baseline, baseline) if row.metric is Metric.LATENCY]
+        self.forecaster = forecaster
         self._wants_ram = any(limit.metric is Metric.RAM for limit in budget.limits)
 
-    def measure(self, candidates: Mapping[int, tuple[bytes, ModelFacts]]) -> dict[int, ModelFacts]:
-        """The candidates' facts with latency (and RAM where the budget limits it) filled in."""
-        if not candidates:
-            return {}
-        now, latencies = measure_files(self._file, {key: file for key, (file, _) in candidates.items()}, self._target)
-        scale = self._baseline_ms / now.median_ms
-        measured = {}
+    def measure(
+        self, candidates: Mapping[int, tuple[bytes, ModelFacts]], always: Collection[int] = ()
+    ) -> dict[int, ModelFacts]:
+        """The candidates' facts with latency (and RAM where the budget limits it) filled in.
+
+        Args:
+            candidates: files with what was counted on them.
+            always: those to measure whatever their forecast.
+        """
+        files = {key: file for key, (file, _) in candidates.items()}
+        forecasts = self.forecaster.of_files(files) if self.forecaster is not None else {}
+        sure = {key for key, forecast in forecasts.items() if key not in always and self.is_sure(forecast)}
+        latencies = self._latencies({key: file for key, file in files.items() if key not in sure})
+        filled = {}
         for key, (file, facts) in candidates.items():
-            filled = facts.with_latency(_scaled(latencies[key], scale))
             ram = measure_ram(file, self._target) if self._wants_ram else None
-            measured[key] = filled.model_copy(update={"peak_ram_bytes": ram})
-        return measured
+            counted = facts.model_copy(update={"peak_ram_bytes": ram})
+            predicted = counted if key not in forecasts else forecasts[key].filled_in(counted)
+            filled[key] = predicted if key not in latencies else predicted.with_latency(latencies[key])
+        return filled
+
+    def is_sure(self, forecast: Forecast) -> bool:
+        """Whether a forecast decides about the latency limits, one way or the other."""
+        return all(forecast.high_ms <= limit for limit in self._limits_ms) or self.is_beyond(forecast)
+
+    def is_beyond(self, forecast: Forecast) -> bool:
+        """Whether even the lower end of a forecast breaks a latency limit."""
+        return any(forecast.low_ms > limit for limit in self._limits_ms)
+
+    def violation(self, forecast: Forecast) -> dict[Metric, float]:
+        """How far beyond the latency limits a forecast lies, as ``Budget.violation``."""
+        worst = max((forecast.ms / limit - 1 for limit in self._limits_ms), default=-1.0)
+        return {Metric.LATENCY: worst} if self._limits_ms else {}
+
+    def _latencies(self, files: Mapping[int, bytes]) -> dict[int, Latency]:
+        if not files:
+            return {}
+        now, latencies = measure_files(self._file, files, self._target)
+        scale = self._baseline_ms / now.median_ms
+        scaled = {key: _scaled(latency, scale) for key, latency in latencies.items()}
+        if self.forecaster is not None:
+            calm = {key: latency.median_ms for key, latency in scaled.items() if not latency.noisy}
+            self.forecaster.learn(files, calm)
+        return scaled
 
 
 def _scaled(latency: Latency, factor: float) -> Latency:

@@ -16,6 +16,7 @@ from autocompress.passes import Quantize, ShareWeights
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.costing import measure_files, measure_ram
+from autocompress.search.forecast import Forecaster
 from autocompress.search.goal import Goal
 from autocompress.search.launcher import Job, Launcher, Work
 from autocompress.search.summary import summary
@@ -82,6 +83,7 @@ class Finish:
     folder: Path
     threads: int
     steps_per_s: float
+    forecaster: Forecaster | None = None
 
     def run(self, records: tuple[TrialRecord, ...]) -> tuple[Latency, list[Finalist]]:
         """Finalists, the best first, and the baseline's latency from the measurement that they share.
@@ -199,10 +201,16 @@ class Finish:
         started = time.monotonic()
         self.observer.stage("measure", "finalists beside the baseline")
         files = {index: finalist.file() for index, finalist in enumerate(finalists)}
+        forecasts = self.forecaster.of_files(files) if self.forecaster is not None else {}
         baseline, latencies = self._measure_calmly(files)
+        if self.forecaster is not None:
+            calm = {key: each.median_ms for key, each in latencies.items() if not each.noisy}
+            self.forecaster.learn(files, calm)
         measured = []
         for index, finalist in enumerate(finalists):
             facts = finalist.facts.with_latency(latencies[index])
+            if index in forecasts:
+                facts = forecasts[index].filled_in(facts)
             ram = facts.peak_ram_bytes or measure_ram(files[index], self.bench.target)
             facts = facts.model_copy(update={"peak_ram_bytes": ram})
             within = self.goal.within_costs(facts)

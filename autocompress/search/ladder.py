@@ -107,7 +107,8 @@ def climb(setting: Setting) -> Ladder:
     """
     started = time.monotonic()
     drafts = _drafts(setting.builder)
-    costed = setting.cost({key: draft.recipe for key, draft in enumerate(drafts)}, "uniform recipes")
+    recipes = {key: draft.recipe for key, draft in enumerate(drafts)}
+    costed = setting.cost(recipes, "uniform recipes", always=recipes)
     if not costed.facts:
         raise RunError(f"no recipe could be exported; the first cause: {next(iter(costed.errors.values())).strip()}")
     rungs = tuple(

@@ -12,6 +12,7 @@ from autocompress.errors import RunError
 from autocompress.measurement import ModelFacts
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
+from autocompress.search.forecast import Forecast
 from autocompress.search.launcher import Done, Job, Work
 from autocompress.search.parameters import RecipeBuilder, Value
 from autocompress.search.setting import Setting
@@ -19,6 +20,7 @@ from autocompress.search.study import Ask, Study
 from autocompress.search.summary import summary
 
 ROUNDS_PER_SLOT = 2  # candidates of a round per slot: enough that slots rarely wait, few enough to learn between rounds
+ASKED_PER_WANTED = 12  # candidates at most that are asked for one that may be trained
 BARREN_ROUNDS = 12  # rounds in a row without anything new and feasible after which the space counts as used up
 SEED_SPREAD = 0.15  # of the ratios of the first guesses around the uniform recipe that is just feasible
 SEEDS = 8
@@ -33,6 +35,7 @@ class Draft:
     recipe: Recipe
     started: float = field(default_factory=time.monotonic)
     facts: ModelFacts | None = None
+    forecast: Forecast | None = None
     notes: tuple[str, ...] = ()
     error: str | None = None
     work_s: float = 0.0
@@ -64,6 +67,13 @@ class Search:
         _raise_if_all_failed(records)
         return records
 
+    def can_go_on(self) -> bool:
+        """Whether there is time for more trials, and no limit on their number forbids it."""
+        if self.most_trials is not None and self._trained() >= self.most_trials:
+            return False
+        longest_s = max((record.seconds for record in self.study.records()), default=0.0)
+        return self.clock.search_left_s > longest_s
+
     def _trained(self) -> int:
         return sum(r.state is not TrialState.PRUNED and r.kind is TrialKind.SEARCH for r in self.study.records())
 
@@ -94,17 +104,30 @@ class Search:
         if self.most_trials is not None:
             wanted = max(1, min(wanted, self.most_trials - self._trained()))
         drafts: list[Draft] = []
-        for ask in islice(self._asks(), 4 * wanted):
+        for ask in islice(self._asks(), ASKED_PER_WANTED * wanted):
             recipe = self.setting.builder.recipe(ask.values)
             digest = recipe.structure_digest()
             if digest in seen and ask.control is None:
                 self.study.drop(ask)
                 continue
             seen.add(digest)
-            drafts.append(Draft(ask=ask, recipe=recipe))
+            draft = Draft(ask=ask, recipe=recipe)
+            if ask.control is None and self._is_beyond(draft):
+                continue
+            drafts.append(draft)
             if len(drafts) >= wanted:
                 break
         return drafts
+
+    def _is_beyond(self, draft: Draft) -> bool:
+        """Whether a forecast already rules the candidate out; it is told so then, and costs nothing more."""
+        costing = self.setting.costing
+        (forecast,) = costing.forecaster.of_recipes([draft.recipe]) if costing.forecaster is not None else (None,)
+        if forecast is None or not costing.is_beyond(forecast):
+            return False
+        draft.forecast = forecast
+        self._tell(draft, TrialState.PRUNED)
+        return True
 
     def _asks(self) -> Iterator[Ask]:
         while True:
@@ -112,7 +135,9 @@ class Search:
 
     def _cost(self, drafts: list[Draft]) -> None:
         """What the drafts cost, before any training."""
-        costed = self.setting.cost({draft.ask.number: draft.recipe for draft in drafts}, "candidates of this round")
+        recipes = {draft.ask.number: draft.recipe for draft in drafts}
+        controls = [draft.ask.number for draft in drafts if draft.ask.control is not None]
+        costed = self.setting.cost(recipes, "candidates of this round", always=controls)
         for draft in drafts:
             key = draft.ask.number
             draft.facts, draft.error = costed.facts.get(key), costed.errors.get(key)
@@ -142,13 +167,18 @@ class Search:
             summary=summary(draft.recipe),
             recipe=draft.recipe,
             facts=facts,
-            within_budget=None if facts is None else self.setting.goal.within_costs(facts),
+            within_budget=(None if draft.forecast is None else False)
+            if facts is None
+            else self.setting.goal.within_costs(facts),
+            forecast_ms=None if draft.forecast is None else draft.forecast.ms,
             seconds=draft.work_s,
             control=draft.ask.control,
             notes=draft.notes,
             error=draft.error,
         )
         violation = {} if facts is None else self.setting.goal.violation(facts)
+        if facts is None and draft.forecast is not None:
+            violation = self.setting.costing.violation(draft.forecast)
         self.study.tell(draft.ask, record, violation, None if facts is None else self.setting.goal.objective(facts))
         self.setting.observer.trial(record)
 

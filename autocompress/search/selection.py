@@ -84,5 +84,6 @@ def _values(metric: Metric, candidates: Sequence[ModelFacts]) -> list[float]:
 
 def _axes(facts: ModelFacts) -> tuple[float, float, float]:
     assert facts.accuracy_val is not None
-    assert facts.latency_ms is not None
-    return (-facts.accuracy_val, facts.latency_ms, float(facts.size_bytes))
+    latency_ms = Metric.LATENCY.of(facts)
+    assert latency_ms is not None
+    return (-facts.accuracy_val, latency_ms, float(facts.size_bytes))

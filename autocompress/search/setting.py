@@ -1,6 +1,6 @@
 """What every stage of a search works with, and the one way to learn what candidates cost."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from autocompress.events import Observer
@@ -34,8 +34,11 @@ class Setting:
     launcher: Launcher
     observer: Observer
 
-    def cost(self, recipes: Mapping[int, Recipe], what: str) -> Costed:
-        """Export every recipe untrained, then measure all files together while nothing else of ours runs."""
+    def cost(self, recipes: Mapping[int, Recipe], what: str, always: Collection[int] = ()) -> Costed:
+        """Export every recipe untrained, then learn what the files cost while nothing else of ours runs.
+
+        ``always``: those whose latency is measured even if a forecast would do.
+        """
         jobs = [Job(key=key, work=Work.STRUCTURE, recipe=recipe) for key, recipe in recipes.items()]
         found = Costed(facts={})
         files: dict[int, tuple[bytes, ModelFacts]] = {}
@@ -46,6 +49,8 @@ class Setting:
                 files[done.key] = (done.product.file, done.product.facts)
                 found.notes[done.key] = done.product.notes
                 found.seconds[done.key] = done.product.seconds
+                if self.costing.forecaster is not None:
+                    self.costing.forecaster.see(recipes[done.key], done.product.file)
             self.observer.progress(ended, len(jobs), what)
-        found.facts.update(self.costing.measure(files))
+        found.facts.update(self.costing.measure(files, always))
         return found

@@ -1,6 +1,5 @@
 """Search spaces: which passes a search may use, and in which ranges. YAML in ``search_spaces/``."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -12,6 +11,7 @@ from autocompress.facts import Facts
 from autocompress.passes.prune_channels import MOST_PRUNED, Criterion
 from autocompress.passes.prune_weights import MOST_SPARSE
 from autocompress.passes.share_weights import LEAST_BITS, MOST_BITS
+from autocompress.paths import spaces_folder
 from autocompress.precision import Format
 
 DEFAULT = "default"
@@ -155,9 +155,7 @@ class SearchSpace(Facts):
 
 def shipped_spaces() -> dict[str, Path]:
     """Name → file of the spaces that come with the package."""
-    inside = Path(str(resources.files("autocompress"))) / "search_spaces"
-    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "search_spaces"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(spaces_folder().glob("*.yaml"))}
 
 
 def load_space(name_or_file: str) -> SearchSpace:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autocompress.hardware.predictor.predictor import LatencyPredictor, fit
 from predictor_kinds import KINDS
 from predictor_measure import aa_floor, observations
 from predictor_nets import About
@@ -24,8 +23,11 @@ from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 from autocompress.hardware.machine import this_machine
 from autocompress.hardware.predictor.baselines import fit_baselines
 from autocompress.hardware.predictor.figures import Figures, Judged, figures_by, figures_of
+from autocompress.hardware.predictor.fit import fit
 from autocompress.hardware.predictor.observation import Observation
+from autocompress.hardware.predictor.predictor import LatencyPredictor
 
+RANGE_MS = (0.2, 40.0)  # of the files that are judged
 OURS = "predictor"
 WORST = 12
 Answer = Callable[[RuntimeGraph], tuple[float, tuple[float, float] | None]]  # ms, and an interval where there is one
@@ -51,14 +53,11 @@ def main() -> None:
     parser.add_argument("--files", type=Path, default=Path("runs/benchmarks/predictor"), help="measured files")
     parser.add_argument("--profile", type=Path, required=True, help="folder with observations.jsonl")
     options = parser.parse_args()
-    files = [
-        File(about=about, graph=graph, measured_ms=observed.median_us / 1e3)
-        for about, observed, graph in observations(options.files)
-    ]
     lines = (options.profile / "observations.jsonl").read_text().splitlines()
     known = [Observation.from_json(line) for line in lines]
     started = time.perf_counter()
     predictor = fit_ours(known)
+    files = files_in(options.files, predictor)
     seconds = {"fit_s": round(time.perf_counter() - started, 2), **costs(predictor, files)}
     rows = judged_by(answers(predictor, known), files)
     found: dict[str, Any] = {
@@ -76,6 +75,16 @@ def main() -> None:
         "worst": worst(rows),
     }
     print(json.dumps(found, indent=1))
+
+
+def files_in(folder: Path, predictor: LatencyPredictor) -> list[File]:
+    """The measured files, at the speed of the machine that the predictor was fitted at: both know their reference's."""
+    found = []
+    for about, observed, graph in observations(folder):
+        steady = observed if predictor.reference_ms is None else observed.at_speed(predictor.reference_ms)
+        if RANGE_MS[0] <= steady.median_us / 1e3 <= RANGE_MS[1]:
+            found.append(File(about=about, graph=graph, measured_ms=steady.median_us / 1e3))
+    return found
 
 
 def fit_ours(known: Sequence[Observation]) -> LatencyPredictor:
@@ -115,7 +124,8 @@ def groups(rows: Sequence[Row]) -> dict[str, Any]:
     parts = {
         name: [row for row in rows if row[0].about.group == name] for name in ("seen", "drawn", "unseen", "recipes")
     }
-    parts["mixed"] = parts["seen"] + parts["drawn"] + parts["unseen"]
+    parts["in training"] = parts["seen"] + parts["drawn"]
+    parts["mixed"] = parts["in training"] + parts["unseen"]
     return {name: all_figures(part) for name, part in parts.items() if part}
 
 

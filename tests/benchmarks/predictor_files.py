@@ -22,8 +22,11 @@ from predictor_recipes import recipe_files
 from predictor_timm import file_of
 
 from autocompress.facts import write_whole
+from autocompress.hardware.drawn.draw import draw
+from autocompress.hardware.machine import this_machine
 
 ONE_LIMIT_S = 100
+FIRST_SEED, DRAWN = 1_000_000, 80
 Build = Callable[[], bytes]
 
 
@@ -44,7 +47,14 @@ def main() -> None:
 
 def drawn_files() -> Iterator[tuple[About, Build]]:
     """Networks drawn as a profile draws them, from seeds that none of them uses (above a million)."""
-    return iter(())
+    machine = this_machine()
+    for seed in range(FIRST_SEED, FIRST_SEED + DRAWN):
+        drawn = draw(seed, machine)
+        about = About(
+            name=drawn.name, group="drawn", family=drawn.family, kind="drawn", precision=drawn.precision,
+            treatment=drawn.precision,
+        )  # fmt: skip
+        yield about, lambda drawn=drawn: drawn.proto
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ from autocompress.hardware.child import Line, run_runner
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, graph_of
 from autocompress.hardware.predictor.observation import Observation, observation_of
 
+MOST_DISTURBED = 0.1  # of a processor's time, to other programs
 TOGETHER = 10  # files of one process
 FILE_LIMIT_S = 30
 PLAN = {"rounds": 6, "window_ms": 60.0, "warm_up_ms": 30.0, "profile_ms": 80.0, "seed": 0, "threads": 1, "batch": 1}
@@ -109,12 +110,15 @@ def _keep_all(folder: Path, files: Sequence[Path], lines: Sequence[Line]) -> Non
     with (folder / "reference.jsonl").open("a") as notes:
         notes.write(json.dumps({"at": at, "us": float(np.median(reference.content["rounds_us"]))}) + "\n")
     for file, line in zip(files, others, strict=True):
+        if line.content["disturbed"] > MOST_DISTURBED:  # it stays unmeasured, for the next call
+            continue
         about = About.from_json(file.with_suffix(".json").read_text())
         rounds_us = tuple(line.content.pop("rounds_us"))
         graph = graph_of(line.content, 1)
         observation = observation_of(
-            graph, rounds_us, name=about.name, family=about.family, precision=about.precision, at=at, source="import"
-        )
+            graph, rounds_us, name=about.name, family=about.family, precision=about.precision, at=at, source="import",
+            reference_ms=line.content["reference_ms"], disturbed=line.content["disturbed"],
+        )  # fmt: skip
         write_whole(file.with_suffix(SEEN), json.dumps(line.content))
         write_whole(file.with_suffix(OBSERVED), observation.model_dump_json())
 

@@ -13,27 +13,27 @@ MOST_BYTES = 50e6  # of weights before the last block
 Block = Callable[[Net, Style, Value, int, int], Value]
 
 
-def factored(net: Net, style: Style, x: Value, c_out: int, kernel: int, stride: int, act: Activation) -> Value:
+def factored(net: Net, style: Style, x: Value, c_out: int, *, kernel: int, stride: int) -> Value:
     """A convolution as it comes out of factorization: two or three smaller ones."""
     rank = style.width(max(2, min(x.channels, c_out) / 8), max(4, min(x.channels, c_out)))
     form = style.whole(0, 3)
     if kernel == 1 or form == 0:
-        return net.conv(net.conv(x, rank, kernel, stride), c_out, act=act)
+        return net.conv(net.conv(x, rank, kernel, stride), c_out, act=style.act)
     if form == 1:
         tall = net.conv(x, rank, (kernel, 1), 1)
-        return net.conv(tall, c_out, (1, kernel), 1, act=act)
+        return net.conv(tall, c_out, (1, kernel), 1, act=style.act)
     inner = style.width(max(2, rank / 2), max(4, rank))
     reduced = net.conv(x, rank)
     if form == 2:
-        return net.conv(net.conv(reduced, inner, kernel, stride), c_out, act=act)
-    return net.conv(net.conv(reduced, rank, kernel, stride, groups=rank), c_out, act=act)
+        return net.conv(net.conv(reduced, inner, kernel, stride), c_out, act=style.act)
+    return net.conv(net.conv(reduced, rank, kernel, stride, groups=rank), c_out, act=style.act)
 
 
 def plain(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
     """One convolution, sometimes grouped or factored."""
     kernel = style.one_of(1, 3, 5, 7, shares=(0.2, 0.6, 0.14, 0.06))
     if style.chance(0.15):
-        return factored(net, style, x, c_out, kernel, stride, style.act)
+        return factored(net, style, x, c_out, kernel=kernel, stride=stride)
     return net.conv(x, c_out, kernel, stride, act=style.act)
 
 

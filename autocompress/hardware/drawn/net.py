@@ -11,8 +11,9 @@ from autocompress.task import Array
 
 Shape = tuple[int, ...]
 OPSET, IR_VERSION = 20, 10
-NOISE = 65_521  # random numbers that weights are made of, over and over: a prime, so that rows differ
 INPUT, OUTPUT = "input", "output"
+# A prime number of them, so that rows of a weight differ.
+_NUMBERS = np.random.default_rng(0).standard_normal(1021).astype(np.float32)
 
 
 class Activation(StrEnum):
@@ -25,6 +26,14 @@ class Activation(StrEnum):
     SILU = "silu"
     GELU = "gelu"
     SIGMOID = "sigmoid"
+
+
+def repeated(shape: Shape, place: int, deviation: float) -> Array:
+    """Weights: a few random numbers over and over, which are quickly drawn and compress well.
+
+    ``place`` says where among them to begin, so that two weights differ.
+    """
+    return np.resize(np.roll(_NUMBERS, place) * np.float32(deviation), shape)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,6 @@ class Net:
     def __init__(self, rng: np.random.Generator, shape: Shape) -> None:
         self.rng = rng
         self.input = Value(INPUT, shape)
-        self._noise = rng.standard_normal(NOISE).astype(np.float32)
         self._nodes: list[NodeProto] = []
         self._stored: list[TensorProto] = []
 
@@ -97,7 +105,7 @@ class Net:
     def weight(self, *shape: int) -> str:
         """Random weights that keep activations near the size that they had."""
         fan_in = math.prod(shape[1:]) or 1
-        return self.constant(np.resize(self._noise * np.float32(math.sqrt(2 / fan_in)), shape))
+        return self.constant(repeated(shape, len(self._stored), math.sqrt(2 / fan_in)))
 
     def vector(self, length: int, around: float = 0.0) -> str:
         """A bias or a scale."""

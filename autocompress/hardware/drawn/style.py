@@ -33,7 +33,7 @@ class Style:
         """A width, evenly on a logarithmic scale; sometimes off the network's grain, as pruning leaves it."""
         grain = 1 if self.chance(0.1) else self.grain
         drawn = np.exp(self.rng.uniform(np.log(low), np.log(max(low, high))))
-        return max(grain, round(drawn / grain) * grain)
+        return max(grain, round(float(drawn) / grain) * grain)
 
     def chance(self, probability: float) -> bool:
         """True so often."""

@@ -34,12 +34,15 @@ class Tensor:
         return self.size * BYTES.get(self.dtype, 4)
 
 
+LEFT_OUT = Tensor("", ())
+
+
 @dataclass(frozen=True)
 class Kernel:
     """An operator with all that its time can depend on.
 
     ``op`` has the domain before it where that is not ONNX's own: ``nchwc.Conv``, ``microsoft.QLinearConv``. An optional
-    input that is left out is a tensor of no type.
+    input that is left out is ``LEFT_OUT``, a tensor of no type.
     """
 
     op: str
@@ -66,6 +69,20 @@ class Kernel:
     def attribute(self, name: str, default: Attribute) -> Attribute:
         """An attribute's value."""
         return self._attributes.get(name, default)
+
+    def integer(self, name: str, default: int) -> int:
+        """The value of an attribute that is one number; ``default`` where it is missing or something else."""
+        value = self._attributes.get(name, default)
+        return int(value) if isinstance(value, int | float) else default
+
+    def integers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """The value of an attribute that lists numbers; ``default`` where it is missing or something else."""
+        value = self._attributes.get(name, default)
+        return tuple(map(int, value)) if isinstance(value, tuple) else default
+
+    def input(self, place: int) -> Tensor:
+        """An input, ``LEFT_OUT`` beyond the last."""
+        return self.inputs[place] if place < len(self.inputs) else LEFT_OUT
 
     @cached_property
     def _attributes(self) -> dict[str, Attribute]:

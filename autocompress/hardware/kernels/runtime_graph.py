@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from autocompress.errors import MeasurementError
-from autocompress.hardware.kernels.kernel import Attribute, Kernel, Tensor
+from autocompress.hardware.kernels.kernel import LEFT_OUT, Attribute, Kernel, Tensor
 from autocompress.hardware.runner import profiled
 from autocompress.target import Target
 
@@ -87,7 +87,7 @@ def _joined(proto: ModelProto, events: Sequence[Mapping[str, Any]], batch: int) 
                 name=node.name or event["name"],
                 kernel=Kernel(
                     op=_op(node),
-                    inputs=tuple(known[name] if name else Tensor("", ()) for name in node.input),
+                    inputs=tuple(known[name] if name else LEFT_OUT for name in node.input),
                     outputs=tuple(tensor for _, tensor in made),
                     attributes=_attributes(node),
                 ),

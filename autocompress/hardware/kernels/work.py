@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from math import prod
 
-from autocompress.hardware.kernels.kernel import Kernel, Tensor
+from autocompress.hardware.kernels.kernel import Kernel
 
 # These hand on the tensor that they get, under another shape.
 VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Dropout", "Constant"})
@@ -46,7 +46,7 @@ def _matrix_product(kernel: Kernel) -> int:
 
 
 def _packed_product(kernel: Kernel) -> int:
-    return kernel.outputs[0].size * int(kernel.attribute("K", kernel.inputs[0].shape[-1]))  # type: ignore[arg-type]
+    return kernel.outputs[0].size * kernel.integer("K", kernel.inputs[0].shape[-1])
 
 
 def _recurrent(kernel: Kernel) -> int:
@@ -57,15 +57,11 @@ def _recurrent(kernel: Kernel) -> int:
 
 def _attention(kernel: Kernel) -> int:
     """Both products of scaled dot-product attention: ``[b, n, d]``, or keys and values ``[b, heads, n, d]``."""
-    query, key, value = (_at(kernel, place) for place in range(3))
+    query, key, value = (kernel.input(place) for place in range(3))
     if not key.shape or not value.shape:  # queries, keys and values packed in one: what the output has, three times
         out = kernel.outputs[0].shape
         return 2 * prod(out) * out[-2]
     return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-
-
-def _at(kernel: Kernel, place: int) -> Tensor:
-    return kernel.inputs[place] if place < len(kernel.inputs) else Tensor("", ())
 
 
 # Operators beyond ONNX are those of https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md

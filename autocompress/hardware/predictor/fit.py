@@ -22,6 +22,8 @@ from autocompress.hardware.predictor.predictor import COVERAGE, DOUBT, Guess, La
 FOLDS = 5
 FOLD_TREES = 15  # enough to say how far off the whole forest is
 FEWEST_NETWORKS = 20
+MOST_DISTURBED = 0.1  # of a processor's time: measurements beside more of it are left out
+LEAST_CALM = 1 / 3  # of all; where fewer were calm, those beside other programs are better than none
 LONG_US = 150.0  # networks that take less say little about the slope: their time is mostly the call
 
 
@@ -57,6 +59,8 @@ def fit_and_judge(
             f"a latency profile needs at least {FEWEST_NETWORKS} measured networks, got {len(usable)}; "
             "run autocompress profile for longer"
         )
+    calm = [each for each in usable if each.disturbed <= MOST_DISTURBED]
+    usable = calm if len(calm) >= max(FEWEST_NETWORKS, len(usable) * LEAST_CALM) else usable
     references = [each.reference_ms for each in usable if each.reference_ms is not None]
     reference_ms = float(np.median(references)) if references else None
     if reference_ms is not None:

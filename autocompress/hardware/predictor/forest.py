@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,21 +76,23 @@ def grow(features: Floats, target: Floats, weight: Floats, trees: int = TREES, *
     Source:
         Geurts et al. 2006, https://doi.org/10.1007/s10994-006-6226-1
     """
-    from sklearn.ensemble import ExtraTreesRegressor  # takes a second to import, and only fitting needs it
+    from sklearn.ensemble import ExtraTreesRegressor  # noqa: PLC0415 - a second that only fitting needs
 
     grown = ExtraTreesRegressor(trees, min_samples_leaf=LEAST_LEAF, random_state=seed)
     grown.fit(np.asarray(features, np.float32), target, sample_weight=weight)
     each_tree = [each.tree_ for each in grown.estimators_]
-    starts = np.cumsum([0, *(tree.node_count for tree in each_tree)])
-    children = [
-        np.concatenate([np.where(side(tree) < 0, 0, side(tree) + start) for tree, start in zip(each_tree, starts, strict=False)])
-        for side in (lambda tree: tree.children_left, lambda tree: tree.children_right)
-    ]  # fmt: skip
+    roots = np.cumsum([0, *(tree.node_count for tree in each_tree[:-1])])
     return Forest(
-        roots=starts[:-1].astype(np.int32),
+        roots=roots.astype(np.int32),
         feature=np.concatenate([tree.feature for tree in each_tree]).astype(np.int16),
         threshold=np.concatenate([tree.threshold for tree in each_tree]).astype(np.float32),
-        left=children[0].astype(np.int32),
-        right=children[1].astype(np.int32),
+        left=_joined([tree.children_left for tree in each_tree], roots),
+        right=_joined([tree.children_right for tree in each_tree], roots),
         value=np.concatenate([tree.value[:, 0, 0] for tree in each_tree]).astype(np.float32),
     )
+
+
+def _joined(children: Sequence[npt.NDArray[np.int64]], roots: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Children of all trees, counted from the first node of the first tree; 0 for leaves, which have none."""
+    shifted = [np.where(each < 0, 0, each + root) for each, root in zip(children, roots, strict=True)]
+    return np.concatenate(shifted).astype(np.int32)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from autocompress.hardware.kernels.features import Description
+from autocompress.hardware.kernels.paths.description import Description
 from autocompress.hardware.predictor.forest import TREES, Floats, Forest, grow
 
 LEAST_FOR_RATES = 8  # kernels of a path; with fewer, those of its family stand in
@@ -141,8 +141,9 @@ def fit_rates(terms: Floats, us: Floats) -> Floats:
 
 def weights(us: Floats) -> Floats:
     """How much each kernel counts: the more the longer it takes, up to a limit."""
-    weight: Floats = np.sqrt(np.clip(us, 1.0, HEAVY_US))
-    return weight / weight.mean()
+    weight = np.sqrt(np.clip(us, 1.0, HEAVY_US))
+    relative: Floats = weight / weight.mean()
+    return relative
 
 
 def _with_base(features: Floats, base: Floats) -> Floats:

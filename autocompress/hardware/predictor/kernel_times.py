@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from autocompress.facts import Facts
-from autocompress.hardware.kernels.features import Context, Description, describe
+from autocompress.hardware.kernels.features import Context, describe
 from autocompress.hardware.kernels.kernel import Kernel
+from autocompress.hardware.kernels.paths.description import Description
 from autocompress.hardware.predictor.kernel_model import LEAST_US, Timed
 from autocompress.hardware.predictor.observation import Observation
 

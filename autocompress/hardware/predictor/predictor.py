@@ -13,7 +13,7 @@ own errors suggest, and the 90 % quantile of that ratio stretches the spread of 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import exp, sqrt
+from math import exp, log, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -71,6 +71,27 @@ class Guess:
     timed: bool
 
 
+class Transfer(Facts):
+    """What kernels take elsewhere: ``log t' = log t + a + b·log t``; ``lines`` maps kinds of kernel to ``(a, b)``.
+
+    ``shared`` is for kinds that none was seen of. See ``transfer``.
+    """
+
+    lines: dict[str, tuple[float, float]]
+    shared: tuple[float, float]
+
+    @staticmethod
+    def kind_of(path: str) -> str:
+        """The kind that a path counts as: ``conv_blocked``, ``product_int8``, ``move``."""
+        first, _, rest = path.partition("_")
+        return first if first in {"move", "recurrent"} else f"{first}_{rest.partition('_')[0]}"
+
+    def applied(self, path: str, us: float) -> float:
+        """Microseconds there of a kernel that takes ``us`` here."""
+        a, b = self.lines.get(self.kind_of(path), self.shared)
+        return float(us * exp(a + b * log(us)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Whole:
     """A network's milliseconds with their 90 % interval; ``spread`` before the conformal stretch."""
@@ -97,6 +118,7 @@ class LatencyPredictor:
     quantile: float
     scale: float = 1.0
     reference_ms: float | None = None
+    transfer: Transfer | None = None
     _cache: dict[tuple[str, Context], Guess] = field(default_factory=dict, repr=False, compare=False)
 
     def predict(self, graph: RuntimeGraph) -> Prediction:
@@ -157,14 +179,15 @@ class LatencyPredictor:
         if not new:
             return
         described = [describe(kernel, context) for (_, context), kernel in new]
-        us, spread = self.model.predict(described)
-        for (key, _), each, time, doubt in zip(new, described, us.tolist(), spread.tolist(), strict=True):
+        times, doubts = self.model.predict(described)
+        for (key, _), each, time, doubt in zip(new, described, times.tolist(), doubts.tolist(), strict=True):
             correction = self.timed.get(digest(key[0]))
-            self._cache[key] = (
-                Guess(us=time, spread=doubt, path=each.path, timed=False)
-                if correction is None
-                else Guess(us=time * exp(correction), spread=TIMED_SPREAD, path=each.path, timed=True)
-            )
+            us = time if correction is None else time * exp(correction)
+            if self.transfer is not None:
+                us = self.transfer.applied(each.path, us)
+            timed = correction is not None and self.transfer is None
+            spread_of = TIMED_SPREAD if correction is not None else doubt
+            self._cache[key] = Guess(us=us, spread=spread_of, path=each.path, timed=timed)
 
     def _row(self, name: str, op: str, guess: Guess) -> KernelRow:
         us, stretch = guess.us * self.slope * self.scale, exp(NORMAL_90 * guess.spread)
@@ -182,6 +205,7 @@ class LatencyPredictor:
             "quantile": self.quantile,
             "scale": self.scale,
             "reference_ms": self.reference_ms,
+            "transfer": None if self.transfer is None else self.transfer.model_dump(mode="json"),
         }
 
     @classmethod
@@ -196,6 +220,7 @@ class LatencyPredictor:
             quantile=data["quantile"],
             scale=data["scale"],
             reference_ms=data["reference_ms"],
+            transfer=None if data["transfer"] is None else Transfer.model_validate(data["transfer"]),
         )
 
 

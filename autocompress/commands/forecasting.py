@@ -1,0 +1,48 @@
+"""The forecaster of a run: this machine's latency profile, where there is one, and what this network's parts become."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from autocompress.errors import ProfileError
+from autocompress.events import Observer
+from autocompress.graph.anatomy import Anatomy
+from autocompress.hardware.kept import circumstances_of
+from autocompress.hardware.predictor.circumstances import require_same
+from autocompress.hardware.predictor.kept_fit import predictor_in
+from autocompress.hardware.predictor.profile import is_profile, place_of, read_facts
+from autocompress.hardware.predictor.searched import keep_searched
+from autocompress.recipe import Recipe
+from autocompress.search.forecast import Forecaster, Met
+from autocompress.search.kernel_templates import KernelTemplates
+from autocompress.search.topology import Topology
+from autocompress.target import Machine, Target
+
+
+def forecaster_for(machine: Machine, target: Target, anatomy: Anatomy, observer: Observer) -> Forecaster | None:
+    """Forecasts by the profile of this machine; None, said to ``observer``, where there is none that can be used."""
+    try:
+        folder = place_of(circumstances_of(machine, target.threads))
+        if not is_profile(folder):
+            observer.note(
+                "no latency profile of this machine: every candidate is measured; `autocompress profile` makes one"
+            )
+            return None
+        facts = read_facts(folder)
+        require_same(facts.circumstances, circumstances_of(machine, target.threads), folder)
+        predictor, notes = predictor_in(folder, facts)
+    except (ProfileError, RuntimeError, OSError) as error:
+        observer.note(f"every candidate is measured, as the latency profile cannot be used: {error}")
+        return None
+    for note in notes:
+        observer.note(note)
+    templates = KernelTemplates(Topology(anatomy, machine.channel_block), _makes_nothing, target)
+    return Forecaster(predictor, target, templates, keep=lambda met: _keep(folder, met))
+
+
+def _keep(folder: Path, met: Sequence[Met]) -> None:
+    keep_searched(folder, [(each.graph, each.measured_ms) for each in met])
+
+
+def _makes_nothing(recipes: Sequence[Recipe]) -> Sequence[bytes | None]:
+    """Templates learn from the files that the search makes anyway."""
+    return [None] * len(recipes)

@@ -1,0 +1,252 @@
+"""This machine's latency profile: made, extended, merged, and judged."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from time import monotonic as clock
+
+from pydantic import ValidationError
+
+from autocompress.errors import InputError, OutputError
+from autocompress.events import Observer, Silence
+from autocompress.facts import Facts
+from autocompress.hardware.int8_activations import with_measured_activations
+from autocompress.hardware.kept import Circumstances, circumstances_of
+from autocompress.hardware.machine import this_machine
+from autocompress.hardware.predictor.card import AccuracyCard
+from autocompress.hardware.predictor.cross_validation import card_of
+from autocompress.hardware.predictor.fit import FEWEST_NETWORKS
+from autocompress.hardware.predictor.kept_fit import refit
+from autocompress.hardware.predictor.kit import export_kit as write_kit
+from autocompress.hardware.predictor.kit_results import read_kit_results
+from autocompress.hardware.predictor.measuring import Failure, Protocol
+from autocompress.hardware.predictor.observation_log import unseen
+from autocompress.hardware.predictor.profile import (
+    append,
+    is_profile,
+    merge,
+    opened,
+    place_of,
+    read_facts,
+    read_observations,
+    update_facts,
+)
+from autocompress.hardware.predictor.training import Session, a_a_floor_of, measure_for
+from autocompress.target import Target
+from autocompress.units import parse_duration
+
+TIME = "5m"
+ENDING_SHARE = 0.15  # of the time: fits, cross-validation and the A/A floor
+MOST_DISTURBANCE = 0.1  # of a processor's time, to other programs, before it is said
+
+
+class ProfileSummary(Facts):
+    """A profile after a command has worked on it. ``new_files`` were added, ``failed`` could not be measured."""
+
+    folder: str
+    circumstances: Circumstances
+    files: int
+    new_files: int
+    failed: int
+    seconds: float
+    card: AccuracyCard | None
+    notes: tuple[str, ...] = ()
+
+
+class KitSummary(Facts):
+    """A kit for another device."""
+
+    kit: str
+    models: int
+    size_bytes: int
+    threads: int
+    seconds: float
+
+
+def profile(
+    *,
+    time: str | float = TIME,
+    out: str | Path | None = None,
+    profiles: Sequence[str | Path] = (),
+    threads: int = 1,
+    observer: Observer | None = None,
+    protocol: Protocol | None = None,
+    most_files: int | None = None,
+) -> ProfileSummary:
+    """Measure networks for ``time`` into a profile, and say how well it predicts; run again, it goes on.
+
+    Args:
+        time: of everything, ``"5m"`` or seconds.
+        out: the folder of the profile; None is the one of ``profiles`` if there is one, else the user's cache folder.
+        profiles: folders of profiles of this machine that are taken over into it.
+        threads: of the runtime.
+        observer: told how far it is.
+        protocol: how each network is measured; None is the usual way.
+        most_files: end after so many new networks.
+
+    Raises:
+        InputError: a flag that does not hold, or a folder that is neither new nor a profile.
+        ProfileError: a profile that cannot be read, or of other circumstances.
+    """
+    began, observer, seconds, target = clock(), observer or Silence(), _seconds(time), _target(threads)
+    here = circumstances_of(this_machine(), threads)
+    folder = _folder(out, profiles, here)
+    opened(folder, here)
+    for other in profiles:
+        if Path(other).resolve() != folder.resolve():
+            observer.note(f"{merge(folder, Path(other))} measured networks taken over from {other}")
+    observer.stage("profile", str(folder))
+    machine = with_measured_activations(this_machine(), observer)
+    left, session, floor = seconds * (1 - ENDING_SHARE), Session(), None
+    try:
+        measure_for(
+            left,
+            session,
+            folder,
+            machine=machine,
+            target=target,
+            observer=observer,
+            protocol=protocol,
+            most_files=most_files,
+        )
+        observer.stage("judge", "some networks measured again, then cross-validation")
+        floor = a_a_floor_of(session, target, protocol=protocol)
+    finally:
+        update_facts(folder, measured_s=read_facts(folder).measured_s + session.seconds)
+    found = finish(folder, new_files=len(session.observations), failures=session.failures, floor=floor, started=began)
+    return found.model_copy(update={"notes": (*found.notes, *_unrest(session))})
+
+
+def import_results(
+    results: str | Path, *, out: str | Path | None = None, observer: Observer | None = None
+) -> ProfileSummary:
+    """A profile of the device on which a kit ran, from the ``results.jsonl`` that it left; more of it may follow.
+
+    Args:
+        results: the file.
+        out: the folder of the profile; None is a place in the user's cache folder.
+        observer: told how far it is.
+
+    Raises:
+        ProfileError: the file, or a profile that is there, cannot be read or is of another device.
+    """
+    began, observer = clock(), observer or Silence()
+    found = read_kit_results(Path(results))
+    folder = _folder(out, (), found.circumstances)
+    opened(folder, found.circumstances)
+    new = unseen(found.observations, read_observations(folder)[0])
+    append(folder, new)
+    observer.stage("judge", "cross-validation")
+    summary = finish(folder, new_files=len(new), failures=found.failures, started=began)
+    return summary.model_copy(update={"notes": (*found.notes, *summary.notes)})
+
+
+def export_kit(
+    kit: str | Path,
+    *,
+    time: str | float = TIME,
+    threads: int = 1,
+    observer: Observer | None = None,
+    models: int | None = None,
+    protocol: Protocol | None = None,
+) -> KitSummary:
+    """Write models, a plan and a runner for another device into a zip file.
+
+    Args:
+        kit: the file.
+        time: that the run on the device may take, for which the number of models is chosen.
+        threads: of the runtime on the device.
+        observer: told how far it is.
+        models: so many, whatever the time.
+        protocol: how each is measured; None is the usual way.
+
+    Raises:
+        InputError: a flag that does not hold, or a file that cannot be written.
+    """
+    began, observer, path = clock(), observer or Silence(), Path(kit)
+    target = _target(threads)
+    observer.stage("kit", str(path))
+    count = write_kit(path, _seconds(time), this_machine(), target, observer, models=models, protocol=protocol)
+    return KitSummary(
+        kit=str(path), models=count, size_bytes=path.stat().st_size, threads=threads, seconds=clock() - began
+    )
+
+
+def finish(
+    folder: Path,
+    *,
+    started: float,
+    new_files: int = 0,
+    failures: Sequence[Failure] = (),
+    floor: float | None = None,
+) -> ProfileSummary:
+    """Fit the profile in ``folder``, judge it by cross-validation, and keep both.
+
+    Args:
+        folder: of the profile.
+        started: by ``time.monotonic``, for the summary.
+        new_files: for the summary, too.
+        failures: what could not be measured.
+        floor: relative difference of a file and itself; None keeps the one that is known.
+    """
+    facts = read_facts(folder)
+    observations, notes = read_observations(folder)
+    if failures:
+        first = failures[0]
+        notes = (*notes, f"{len(failures)} networks could not be measured; {first.name}: {first.reason}")
+    if len(observations) >= FEWEST_NETWORKS:
+        known = facts.card.a_a_floor if facts.card else None
+        _, judged = refit(folder, facts, observations)
+        facts = update_facts(folder, card=card_of(judged, known if floor is None else floor))
+    else:
+        few = f"{len(observations)} networks are too few to predict from, at least {FEWEST_NETWORKS} are needed"
+        notes = (*notes, f"{few}; measure longer")
+    return ProfileSummary(
+        folder=str(folder),
+        circumstances=facts.circumstances,
+        files=len(observations),
+        new_files=new_files,
+        failed=len(failures),
+        seconds=clock() - started,
+        card=facts.card,
+        notes=notes,
+    )
+
+
+def _folder(out: str | Path | None, profiles: Sequence[str | Path], here: Circumstances) -> Path:
+    """Where the profile is, or is to be.
+
+    Raises:
+        OutputError: a folder of something else.
+        ProfileError: one of ``profiles`` is none.
+    """
+    for each in profiles:
+        read_facts(Path(each))
+    if out is None:
+        return Path(profiles[0]) if len(profiles) == 1 else place_of(here)
+    folder = Path(out)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not is_profile(folder)):
+        raise OutputError(f"--out must be a new or empty folder, or a profile to extend; {folder} is neither")
+    return folder
+
+
+def _unrest(session: Session) -> tuple[str, ...]:
+    share = median(each.disturbed for each in session.observations) if session.observations else 0.0
+    if share <= MOST_DISTURBANCE:
+        return ()
+    used = f"other programs used {share:.0%} of a processor while networks were measured"
+    return (f"{used}; a profile that is made while nothing else runs predicts better",)
+
+
+def _target(threads: int) -> Target:
+    try:
+        return Target(threads=threads)
+    except ValidationError as error:
+        raise InputError(f"--threads must lie in [1, 256], got {threads}; --help lists the flags") from error
+
+
+def _seconds(time: str | float) -> float:
+    try:
+        return parse_duration(str(time))
+    except ValueError as error:
+        raise InputError(f"--time: {error}") from error

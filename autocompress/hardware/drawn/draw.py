@@ -1,0 +1,102 @@
+"""One network to measure, from a seed: the same seed gives the same network."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, numpy_helper
+
+from autocompress.export.calibrate import Seen
+from autocompress.export.onnx_file import to_onnx
+from autocompress.export.quantize_onnx import quantize_onnx
+from autocompress.hardware.drawn.kinds import FLOAT_ONLY, KINDS
+from autocompress.hardware.drawn.net import repeated
+from autocompress.hardware.drawn.space import NetworkSpace, profile_space
+from autocompress.hardware.drawn.style import Style
+from autocompress.models.load import build_model
+from autocompress.models.source import ModelSource
+from autocompress.precision import INT8, FilePlan
+from autocompress.target import Machine
+from autocompress.task import Layout, Preprocess
+
+FP32, INT = "fp32", "int8"
+RANDOM, TIMM = "drawn", "timm"  # how names of observations begin; a seed follows
+LARGE = 1024  # elements of a weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A network as a file; ``family`` is its kind or timm's family."""
+
+    name: str
+    family: str
+    precision: str
+    proto: bytes
+
+
+def draw(seed: int, machine: Machine, space: NetworkSpace | None = None) -> Drawn:
+    """A random network.
+
+    Args:
+        seed: of kind, shapes and weights.
+        machine: decides how int8 is written.
+        space: None is the shipped one.
+    """
+    space = space or profile_space()
+    rng = np.random.default_rng(seed)
+    style = Style.drawn(rng)
+    shares = np.array(list(space.kinds.values()))
+    kind = str(rng.choice(list(space.kinds), p=shares / shares.sum()))
+    net, last = KINDS[kind](style, rng)
+    proto, precision = net.model(last), FP32
+    if kind not in FLOAT_ONLY and rng.random() < space.int8:
+        proto, precision = _in_int8(proto, net.input.shape, rng, machine), INT
+    return Drawn(name=f"{RANDOM}-{seed}", family=kind, precision=precision, proto=proto.SerializeToString())
+
+
+def draw_timm(seed: int, machine: Machine, space: NetworkSpace | None = None) -> tuple[Drawn, Drawn]:
+    """A model of timm with fresh weights, in fp32 and in int8; takes some seconds.
+
+    Successive seeds go through the models, then through them again with other sizes.
+
+    Args:
+        seed: which model and size.
+        machine: decides how int8 is written.
+        space: None is the shipped one.
+
+    Raises:
+        ModelError: timm cannot build the model, or PyTorch cannot export it.
+    """
+    timm = (space or profile_space()).timm
+    rng = np.random.default_rng(seed)
+    names = np.random.default_rng(0).permutation(sorted(timm.models)).tolist()
+    name = names[seed % len(names)]
+    about = timm.models[name]
+    size = int(rng.choice(about.sizes))
+    shape = (3, size, size)
+    model = build_model(ModelSource(spec=name, in_shape=shape, n_outputs=timm.classes), seed=seed)
+    proto = to_onnx(model, Preprocess(layout=Layout.IMAGE, shape=shape), 1)
+    _repeat_numbers(proto)
+    in_int8 = _in_int8(proto, (1, *shape), rng, machine)
+    fp32, int8 = (
+        Drawn(
+            name=f"{TIMM}-{seed}-{name}-{size}-{precision}",
+            family=about.family,
+            precision=precision,
+            proto=each.SerializeToString(),
+        )
+        for precision, each in ((FP32, proto), (INT, in_int8))
+    )
+    return fp32, int8
+
+
+def _repeat_numbers(proto: ModelProto) -> None:
+    """Fill large weights, in place, as ``Net.weight`` does: files compress well then."""
+    for place, item in enumerate(proto.graph.initializer):
+        array = numpy_helper.to_array(item)
+        if array.dtype == np.float32 and array.size > LARGE:
+            item.CopyFrom(numpy_helper.from_array(repeated(array.shape, place, float(array.std())), item.name))
+
+
+def _in_int8(proto: ModelProto, shape: tuple[int, ...], rng: np.random.Generator, machine: Machine) -> ModelProto:
+    seen = Seen(inputs=rng.standard_normal(shape).astype(np.float32), batch=shape[0])
+    return quantize_onnx(proto, FilePlan(default=INT8), seen, machine)

@@ -1,0 +1,85 @@
+"""The predictor of a profile: its fitted numbers from disk, or fitted again where the observations are other ones."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from autocompress.errors import ProfileError
+from autocompress.facts import write_whole
+from autocompress.hardware.predictor.fit import FEWEST_NETWORKS, Judged, fit_and_judge
+from autocompress.hardware.predictor.observation import Observation
+from autocompress.hardware.predictor.observation_log import LOG, log_digest
+from autocompress.hardware.predictor.predictor import LatencyPredictor
+from autocompress.hardware.predictor.profile import ProfileFacts, read_observations
+from autocompress.hardware.predictor.searched import shifted
+
+REGRESSOR = "regressor.json"
+SCHEMA = 1
+
+
+def predictor_in(folder: Path, facts: ProfileFacts) -> tuple[LatencyPredictor, tuple[str, ...]]:
+    """The predictor of the profile in ``folder`` as searches have corrected it since; notes on what deserves mistrust.
+
+    Raises:
+        ProfileError: a file of the profile that was cut off or edited; names the line.
+    """
+    digest = log_digest(folder / LOG)
+    kept = _kept(folder / REGRESSOR)
+    if kept is not None and kept["schema"] == SCHEMA and kept["observations"] == digest:
+        return shifted(folder, _from_data(folder / REGRESSOR, kept["predictor"]))
+    observations, notes = read_observations(folder)
+    predictor, more = shifted(folder, refit(folder, facts, observations)[0])
+    return predictor, (*notes, *more)
+
+
+def refit(
+    folder: Path, facts: ProfileFacts, observations: Sequence[Observation]
+) -> tuple[LatencyPredictor, list[Judged]]:
+    """Fit to ``observations``, which are those of the profile, and keep the numbers where the folder can be written.
+
+    Beside the predictor, what it says of each network when it is fitted without it.
+
+    Raises:
+        ProfileError: there are too few of them.
+    """
+    digest = log_digest(folder / LOG)
+    if len(observations) < FEWEST_NETWORKS:
+        raise ProfileError(
+            f"a profile must hold at least {FEWEST_NETWORKS} measured networks, {folder} holds {len(observations)}; "
+            f"`autocompress profile --profile {folder}` adds to it"
+        )
+    predictor, judged = fit_and_judge(observations, facts.circumstances)
+    content = {"schema": SCHEMA, "observations": digest, "predictor": predictor.to_data()}
+    with contextlib.suppress(OSError):
+        write_whole(folder / REGRESSOR, json.dumps(content, separators=(",", ":")))
+    return predictor, judged
+
+
+def _kept(file: Path) -> dict[str, Any] | None:
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_bytes())
+    except json.JSONDecodeError as error:
+        raise ProfileError(
+            f"{file}, line {error.lineno}, column {error.colno}: must be JSON: {error.msg}; {_ANEW}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{file}, line 1, column {error.start + 1}: must be UTF-8; {_ANEW}") from error
+    if not isinstance(content, dict) or not {"schema", "observations", "predictor"} <= content.keys():
+        raise ProfileError(f"{file}, line 1, column 1: must hold schema, observations and predictor; {_ANEW}")
+    return content
+
+
+def _from_data(file: Path, data: dict[str, Any]) -> LatencyPredictor:
+    try:
+        return LatencyPredictor.from_data(data)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ProfileError(
+            f"{file}, line 1: must hold the numbers of a fit: {type(error).__name__} {error}; {_ANEW}"
+        ) from error
+
+
+_ANEW = "delete the file, it is made again from the observations"

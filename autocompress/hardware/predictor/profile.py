@@ -1,0 +1,132 @@
+"""A latency profile: what was measured of one machine, in a folder.
+
+::
+
+    profile.yaml        the machine, when, how accurate, and the coefficients of memory and energy
+    observations.jsonl  one measured file a line; see ``observation_log``
+    searched.jsonl      what searches measured since, the same way; see ``searched``
+    regressor.json      the numbers fitted to them; made again whenever the observations have changed
+
+Data only: nothing that is read back can run. A profile holds for its circumstances alone (``circumstances.py``).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ConfigDict, Field
+
+from autocompress.clock import now
+from autocompress.errors import ProfileError
+from autocompress.facts import Facts, write_whole
+from autocompress.hardware.kept import Circumstances, cache_folder
+from autocompress.hardware.machine import package_versions
+from autocompress.hardware.predictor.card import AccuracyCard
+from autocompress.hardware.predictor.circumstances import require_same
+from autocompress.hardware.predictor.energy import EnergyCoefficients
+from autocompress.hardware.predictor.observation import Observation
+from autocompress.hardware.predictor.observation_log import LOG, append_to_log, log_lock, read_log, unseen
+from autocompress.hardware.predictor.yaml_record import read_record
+
+FACTS = "profile.yaml"
+SCHEMA = 1
+HOW_TO_MAKE = "`autocompress profile` makes one, in 5 minutes"
+
+
+class ProfileFacts(Facts):
+    """What ``profile.yaml`` states; ``measured_s`` is the time spent on measuring, over all sessions.
+
+    ``card`` is the accuracy on files that were left out of the fit, ``energy`` holds metered coefficients.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+    schema_version: int = Field(SCHEMA, alias="schema", ge=1)
+    circumstances: Circumstances
+    created_at: str
+    updated_at: str
+    packages: dict[str, str]
+    measured_s: float = Field(0.0, ge=0)
+    card: AccuracyCard | None = None
+    energy: EnergyCoefficients | None = None
+
+
+def place_of(circumstances: Circumstances) -> Path:
+    """Where the profile of these circumstances lies unless said otherwise.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    return cache_folder() / "profiles" / circumstances.digest()
+
+
+def is_profile(folder: Path) -> bool:
+    """Whether a profile lies there."""
+    return (folder / FACTS).is_file()
+
+
+def read_facts(folder: Path) -> ProfileFacts:
+    """What ``profile.yaml`` in ``folder`` states.
+
+    Raises:
+        ProfileError: none there, or one that was cut off or edited; names the line.
+    """
+    if not is_profile(folder):
+        raise ProfileError(f"a profile is a folder with {FACTS}, {folder} has none; {HOW_TO_MAKE}")
+    return read_record(ProfileFacts, folder / FACTS, SCHEMA)
+
+
+def write_facts(folder: Path, facts: ProfileFacts) -> ProfileFacts:
+    """Write ``profile.yaml`` with the time of now; what was written."""
+    facts = facts.model_copy(update={"updated_at": now(), "packages": package_versions()})
+    write_whole(folder / FACTS, facts.to_yaml())
+    return facts
+
+
+def update_facts(folder: Path, **changes: object) -> ProfileFacts:
+    """Write ``profile.yaml`` again with some fields changed; what was written."""
+    return write_facts(folder, read_facts(folder).model_copy(update=changes))
+
+
+def opened(folder: Path, circumstances: Circumstances) -> ProfileFacts:
+    """The profile in ``folder``, made where there is none yet.
+
+    Raises:
+        ProfileError: it cannot be read, or is one of other circumstances.
+    """
+    if is_profile(folder):
+        facts = read_facts(folder)
+        require_same(facts.circumstances, circumstances, folder)
+        return facts
+    started = now()
+    facts = ProfileFacts(circumstances=circumstances, created_at=started, updated_at=started, packages={})
+    return write_facts(folder, facts)
+
+
+def read_observations(folder: Path) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
+    """All observations of a profile, and notes on what was left out.
+
+    Raises:
+        ProfileError: a line of the log that is no observation.
+    """
+    return read_log(folder / LOG)
+
+
+def append(folder: Path, observations: Sequence[Observation]) -> None:
+    """Add observations; each is on disk when this returns."""
+    append_to_log(folder / LOG, observations)
+
+
+def merge(folder: Path, other: Path) -> int:
+    """Take the observations of the profile in ``other`` over; how many were new.
+
+    Raises:
+        ProfileError: one of the two cannot be read, or they are of different circumstances.
+    """
+    facts, others = read_facts(folder), read_facts(other)
+    require_same(others.circumstances, facts.circumstances, other)
+    with log_lock(folder / LOG):
+        new = unseen(read_observations(other)[0], read_observations(folder)[0])
+        append(folder, new)
+    if new:
+        update_facts(folder, measured_s=facts.measured_s + others.measured_s)
+    return len(new)

@@ -1,0 +1,104 @@
+"""Networks to profile by: the same from the same seed, of every declared kind, and all of them run."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from autocompress.errors import SpaceError
+from autocompress.hardware.drawn.draw import draw, draw_timm
+from autocompress.hardware.drawn.kinds import FLOAT_ONLY, KINDS
+from autocompress.hardware.drawn.net import repeated
+from autocompress.hardware.drawn.space import NetworkSpace, profile_space, read_space
+from autocompress.hardware.machine import this_machine
+from autocompress.paths import spaces_folder
+from autocompress.search.space import shipped_spaces
+
+FILE = spaces_folder() / "networks" / "profile.yaml"
+
+
+def of_kind(kind: str, int8: float) -> NetworkSpace:
+    return profile_space().model_copy(update={"kinds": {kind: 1.0}, "int8": int8})
+
+
+def operators(proto: bytes) -> set[str]:
+    return {node.op_type for node in onnx.load_model_from_string(proto).graph.node}
+
+
+def test_the_same_seed_gives_the_same_file_and_another_another():
+    machine = this_machine()
+    assert draw(3, machine) == draw(3, machine)
+    assert draw(3, machine).proto != draw(4, machine).proto
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_runs(kind):
+    drawn = draw(0, this_machine(), of_kind(kind, 0.0))
+    assert (drawn.family, drawn.precision, drawn.name) == (kind, "fp32", "drawn-0")
+    session = ort.InferenceSession(drawn.proto, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    (made,) = session.run(None, {given.name: np.zeros(given.shape, np.float32)})
+    assert np.isfinite(made).all()
+
+
+@pytest.mark.parametrize("kind", ["perceptron", "series"])
+def test_int8_rounds_and_is_called_so(kind):
+    drawn = draw(0, this_machine(), of_kind(kind, 1.0))
+    assert drawn.precision == "int8"
+    assert "DequantizeLinear" in operators(drawn.proto)
+
+
+def test_recurrent_networks_stay_float():
+    assert {draw(seed, this_machine(), of_kind(next(iter(FLOAT_ONLY)), 1.0)).precision for seed in range(3)} == {"fp32"}
+
+
+def test_kinds_are_drawn_in_their_shares():
+    space = profile_space().model_copy(update={"kinds": {"perceptron": 3.0, "recurrent": 1.0}, "int8": 0.0})
+    families = [draw(seed, this_machine(), space).family for seed in range(60)]
+    assert 0.6 < families.count("perceptron") / 60 < 0.9
+
+
+def test_the_space_names_every_kind_and_is_no_search_space():
+    space = read_space(FILE)
+    assert set(space.kinds) == set(KINDS)
+    assert space.timm.share <= 0.1
+    assert {about.family for about in space.timm.models.values()} == {
+        *("resnet", "mobilenetv2", "mobilenetv3", "vit", "convnext"),
+    }
+    assert "profile" not in shipped_spaces()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("  plain:", "  plane:", r"at kinds: kinds of networks are .*, not 'plane'; near: plain"),
+        ("int8: 0.42", "int8: 42", r"at int8: Input should be less than or equal to 1, got 42"),
+        ("  plain: 0.07", "  plain: 0", r"at kinds.plain: Input should be greater than 0"),
+        ("kinds:", "kinds: [", r"must be YAML"),
+        ("sizes: [64, 96, 128, 160]}", "sizes: []}", r"at timm.models.resnet10t.sizes: .*at least 1 item"),
+    ],
+)
+def test_a_space_that_does_not_hold_together_is_refused(tmp_path, before, after, message):
+    text = FILE.read_text()
+    assert before in text
+    (tmp_path / "s.yaml").write_text(text.replace(before, after, 1))
+    with pytest.raises(SpaceError, match=message):
+        read_space(tmp_path / "s.yaml")
+
+
+def test_numbers_repeat_but_neither_rows_nor_weights_are_equal():
+    first, second = repeated((64, 64), 0, 1.0), repeated((64, 64), 1, 1.0)
+    assert len(np.unique(first)) <= 1021
+    assert len(np.unique(first, axis=0)) == 64
+    assert not np.array_equal(first, second)
+    assert abs(first.std() - 1) < 0.1
+
+
+@pytest.mark.slow
+def test_models_of_timm_come_in_both_precisions():
+    models = {"mobilenetv3_small_050": {"family": "mobilenetv3", "sizes": [32]}}
+    timm = type(profile_space().timm).model_validate({"share": 0.1, "classes": 5, "models": models})
+    fp32, int8 = draw_timm(7, this_machine(), profile_space().model_copy(update={"timm": timm}))
+    assert fp32.name == "timm-7-mobilenetv3_small_050-32-fp32"
+    assert (fp32.family, fp32.precision, int8.precision) == ("mobilenetv3", "fp32", "int8")
+    assert "DequantizeLinear" in operators(int8.proto) - operators(fp32.proto)

@@ -1,0 +1,328 @@
+"""``autocompress profile``: measures into a folder, goes on where it was, judges itself, loses nothing when stopped."""
+
+import json
+import os
+
+import pytest
+from made_up_profile import HERE, made_profile, observation
+from onnx import helper
+from stand_in_predictor import fit_stand_in, install, judged
+from tiny_onnx import dense_file, save
+
+import autocompress
+from autocompress.cli.app import run
+from autocompress.commands import profile as profiling
+from autocompress.errors import InputError, MeasurementError, OutputError, ProfileError
+from autocompress.events import Silence
+from autocompress.hardware import each_file
+from autocompress.hardware.drawn.draw import Drawn, draw
+from autocompress.hardware.drawn.space import profile_space
+from autocompress.hardware.each_file import measured_each
+from autocompress.hardware.kept import circumstances_of
+from autocompress.hardware.machine import this_machine
+from autocompress.hardware.predictor import cross_validation, measuring, training
+from autocompress.hardware.predictor.baselines import fit_baselines
+from autocompress.hardware.predictor.cross_validation import card_of
+from autocompress.hardware.predictor.measuring import Failure, Protocol, observe_drawn
+from autocompress.hardware.predictor.observation import Observation
+from autocompress.hardware.predictor.profile import read_facts, read_observations
+from autocompress.hardware.predictor.training import Session, a_a_floor_of, measure_for
+from autocompress.target import Target
+
+QUICK = Protocol(rounds=2, window_ms=1.0, warm_up_ms=1.0, profile_ms=1.0, silence_s=30.0)
+PLAN = QUICK.plan(Target())
+TINY = profile_space().model_copy(update={"kinds": {"perceptron": 1.0}, "int8": 0.0})
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """Small perceptrons, and none of timm's models."""
+    monkeypatch.setattr(training, "draw", lambda seed, machine: draw(seed, machine, TINY))
+    monkeypatch.setattr(profiling, "with_measured_activations", lambda machine, _: machine)
+    return install(monkeypatch)
+
+
+def made(folder, count=2, **settings):
+    return profiling.profile(time=60, out=folder, protocol=QUICK, most_files=count, **settings)
+
+
+def names(folder):
+    return [each.name for each in read_observations(folder)[0]]
+
+
+def test_networks_are_measured_with_their_kernels(tmp_path):
+    found = made(tmp_path / "p")
+    assert (found.files, found.new_files, found.failed) == (2, 2, 0)
+    first = read_observations(tmp_path / "p")[0][0]
+    assert (first.name, first.family, first.precision, first.source) == ("drawn-0", "perceptron", "fp32", "profile")
+    assert len(first.rounds_us) == QUICK.rounds
+    assert first.reference_ms > 0
+    assert all(us > 0 for _, us in first.parsed())
+    assert {kernel.operator for kernel, _ in first.parsed()} & {"Gemm", "FusedGemm"}
+
+
+def test_run_again_it_goes_on_with_other_networks(tmp_path):
+    made(tmp_path)
+    seconds = read_facts(tmp_path).measured_s
+    found = made(tmp_path, 1)
+    assert (found.files, found.new_files) == (3, 1)
+    assert names(tmp_path) == ["drawn-0", "drawn-1", "drawn-2"]
+    assert read_facts(tmp_path).measured_s > seconds > 0
+
+
+def test_a_profile_alone_is_extended_and_beside_out_it_is_taken_over(tmp_path):
+    made(tmp_path / "a")
+    profiling.profile(time=60, profiles=[tmp_path / "a"], protocol=QUICK, most_files=1)
+    assert len(names(tmp_path / "a")) == 3
+    found = made(tmp_path / "b", 1, profiles=[tmp_path / "a"])
+    assert (found.files, found.new_files) == (4, 1)
+    assert names(tmp_path / "b")[-1] == "drawn-3"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
+def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, stop):
+    keep = training.append
+
+    def keep_one_and_stop(folder, observations):
+        keep(folder, observations)
+        raise stop
+
+    monkeypatch.setattr(training, "append", keep_one_and_stop)
+    with pytest.raises(stop):
+        made(tmp_path)
+    monkeypatch.setattr(training, "append", keep)
+    assert names(tmp_path) == ["drawn-0"]
+    assert made(tmp_path, 1).files == 2
+    assert names(tmp_path) == ["drawn-0", "drawn-1"]
+
+
+def test_ctrl_c_says_that_nothing_is_lost(tmp_path, monkeypatch, capfd):
+    def stopped(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(profiling, "profile", stopped)
+    assert run(["profile", "--out", str(tmp_path)]) == 130
+    assert "what was measured is kept; the same command goes on" in capfd.readouterr().err
+
+
+def test_a_network_that_cannot_be_drawn_is_left_out_and_said(tmp_path, monkeypatch):
+    def draw_or_fail(seed, machine):
+        if seed == 0:
+            raise RuntimeError("no such width")
+        return draw(seed, machine, TINY)
+
+    monkeypatch.setattr(training, "draw", draw_or_fail)
+    found = made(tmp_path)
+    assert names(tmp_path) == ["drawn-1", "drawn-2"]
+    assert "1 networks could not be measured; drawn-0: drawing failed: no such width" in found.notes
+
+
+@pytest.mark.parametrize(("shares", "said"), [([0.01, 0.02, 0.9], 0), ([0.3, 0.5, 0.01], 1)])
+def test_other_programs_are_said_where_they_disturb_most_networks(tmp_path, monkeypatch, shares, said):
+    def disturbed(*_, **__):
+        _[1].disturbances.extend(shares)
+
+    monkeypatch.setattr(profiling, "measure_for", disturbed)
+    notes = made(tmp_path).notes
+    assert sum(note.startswith("other programs used 30% of a processor while") for note in notes) == said
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"--out must be a new or empty folder, or a profile to extend; .* neither"):
+        made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"time": "soon"}, r"--time: a duration looks like .*'soon'"),
+        ({"threads": 0}, r"--threads must lie in \[1, 256\]"),
+    ],
+)
+def test_flags_that_do_not_hold_are_refused(tmp_path, given, message):
+    with pytest.raises(InputError, match=message):
+        profiling.profile(**{"time": 1, "out": tmp_path, **given})
+
+
+def test_a_profile_to_take_over_must_be_one(tmp_path):
+    with pytest.raises(ProfileError, match="has none; `autocompress profile` makes one"):
+        made(tmp_path / "new", profiles=[tmp_path / "nowhere"])
+    assert not (tmp_path / "new").exists()
+
+
+# What a bad file costs.
+
+
+def files_with(tmp_path, bad):
+    return [dense_file(tmp_path / "a.onnx"), bad, dense_file(tmp_path / "c.onnx", width=8)]
+
+
+def test_a_file_that_the_runtime_refuses_costs_itself_only(tmp_path):
+    bad = save(tmp_path / "b.onnx", [helper.make_node("Nonsense", ["x"], ["y"])], {"x": [1]}, {})
+    lines = list(measured_each("kernels", files_with(tmp_path, bad), silence_s=30, **PLAN))
+    assert [(line.kind, line.file) for line in lines] == [("kernels", 0), ("error", 1), ("kernels", 2)]
+    assert "Nonsense" in lines[1].content["message"]
+
+
+BROKEN_RUNNER = """
+import os, sys, time
+sys.path.insert(0, {folder!r})
+import runner
+timed = runner.timed_kernels
+def broken(file, plan):
+    if file.endswith("b.onnx"):
+        {harm}
+    return timed(file, plan)
+runner.timed_kernels = broken
+results = os.fdopen(os.dup(1), "w")
+import json
+runner.main(json.loads(open(sys.argv[1]).read()), runner.line_writer(results))
+"""
+
+
+@pytest.mark.parametrize(
+    ("harm", "silence_s", "reason"),
+    [
+        ("os.kill(os.getpid(), 11)", 30, "the process died with signal SIGSEGV"),
+        ("os._exit(3)", 30, "the process died with exit code 3"),
+        ("time.sleep(60)", 2.5, "took longer than 2.5 s"),
+    ],
+)
+def test_a_file_that_kills_or_hangs_its_process_costs_itself_only(tmp_path, monkeypatch, harm, silence_s, reason):
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN_RUNNER.format(folder=os.path.dirname(each_file.RUNNER), harm=harm))  # noqa: PTH120
+    monkeypatch.setattr(each_file, "RUNNER", script)
+    files = files_with(tmp_path, dense_file(tmp_path / "b.onnx"))
+    lines = list(measured_each("kernels", files, silence_s=silence_s, **PLAN))
+    assert [(line.kind, line.file) for line in lines] == [("kernels", 0), ("error", 1), ("kernels", 2)]
+    assert lines[1].content == {"message": reason}
+
+
+def test_a_graph_that_cannot_be_read_back_is_a_failure(monkeypatch):
+    def refuse(*_):
+        raise MeasurementError("control flow")
+
+    monkeypatch.setattr(measuring, "graph_of", refuse)
+    (found,) = observe_drawn([draw(1, this_machine(), TINY)], Target(), QUICK)
+    assert found == Failure(name="drawn-1", reason="control flow")
+
+
+# How good it is.
+
+
+def test_a_file_measured_again_gives_the_floor(monkeypatch):
+    drawn = [draw(seed, this_machine(), TINY) for seed in (0, 1)]
+    before = [observation(seed, us=100.0) for seed in (0, 1)]
+    again = [observation(0, us=110.0), observation(1, us=90.0)]
+    monkeypatch.setattr(training, "observe_drawn", lambda *_, **__: iter(again))
+    assert a_a_floor_of(Session(observations=before, first=drawn), Target()) == pytest.approx(0.1)
+    assert a_a_floor_of(Session(), Target()) is None
+
+
+def test_the_floor_is_taken_at_one_speed_of_the_machine(monkeypatch):
+    before = observation(0, us=100.0).model_copy(update={"reference_ms": 5.0})
+    again = observation(0, us=110.0).model_copy(update={"reference_ms": 5.5})
+    monkeypatch.setattr(training, "observe_drawn", lambda *_, **__: iter([again]))
+    session = Session(observations=[before], first=[draw(0, this_machine(), TINY)])
+    assert a_a_floor_of(session, Target()) == pytest.approx(0.0)
+
+
+def test_timm_models_take_at_most_their_share_of_the_time(tmp_path, monkeypatch):
+    """With a clock on which a random network takes a second and a model of timm ten."""
+    now, timm = [0.0], []
+
+    def measured(batch, *_, disturbances):
+        for each in batch:
+            now[0] += 5.0 if each.name.startswith("timm") else 1.0
+            yield observation(name=each.name)
+
+    def draw_timm(seed, machine, space):
+        timm.append(now[0])
+        return [Drawn(name=f"timm-{seed}-x-{kind}", family="f", precision=kind, proto=b"") for kind in ("fp32", "int8")]
+
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(training, "observe_drawn", measured)
+    monkeypatch.setattr(training, "draw_timm", draw_timm)
+    monkeypatch.setattr(training, "append", lambda *_: None)
+    session = Session()
+    measure_for(1000.0, session, tmp_path, machine=this_machine(), target=Target(), observer=Silence())
+    assert 7 <= len(timm) <= 10
+    assert timm[0] >= 100
+    assert 1000 <= now[0] <= 1010
+
+
+def many(count=40):
+    return [
+        observation(number, us=50.0 + number, family="plain" if number % 2 else "tokens") for number in range(count)
+    ]
+
+
+def test_the_card_has_every_group_and_baselines_that_did_not_see_what_they_judge(monkeypatch):
+    seen = []
+
+    def fitted(observations):
+        seen.append({each.name for each in observations})
+        return fit_baselines(observations)
+
+    monkeypatch.setattr(cross_validation, "fit_baselines", fitted)
+    stand_in = fit_stand_in(many(), HERE)
+    card = card_of([judged(stand_in, each) for each in many()], 0.01)
+    assert card.files == card.all.files == card.baselines["flops"].files == 40
+    assert card.all.mape == pytest.approx(0.005, rel=0.1)  # half of the distance between the two rounds
+    assert set(card.by_family) == {"plain", "tokens"}
+    assert set(card.by_precision) == {"fp32"}
+    assert set(card.baselines) == {"flops", "roofline", "table"}
+    assert card.a_a_floor == 0.01
+    names = {each.name for each in many()}
+    assert sorted(name for each in seen for name in names - each) == sorted(names)
+
+
+def test_too_few_files_get_no_card(tmp_path):
+    found = made(tmp_path, 1)
+    assert found.card is None
+    assert "1 networks are too few to predict from, at least 20 are needed; measure longer" in found.notes
+
+
+def test_the_card_is_kept_and_shown(tmp_path, monkeypatch, capfd):
+    made_profile(tmp_path, 40, circumstances=circumstances_of(this_machine()))
+    found = made(tmp_path, 1)
+    assert found.card is not None
+    assert read_facts(tmp_path).card == found.card
+    monkeypatch.setattr(profiling, "profile", lambda **_: found)
+    assert run(["profile"]) == 0
+    text = capfd.readouterr().out
+    assert "5 folds over 41 files" in text
+    assert "baseline: roofline" in text
+    assert "the same file measured twice differs by" in text
+    assert f"autocompress predict FILE.onnx --profile {tmp_path}" in text.replace("'", "")
+
+
+def test_json_is_the_record_that_python_returns(tmp_path, monkeypatch, capfd):
+    found = made(tmp_path)
+    monkeypatch.setattr(profiling, "profile", lambda **_: found)
+    assert autocompress.profile is profiling.profile
+    assert run(["profile", "--json"]) == 0
+    answer = capfd.readouterr().out
+    assert profiling.ProfileSummary.from_json(answer) == found
+    assert json.loads(answer)["files"] == 2
+
+
+def test_observations_know_where_they_come_from(tmp_path):
+    made(tmp_path, 1)
+    assert isinstance(read_observations(tmp_path)[0][0], Observation)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--export-kit", "k.zip", "--out", "d"], "--export-kit writes a zip file .* got --out as well"),
+        (["--import", "r.jsonl", "--time", "5m"], "--import makes a profile .* got --time as well"),
+        (["--kit-time", "5m"], "--kit-time goes with --export-kit"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(words, message, capfd):
+    import re  # noqa: PLC0415
+
+    assert run(["profile", *words]) == 2
+    assert re.search(message, " ".join(capfd.readouterr().err.split()))
