@@ -73,7 +73,9 @@ class Topology:
     _numbers: dict[object, int] = field(default_factory=dict, repr=False)
     _kept: dict[tuple[int, float, int], int] = field(default_factory=dict, repr=False)
     _present: dict[tuple[str, ...], tuple[int, ...]] = field(default_factory=dict, repr=False)
-    _widths: dict[tuple[int, ...], tuple[tuple[int, tuple[int, int], bool], ...]] = field(default_factory=dict, repr=False)
+    _widths: dict[tuple[int, ...], tuple[tuple[int, tuple[int, int], bool], ...]] = field(
+        default_factory=dict, repr=False
+    )
 
     def __post_init__(self) -> None:
         layers, self._groups = self.anatomy.layers, self.anatomy.groups

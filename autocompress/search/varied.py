@@ -1,7 +1,8 @@
 """A recipe like another one whose widths and ranks are others: the same kernels with other numbers."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -34,7 +35,8 @@ def varied(recipe: Recipe, topology: Topology, draw: random.Random) -> Recipe:
             continue
         now = kept_width(group, asked[at], align) if at in asked else group.width
         has_layout = bool(strict.intersection((*group.outs, *group.ins)))
-        ratios[here], kept[group.name] = _another(group, now, block, has_layout, taken, draw)
+        class_of = partial(group_class, group, block=block, has_layout=has_layout)
+        ratios[here], kept[group.name] = _another(group, now, class_of, taken, draw)
         taken.add(kept[group.name])
     found = dict(settings)
     found.pop("prune_channels", None)
@@ -66,13 +68,12 @@ def plainly_ranked(recipe: Recipe) -> Recipe:
 
 
 def _another(
-    group: ChannelGroup, now: int, block: int, has_layout: bool, taken: set[int], draw: random.Random
+    group: ChannelGroup, now: int, class_of: Callable[[int], object], taken: set[int], draw: random.Random
 ) -> tuple[float, int]:
-    """A ratio and the width that it leaves: of the class of ``now``, and one that no other group has if there is one."""
-    like = group_class(group, now, block, has_layout)
+    """A ratio and the width that it leaves: one of the class of ``now``, that no other group has if there is one."""
     steps = [step / group.units for step in range(int(MOST_PRUNED * group.units) + 1)]
     choices = {kept_width(group, ratio, 1): round(ratio, 6) for ratio in steps}
-    alike = [width for width in choices if like == group_class(group, width, block, has_layout)] or [group.width]
+    alike = [width for width in choices if class_of(width) == class_of(now)] or [group.width]
     fresh = [width for width in alike if width not in taken and width != group.width]
     width = draw.choice(fresh or alike)
     return choices[width], width
