@@ -1,7 +1,7 @@
 """Kernels of recipes without their files: how many are known, whether they are right, how fast. Prints JSON.
 
-``python tests/benchmarks/fast_path.py TRAINING.jsonl [MODEL]``: the observations to fit a predictor on, and a network of
-``predictor_recipes``. Some two minutes on one core.
+``python tests/benchmarks/fast_path.py TRAINING.jsonl [MODEL]``: the observations to fit a predictor on, and a
+network of ``predictor_recipes``. Some two minutes on one core.
 """
 
 import json
