@@ -31,7 +31,7 @@ from autocompress.search.varied import plainly_ranked
 from autocompress.trial import Bench, make_structure
 
 FITTED_ON = 150  # observations: what a prediction takes does not depend on them
-PREPARED, MOST_FILES, FRESH, CHECKED = 200, 60, 4000, 6
+PREPARED, MOST_FILES, FRESH, CHECKED = 200, 60, 4000, 3
 
 
 def main(training: Path, model: str) -> None:

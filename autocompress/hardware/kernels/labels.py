@@ -29,10 +29,14 @@ def labelled(file: bytes, layers: Sequence[str]) -> bytes:
         return file
     place = {name: index for index, name in enumerate(layers)}
     outer = {value.name for value in (*proto.graph.input, *proto.graph.output)}
+    own = [_own_layer(node.name, place) for node in proto.graph.node]
+    ends = {label: number for number, (label, _) in enumerate(own)}  # what the last factor makes is the layer's output
     renamed: dict[str, str] = {}
     label_of: dict[str, int] = {}
     for number, node in enumerate(proto.graph.node):
-        label, part = _own_layer(node.name, place)
+        label, part = own[number]
+        if ends[label] == number:
+            part = ""
         if label == NO_LAYER:
             label = max((label_of.get(name, NO_LAYER) for name in node.input), default=NO_LAYER)
         node.name = f"{label + 1}~{number}~{part}~"
@@ -61,7 +65,8 @@ _BEFORE = _Label(0, 0, "")
 class LayerKernels:
     """What one layer became: the kernels that hold weights, and those around them, each in the order of the nodes.
 
-    ``parts`` says of each of ``weighted``, then of each of ``around``, which of the layer's factors it comes from.
+    ``parts`` says of each of ``weighted``, then of each of ``around``, which of the layer's factors it comes from; "" from
+    the last, and where there is one.
     """
 
     weighted: tuple[Kernel, ...]
