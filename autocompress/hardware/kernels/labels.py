@@ -65,8 +65,8 @@ _BEFORE = _Label(0, 0, "")
 class LayerKernels:
     """What one layer became: the kernels that hold weights, and those around them, each in the order of the nodes.
 
-    ``parts`` says of each of ``weighted``, then of each of ``around``, which of the layer's factors it comes from; "" from
-    the last, and where there is one.
+    ``parts`` says of each of ``weighted``, then of each of ``around``, which of the layer's factors it comes from; ""
+    from the last, and where there is one.
     """
 
     weighted: tuple[Kernel, ...]

@@ -11,6 +11,7 @@ from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.predictor.forest import Floats
 
 Ints = NDArray[np.int64]
+MOST_KERNELS = 2**40  # more than memory holds: a pair's number is that of its context times this, plus its kernel's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +19,13 @@ class Flat:
     """The kernels of several networks in one row.
 
     ``network [k]`` and ``pair [k]`` say of each which network it belongs to, and which of ``pairs`` it is: different
-    kernels in different contexts.
+    kernels in different contexts, by numbers that stay the same.
     """
 
     networks: int
     network: Ints
     pair: Ints
-    pairs: list[tuple[Kernel, Context]]
+    pairs: list[int]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Flattener:
     _kernels: list[Kernel] = field(default_factory=list)
     _stored: list[float] = field(default_factory=list)
     _moved: list[float] = field(default_factory=list)
+    _contexts: dict[Context, int] = field(default_factory=dict)
 
     def flat(self, networks: Sequence[Sequence[Kernel]]) -> Flat:
         """One row of all kernels."""
@@ -45,12 +47,14 @@ class Flattener:
         largest = np.zeros(count)
         np.maximum.at(largest, network, np.array(self._moved)[ids] if len(ids) else 0.0)
         contexts = [Context.of_sizes(*sizes) for sizes in zip(stored.tolist(), largest.tolist(), strict=True)]
-        places = {context: place for place, context in enumerate(dict.fromkeys(contexts))}
-        which = np.array([places[context] for context in contexts], np.int64)
-        codes, pair = np.unique(which[network] * len(self._kernels) + ids, return_inverse=True)
-        known = list(places)
-        pairs = [(self._kernels[i], known[c]) for c, i in (divmod(code, len(self._kernels)) for code in codes.tolist())]
-        return Flat(networks=count, network=network, pair=pair, pairs=pairs)
+        numbers = [self._contexts.setdefault(context, len(self._contexts)) for context in contexts]
+        codes, pair = np.unique(np.array(numbers, np.int64)[network] * MOST_KERNELS + ids, return_inverse=True)
+        return Flat(networks=count, network=network, pair=pair, pairs=codes.tolist())
+
+    def pairs(self, codes: Sequence[int]) -> list[tuple[Kernel, Context]]:
+        """The kernels and contexts that numbers of pairs stand for."""
+        contexts = list(self._contexts)
+        return [(self._kernels[code % MOST_KERNELS], contexts[code // MOST_KERNELS]) for code in codes]
 
     def _id(self, kernel: Kernel) -> int:
         found = self._number.get(kernel.signature)
@@ -60,6 +64,28 @@ class Flattener:
             self._stored.append(kernel.stored_bytes)
             self._moved.append(kernel.moved_bytes)
         return found
+
+
+@dataclass(frozen=True)
+class Known:
+    """What each pair of kernel and context was found to take: microseconds, their spread, their path's number."""
+
+    _rows: dict[int, tuple[float, float, int]] = field(default_factory=dict)
+    _paths: dict[str, int] = field(default_factory=dict)
+
+    def lacking(self, pairs: Sequence[int]) -> list[int]:
+        """Those that are not known."""
+        return [pair for pair in pairs if pair not in self._rows]
+
+    def add(self, pair: int, us: float, spread: float, path: str) -> None:
+        """Remember one."""
+        self._rows[pair] = us, spread, self._paths.setdefault(path, len(self._paths))
+
+    def numbers(self, pairs: Sequence[int]) -> tuple[Floats, Floats, Ints]:
+        """Three of ``[pairs]``."""
+        rows = [self._rows[pair] for pair in pairs]
+        us, spread, path = np.array(rows, np.float64).reshape(-1, 3).T
+        return us, spread, path.astype(np.int64)
 
 
 def sums(flat: Flat, us: Floats, spread: Floats, path: Ints) -> tuple[Floats, Floats, Floats]:

@@ -26,7 +26,7 @@ from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel
 from autocompress.hardware.predictor.kernel_times import ProfilerCost
-from autocompress.hardware.predictor.many import Flattener, sums
+from autocompress.hardware.predictor.many import Flattener, Known, sums
 
 Source = Literal["measured", "learned", "roofline"]
 COVERAGE = 0.9
@@ -122,6 +122,7 @@ class LatencyPredictor:
     transfer: Transfer | None = None
     _cache: dict[tuple[str, Context], Guess] = field(default_factory=dict, repr=False, compare=False)
     _flattener: Flattener = field(default_factory=Flattener, repr=False, compare=False)
+    _known: Known = field(default_factory=Known, repr=False, compare=False)
 
     def predict(self, graph: RuntimeGraph) -> Prediction:
         """Latency of one file's graph."""
@@ -142,11 +143,13 @@ class LatencyPredictor:
     def predict_many(self, networks: Sequence[Sequence[Kernel]]) -> tuple[Floats, Floats, Floats]:
         """Milliseconds of many networks, with the ends of their intervals: three of ``[n]``."""
         flat = self._flattener.flat(networks)
-        self._learn({(kernel.signature, context): kernel for kernel, context in flat.pairs})
-        guesses = [self._cache[kernel.signature, context] for kernel, context in flat.pairs]
-        paths = {path: place for place, path in enumerate({guess.path for guess in guesses})}
-        us, spread = (np.array([getattr(guess, name) for guess in guesses]) for name in ("us", "spread"))
-        total, alone, together = sums(flat, us, spread, np.array([paths[guess.path] for guess in guesses], np.int64))
+        new = self._known.lacking(flat.pairs)
+        pairs = self._flattener.pairs(new)
+        self._learn({(kernel.signature, context): kernel for kernel, context in pairs})
+        for pair, (kernel, context) in zip(new, pairs, strict=True):
+            guess = self._cache[kernel.signature, context]
+            self._known.add(pair, guess.us, guess.spread, guess.path)
+        total, alone, together = sums(flat, *self._known.numbers(flat.pairs))
         variance = (TOGETHER * together + (1 - TOGETHER) * alone) / np.maximum(total, 1e-9) ** 2
         ms: Floats = self.scale * (self.cost.call_us + self.slope * total) / 1e3
         stretch = np.exp(self.quantile * np.sqrt(FLOOR_SPREAD**2 + variance))
