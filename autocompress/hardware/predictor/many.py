@@ -95,7 +95,8 @@ def sums(flat: Flat, us: Floats, spread: Floats, path: Ints) -> tuple[Floats, Fl
     """
     off = us * spread
     count, paths = flat.networks, int(path.max(initial=0)) + 1
-    total: Floats = np.bincount(flat.network, us[flat.pair], count)
-    alone: Floats = np.bincount(flat.network, (off**2)[flat.pair], count)
-    of_path: Floats = np.bincount(flat.network * paths + path[flat.pair], off[flat.pair], count * paths)
-    return total, alone, (of_path.reshape(count, paths) ** 2).sum(axis=1)
+    total: Floats = np.bincount(flat.network, us[flat.pair], count).astype(np.float64)
+    alone: Floats = np.bincount(flat.network, (off**2)[flat.pair], count).astype(np.float64)
+    of_path = np.bincount(flat.network * paths + path[flat.pair], off[flat.pair], count * paths).astype(np.float64)
+    together: Floats = (of_path.reshape(count, paths) ** 2).sum(axis=1)
+    return total, alone, together
