@@ -112,8 +112,6 @@ class Topology:
                 ranks[RANKS * place : RANKS * place + len(own)] = own
                 if has_layout and (leaving := tuple(rank_class(rank, self.block) for rank in own)) != (0,):
                     face = (*face, leaving)
-                if not self._is_conv[place]:  # a reshape before a matrix product goes where there are two of them
-                    face = (*face, "factors")
                 state = (*face, factor.get("method", "svd"))
             states.append(number.setdefault(state, len(number)))
             faces.append(number.setdefault(face, len(number)))
