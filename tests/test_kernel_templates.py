@@ -167,7 +167,7 @@ def test_kernels_come_back_from_skeleton_and_integers():
         "nchwc.Conv",
         (Tensor("float", (1, 8, 4, 4)), Tensor("float", (16, 8, 3, 3), stored=True)),
         (Tensor("float", (1, 16, 4, 4)),),
-        (("activation", "Relu"), ("alpha", 0.5), ("group", 1), ("pads", (1, 1))),
+        (("activation", "Relu"), ("alpha", 0.5), ("axis", 1), ("group", 1), ("pads", (1, 1))),
     )
     other = filled((kernel,), range(15))
 

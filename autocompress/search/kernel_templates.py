@@ -12,12 +12,14 @@ with a context that no file had is not guessed: it has no kernels here until a f
 
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from autocompress.errors import AutocompressError
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.labels import LayerKernels, kernels_by_layer, labelled
 from autocompress.hardware.kernels.rules import Language, Rules
@@ -83,8 +85,10 @@ class _Slot:
     templates: dict[Skeleton, _Known] = field(default_factory=dict)
     by_context: dict[Context, _Known] = field(default_factory=dict)
 
-    def note(self, reading: Reading, at: int, kernels: tuple[Kernel, ...], language: Language) -> None:
-        skeleton = skeleton_of(kernels)
+    def note(
+        self, reading: Reading, at: int, kernels: tuple[Kernel, ...], parts: tuple[str, ...], language: Language
+    ) -> None:
+        skeleton = (parts, *skeleton_of(kernels))  # what looks alike between factors and after them has other widths
         known = self.templates.get(skeleton)
         if known is None:
             pads = any(kernel.op.startswith("nchwc.") for kernel in kernels)  # nothing else pads widths
@@ -137,8 +141,14 @@ class KernelTemplates:
         self.checked = self.differed = 0
 
     def kernels(self, recipe: Recipe) -> tuple[Kernel, ...] | None:
-        """All kernels, by layers in order of execution; None where a context is unknown or a number undecided."""
-        reading = self._topology.read(recipe)
+        """All kernels, by layers in order of execution; None where a context is unknown or a number undecided.
+
+        The order is no more than likely: branches run in one that depends on sizes.
+        """
+        try:
+            reading = self._topology.read(recipe)
+        except AutocompressError:  # settings that do not fit the network
+            return None
         return None if reading is None else self._of(reading)
 
     def learn(self, recipe: Recipe, file: bytes) -> bool | None:
@@ -154,12 +164,13 @@ class KernelTemplates:
         found = self.layers_of(file)
         for at, layer in enumerate(reading.layers):
             language = self._topology.language(layer)
-            self._weighted[layer].note(reading, at, found[layer].weighted, language)
-            self._around[layer].note(reading, at, found[layer].around, language)
+            own = found[layer]
+            self._weighted[layer].note(reading, at, own.weighted, own.parts[0], language)
+            self._around[layer].note(reading, at, own.around, own.parts[1], language)
         if expected is None:
             return None
-        is_right = expected == tuple(
-            kernel for layer in reading.layers for kernel in (*found[layer].weighted, *found[layer].around)
+        is_right = Counter(expected) == Counter(
+            kernel for layer in found for kernel in (*layer.weighted, *layer.around)
         )
         self.checked += 1
         self.differed += not is_right

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from autocompress.graph.anatomy import Anatomy, lies_in
+from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.graph.layer_table import LayerFacts
 from autocompress.hardware.kernels.rules import Language
 from autocompress.passes.prune_channels import kept_width
@@ -49,6 +50,11 @@ def width_class(width: int, block: int) -> int:
     return 3 + (width % 4 == 0) + (width % block == 0)
 
 
+def group_class(group: ChannelGroup, width: int, block: int, has_layout: bool) -> tuple[bool, int | None]:
+    """Whether one unit is left, with which the runtime turns transpositions into views; the class of the width."""
+    return width == group.unit * group.chunks, width_class(width, block) if has_layout else None
+
+
 def rank_class(rank: int, block: int) -> int:
     """Ranks of one class get the same kernels: 0 where the blocked layout goes on between the factors."""
     return 1 if rank < block else 2 * (rank % 4 != 0)
@@ -67,7 +73,9 @@ class Topology:
     _numbers: dict[object, int] = field(default_factory=dict, repr=False)
     _kept: dict[tuple[int, float, int], int] = field(default_factory=dict, repr=False)
     _present: dict[tuple[str, ...], tuple[int, ...]] = field(default_factory=dict, repr=False)
-    _widths: dict[tuple[int, ...], tuple[tuple[int, int, int], ...]] = field(default_factory=dict, repr=False)
+    _widths: dict[tuple[int, ...], tuple[tuple[int, tuple[int, int], bool], ...]] = field(
+        default_factory=dict, repr=False
+    )
 
     def __post_init__(self) -> None:
         layers, self._groups = self.anatomy.layers, self.anatomy.groups
@@ -96,7 +104,8 @@ class Topology:
         for place in present:
             computes, factor = precision[place], factors.get(layers[place].name)
             has_layout = computes == _FLOAT and self._is_conv[place]
-            face = (place, computes, *widths[place][1:]) if has_layout else (place, computes)
+            _, classes, is_single = widths[place]
+            face: tuple[object, ...] = (place, computes, is_single, classes if has_layout else None)
             state = face
             if factor is not None:
                 own = tuple(factor.get("ranks") or (factor["rank"],))
@@ -161,13 +170,20 @@ class Topology:
             kept[at] = width
         return tuple(kept)
 
-    def _widths_of(self, kept: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
-        """Of each layer its input channels, and the classes of its input and output channels."""
+    def _widths_of(self, kept: tuple[int, ...]) -> tuple[tuple[int, tuple[int, int], bool], ...]:
+        """Of each layer its inputs, the classes of its inputs and outputs, whether of either a single unit is left."""
         of_groups = {group.name: width for group, width in zip(self._groups, kept, strict=True)}
+        single = {
+            name
+            for group, width in zip(self._groups, kept, strict=True)
+            if group_class(group, width, self.block, False)[0]
+            for name in (*group.outs, *group.ins)
+        }
         found = []
         for layer in self.anatomy.layers:
             c_in, c_out = self.anatomy.widths_after(layer, of_groups)
-            found.append((c_in, width_class(c_in, self.block), width_class(c_out, self.block)))
+            classes = (width_class(c_in, self.block), width_class(c_out, self.block))
+            found.append((c_in, classes, layer.name in single))
         self._widths[kept] = tuple(found)
         return self._widths[kept]
 

@@ -1,14 +1,15 @@
 """A recipe like another one whose widths and ranks are others: the same kernels with other numbers."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.passes.prune_channels import MOST_PRUNED, Criterion, kept_width
 from autocompress.recipe import PassStep, Recipe
-from autocompress.search.topology import Topology, rank_class, width_class
+from autocompress.search.topology import Topology, group_class, rank_class
 
 Settings = Mapping[str, Any]
 
@@ -33,8 +34,9 @@ def varied(recipe: Recipe, topology: Topology, draw: random.Random) -> Recipe:
         if group.reason or here is None:
             continue
         now = kept_width(group, asked[at], align) if at in asked else group.width
-        like = width_class(now, block) if strict.intersection((*group.outs, *group.ins)) else None
-        ratios[here], kept[group.name] = _another(group, like, block, taken, draw)
+        has_layout = bool(strict.intersection((*group.outs, *group.ins)))
+        class_of = partial(group_class, group, block=block, has_layout=has_layout)
+        ratios[here], kept[group.name] = _another(group, now, class_of, taken, draw)
         taken.add(kept[group.name])
     found = dict(settings)
     found.pop("prune_channels", None)
@@ -66,12 +68,12 @@ def plainly_ranked(recipe: Recipe) -> Recipe:
 
 
 def _another(
-    group: ChannelGroup, like: int | None, block: int, taken: set[int], draw: random.Random
+    group: ChannelGroup, now: int, class_of: Callable[[int], object], taken: set[int], draw: random.Random
 ) -> tuple[float, int]:
-    """A ratio and the width that it leaves: of the class ``like``, and one that no other group has if there is one."""
+    """A ratio and the width that it leaves: one of the class of ``now``, that no other group has if there is one."""
     steps = [step / group.units for step in range(int(MOST_PRUNED * group.units) + 1)]
     choices = {kept_width(group, ratio, 1): round(ratio, 6) for ratio in steps}
-    alike = [width for width in choices if like in (None, width_class(width, block))] or [group.width]
+    alike = [width for width in choices if class_of(width) == class_of(now)] or [group.width]
     fresh = [width for width in alike if width not in taken and width != group.width]
     width = draw.choice(fresh or alike)
     return choices[width], width

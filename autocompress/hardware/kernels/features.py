@@ -49,6 +49,11 @@ class Context:
         for kernel in kernels:
             stored += kernel.stored_bytes
             largest = max(largest, kernel.moved_bytes)
+        return cls.of_sizes(stored, largest)
+
+    @classmethod
+    def of_sizes(cls, stored: float, largest: float) -> "Context":
+        """Of a network's stored bytes, and the most that one of its kernels moves."""
         return cls(_rounded(stored), _rounded(stored + BUFFERS * largest))
 
 

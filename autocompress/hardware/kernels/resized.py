@@ -50,7 +50,7 @@ class ResizedFile:
                 values = np.array([next(rest) for _ in range(values.size)], values.dtype).reshape(dims)
             elif dims != values.shape:
                 values = np.resize(values, dims) if _grows(dims, values.shape) else values[tuple(map(slice, dims))]
-            item.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), item.name))
+            item.CopyFrom(numpy_helper.from_array(values.copy(), item.name))
         for node in small.graph.node:
             for attribute in node.attribute:
                 if attribute.type == attribute.INT:
@@ -61,21 +61,18 @@ class ResizedFile:
 
 
 def unshared(proto: ModelProto) -> ModelProto:
-    """A copy in which each node has integer constants of its own: the exporter shares those that happen to be equal."""
+    """A copy in which each node has constants of its own: the exporter shares those that happen to be equal."""
     alone = ModelProto()
     alone.CopyFrom(proto)
     graph = alone.graph
-    whole = {item.name: item for item in proto.graph.initializer if item.data_type in _WHOLE}
-    kept = [item for item in proto.graph.initializer if item.name not in whole]
+    constants = {item.name: item for item in proto.graph.initializer}
+    del graph.initializer[:]
     for node in graph.node:
         for place, name in enumerate(node.input):
-            if name in whole:
-                item = TensorProto()
-                item.CopyFrom(whole[name])
+            if name in constants:
+                item = graph.initializer.add()
+                item.CopyFrom(constants[name])
                 item.name = node.input[place] = f"{node.name}_constant_{place}"
-                kept.append(item)
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
     return alone
 
 

@@ -11,6 +11,7 @@ from autocompress.hardware.kernels.kernel import Attribute, Kernel, Shape, Tenso
 from autocompress.hardware.kernels.rules import Rules, Symbols
 
 Skeleton = tuple[tuple[object, ...], ...]
+_ORDERS = {"axes", "axis", "perm"}  # integers that count nothing: where they differ, the graph is another
 
 
 def skeleton_of(kernels: Iterable[Kernel]) -> Skeleton:
@@ -19,7 +20,7 @@ def skeleton_of(kernels: Iterable[Kernel]) -> Skeleton:
         (
             kernel.op,
             *(tuple((t.dtype, len(t.shape), t.stored) for t in group) for group in (kernel.inputs, kernel.outputs)),
-            tuple((name, _kind(value)) for name, value in kernel.attributes),
+            tuple((name, _kind(name, value)) for name, value in kernel.attributes),
         )
         for kernel in kernels
     )
@@ -31,11 +32,9 @@ def integers_of(kernels: Iterable[Kernel]) -> tuple[int, ...]:
     for kernel in kernels:
         for tensor in (*kernel.inputs, *kernel.outputs):
             found += tensor.shape
-        for _, value in kernel.attributes:
-            if isinstance(value, int):
-                found.append(value)
-            elif _counts(value):
-                found += [int(item) for item in value]  # type: ignore[union-attr]
+        for name, value in kernel.attributes:
+            if _counts(name, value):
+                found += (value,) if isinstance(value, int) else value  # type: ignore[arg-type]
     return tuple(found)
 
 
@@ -46,30 +45,32 @@ def filled(example: Sequence[Kernel], integers: Sequence[int]) -> tuple[Kernel, 
     def shape(like: Shape) -> Shape:
         return tuple(next(rest) for _ in like)
 
-    def attribute(like: Attribute) -> Attribute:
-        if isinstance(like, int):
-            return next(rest)
-        return tuple(next(rest) for _ in like) if _counts(like) else like  # type: ignore[union-attr]
+    def attribute(name: str, like: Attribute) -> Attribute:
+        if not _counts(name, like):
+            return like
+        return next(rest) if isinstance(like, int) else tuple(next(rest) for _ in like)  # type: ignore[union-attr]
 
     return tuple(
         Kernel(
             kernel.op,
             tuple(Tensor(t.dtype, shape(t.shape), t.stored) for t in kernel.inputs),
             tuple(Tensor(t.dtype, shape(t.shape), t.stored) for t in kernel.outputs),
-            tuple((name, attribute(value)) for name, value in kernel.attributes),
+            tuple((name, attribute(name, value)) for name, value in kernel.attributes),
         )
         for kernel in example
     )
 
 
-def _counts(value: Attribute) -> bool:
-    return isinstance(value, tuple) and all(isinstance(item, int) for item in value)
+def _counts(name: str, value: Attribute) -> bool:
+    if name in _ORDERS:
+        return False
+    return isinstance(value, int) or (isinstance(value, tuple) and all(isinstance(item, int) for item in value))
 
 
-def _kind(value: Attribute) -> object:
-    if isinstance(value, int):
-        return int
-    return (int, len(value)) if _counts(value) else value  # type: ignore[arg-type]
+def _kind(name: str, value: Attribute) -> object:
+    if not _counts(name, value):
+        return value
+    return int if isinstance(value, int) else (int, len(value))  # type: ignore[arg-type]
 
 
 @dataclass

@@ -26,6 +26,7 @@ from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel
 from autocompress.hardware.predictor.kernel_times import ProfilerCost
+from autocompress.hardware.predictor.many import Flattener, Known, sums
 
 Source = Literal["measured", "learned", "roofline"]
 COVERAGE = 0.9
@@ -120,6 +121,8 @@ class LatencyPredictor:
     reference_ms: float | None = None
     transfer: Transfer | None = None
     _cache: dict[tuple[str, Context], Guess] = field(default_factory=dict, repr=False, compare=False)
+    _flattener: Flattener = field(default_factory=Flattener, repr=False, compare=False)
+    _known: Known = field(default_factory=Known, repr=False, compare=False)
 
     def predict(self, graph: RuntimeGraph) -> Prediction:
         """Latency of one file's graph."""
@@ -139,12 +142,18 @@ class LatencyPredictor:
 
     def predict_many(self, networks: Sequence[Sequence[Kernel]]) -> tuple[Floats, Floats, Floats]:
         """Milliseconds of many networks, with the ends of their intervals: three of ``[n]``."""
-        contexts = [Context.of(kernels) for kernels in networks]
-        pairs = list(zip(networks, contexts, strict=True))
-        self._learn({(kernel.signature, context): kernel for kernels, context in pairs for kernel in kernels})
-        wholes = [self.whole([self._cache[k.signature, context] for k in kernels]) for kernels, context in pairs]
-        ms, low, high = np.array([(each.ms, *each.interval_ms) for each in wholes]).reshape(-1, 3).T
-        return ms, low, high
+        flat = self._flattener.flat(networks)
+        new = self._known.lacking(flat.pairs)
+        pairs = self._flattener.pairs(new)
+        self._learn({(kernel.signature, context): kernel for kernel, context in pairs})
+        for pair, (kernel, context) in zip(new, pairs, strict=True):
+            guess = self._cache[kernel.signature, context]
+            self._known.add(pair, guess.us, guess.spread, guess.path)
+        total, alone, together = sums(flat, *self._known.numbers(flat.pairs))
+        variance = (TOGETHER * together + (1 - TOGETHER) * alone) / np.maximum(total, 1e-9) ** 2
+        ms: Floats = self.scale * (self.cost.call_us + self.slope * total) / 1e3
+        stretch = np.exp(self.quantile * np.sqrt(FLOOR_SPREAD**2 + variance))
+        return ms, ms / stretch, ms * stretch
 
     def rescaled(self, predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> "LatencyPredictor":
         """The same predictor after networks were measured that it had predicted; a few of them count for less."""

@@ -14,6 +14,7 @@ from autocompress.errors import MeasurementError
 from autocompress.hardware.kept import Circumstances
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_times import kernel_times
+from autocompress.hardware.predictor.many import Known
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.predictor import Guess, LatencyPredictor, Transfer
 
@@ -45,7 +46,13 @@ def transferred(
         for guess, each in zip(guessed, network, strict=True)
     ]
     there = replace(
-        predictor, circumstances=circumstances, transfer=_fitted(pairs), scale=1.0, reference_ms=None, _cache={}
+        predictor,
+        circumstances=circumstances,
+        transfer=_fitted(pairs),
+        scale=1.0,
+        reference_ms=None,
+        _cache={},
+        _known=Known(),
     )
     wholes = [there.whole(there.guesses([each.kernel for each in network])) for network in networks]
     ratios = np.array([each.median_us / 1e3 / whole.ms for each, whole in zip(usable, wholes, strict=True)])
@@ -53,7 +60,9 @@ def transferred(
     strays = (np.log(ratios) - shift) / [whole.spread for whole in wholes]
     seen = NORMAL_90 * float(np.sqrt(np.mean(strays**2)))
     quantile = (PRIOR * predictor.quantile + len(usable) * seen) / (PRIOR + len(usable))
-    return replace(there, scale=float(np.exp(shift)), quantile=max(quantile, predictor.quantile), _cache={})
+    return replace(
+        there, scale=float(np.exp(shift)), quantile=max(quantile, predictor.quantile), _cache={}, _known=Known()
+    )
 
 
 def _fitted(pairs: Sequence[tuple[Guess, float]]) -> Transfer:

@@ -1,0 +1,72 @@
+"""Many networks at once are predicted as each of them alone."""
+
+import numpy as np
+import pytest
+
+from autocompress.hardware.kept import Circumstances
+from autocompress.hardware.kernels.features import Context, describe
+from autocompress.hardware.kernels.kernel import Kernel, Tensor
+from autocompress.hardware.kernels.runtime_graph import PlacedKernel, RuntimeGraph
+from autocompress.hardware.predictor.kernel_model import KernelModel, PathModel
+from autocompress.hardware.predictor.kernel_times import ProfilerCost
+from autocompress.hardware.predictor.predictor import LatencyPredictor, digest
+
+
+def product(n_in: int, n_out: int) -> Kernel:
+    ends = Tensor("float", (1, n_in)), Tensor("float", (n_in, n_out), stored=True)
+    return Kernel("Gemm", ends, (Tensor("float", (1, n_out)),))
+
+
+def relu(width: int) -> Kernel:
+    return Kernel("Relu", (Tensor("float", (1, width)),), (Tensor("float", (1, width)),))
+
+
+NETWORKS = [
+    [product(8, 8), relu(8), product(8, 8), relu(8)],
+    [product(2000, 3000), relu(3000), product(3000, 10)],
+    [],
+    [relu(8), product(8, 8)],
+    [product(8, 8), product(2000, 3000)],
+]
+
+
+def predictor() -> LatencyPredictor:
+    terms = len(describe(relu(8), Context.of([relu(8)])).terms)
+    paths = {
+        describe(kernel, Context.of([kernel])).path: PathModel(
+            rates=np.linspace(1e-5, rate, terms), forest=None, spread=spread, kernels=9
+        )
+        for kernel, rate, spread in ((product(8, 8), 2e-3, 0.2), (relu(8), 4e-2, 0.6))
+    }
+    return LatencyPredictor(
+        circumstances=Circumstances(cpu="x", isa=(), onnxruntime="1"),
+        model=KernelModel(paths=paths, families=paths | {"": next(iter(paths.values()))}),
+        timed={digest(product(8, 8).signature): 0.3},
+        cost=ProfilerCost(call_us=5.0, kernel_us=1.0, input_us=0.5),
+        slope=1.1,
+        quantile=2.0,
+    )
+
+
+@pytest.mark.parametrize("at_once", [1, 2, len(NETWORKS)])
+def test_many_networks_are_predicted_as_each_alone(at_once):
+    many = predictor()
+    found = [many.predict_many(NETWORKS[at : at + at_once]) for at in range(0, len(NETWORKS), at_once)]
+
+    alone = [
+        predictor().predict(
+            RuntimeGraph(
+                kernels=tuple(PlacedKernel(name="", kernel=kernel, reads=(), makes=()) for kernel in kernels),
+                stored_bytes=0.0,
+            )
+        )
+        for kernels in NETWORKS
+    ]
+
+    ms, low, high = (np.concatenate(column) for column in zip(*found, strict=True))
+    np.testing.assert_allclose(ms, [each.ms for each in alone], rtol=1e-9)
+    np.testing.assert_allclose(np.stack([low, high], 1), [each.interval_ms for each in alone], rtol=1e-9)
+
+
+def test_no_networks_are_no_numbers():
+    assert [len(column) for column in predictor().predict_many([])] == [0, 0, 0]
