@@ -194,7 +194,7 @@ def finish(
     if failures:
         first = failures[0]
         notes = (*notes, f"{len(failures)} networks could not be measured; {first.name}: {first.reason}")
-    if sum(each.is_whole for each in observations) >= FEWEST_NETWORKS:
+    if len(observations) >= FEWEST_NETWORKS:
         known = facts.card.a_a_floor if facts.card else None
         _, judged = refit(folder, facts, observations)
         facts = update_facts(folder, card=card_of(judged, known if floor is None else floor))

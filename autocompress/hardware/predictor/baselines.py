@@ -38,7 +38,6 @@ def fit_baselines(observations: Sequence[Observation]) -> dict[str, Baseline]:
     Raises:
         MeasurementError: fewer observations than the largest of them has parameters.
     """
-    observations = [each for each in observations if each.is_whole]
     if len(observations) < len(_START):
         raise MeasurementError(
             f"baselines need at least {len(_START)} measured files, got {len(observations)}; measure more"

@@ -45,7 +45,7 @@ def refit(
         ProfileError: there are too few of them.
     """
     digest = log_digest(folder / LOG)
-    if sum(each.is_whole for each in observations) < FEWEST_NETWORKS:
+    if len(observations) < FEWEST_NETWORKS:
         raise ProfileError(
             f"a profile must hold at least {FEWEST_NETWORKS} measured networks, {folder} holds {len(observations)}; "
             f"`autocompress profile --profile {folder}` adds to it"

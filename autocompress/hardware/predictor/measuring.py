@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,6 @@ class Protocol:
     warm_up_ms: float = 15.0
     profile_ms: float = 60.0
     silence_s: float = 60.0  # a file that takes longer is given up
-
-    def of_kernels(self) -> "Protocol":
-        """The same without timing the whole: what most files are measured by, for kernels are what is learned from."""
-        return replace(self, rounds=0, profile_ms=self.profile_ms / 2)
 
     def plan(self, target: Target) -> dict[str, Any]:
         """As ``runner.py`` wants it."""

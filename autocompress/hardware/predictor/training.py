@@ -19,7 +19,7 @@ from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.profile import append, read_observations
 from autocompress.target import Machine, Target
 
-FILES_AT_ONCE = 16  # in one process, so that its start counts little
+FILES_AT_ONCE = 8  # in one process, so that its start counts little
 FILE_S = 0.7  # of drawing and measuring one network, before it is known
 TIMM_S = 10.0  # of building, exporting and measuring one of timm's models twice, before it is known
 FLOOR_FILES = 6
@@ -33,9 +33,6 @@ class Session:
     failures: list[Failure] = field(default_factory=list)
     first: list[Drawn] = field(default_factory=list)
     seconds: float = 0.0
-
-
-WHOLE_EVERY = 4  # batches: those whose networks are timed as a whole, beside their kernels
 
 
 @dataclass(kw_only=True)
@@ -71,7 +68,7 @@ def measure_for(
     """
     space = profile_space()
     seeds = _next_seeds(read_observations(folder)[0])
-    started, timm_s, batches, usual = time.monotonic(), 0.0, 0, protocol or Protocol()
+    started, timm_s = time.monotonic(), 0.0
     while session.seconds < seconds and (most_files is None or len(session.observations) < most_files):
         begun = time.monotonic()
         is_timm = timm_s + (timm_s / max(1, _count(session, TIMM) // 2) or TIMM_S) <= space.timm.share * session.seconds
@@ -79,14 +76,13 @@ def measure_for(
         batch = _timm(seeds, machine, space, session) if is_timm else _random(seeds, size, machine, session)
         if len(session.first) < FLOOR_FILES:
             session.first = [*session.first, *batch][:FLOOR_FILES]
-        for each in observe_drawn(batch, target, usual if batches % WHOLE_EVERY == 0 else usual.of_kernels()):
+        for each in observe_drawn(batch, target, protocol or Protocol()):
             _keep(each, folder, session)
             session.seconds = time.monotonic() - started
             observer.deadline(seconds - session.seconds)
             observer.progress(int(session.seconds), int(seconds), f"s, {len(session.observations)} networks measured")
         session.seconds = time.monotonic() - started
         timm_s += (time.monotonic() - begun) * is_timm
-        batches += 1
 
 
 def a_a_floor_of(session: Session, target: Target, *, protocol: Protocol | None = None) -> float | None:
