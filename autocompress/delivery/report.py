@@ -13,7 +13,7 @@ from autocompress.delivery.report_text import (
     METRIC_WORDS,
     budget_lines,
     comparisons,
-    cost_ms,
+    trial_ms,
     counted,
     headline,
     last_line,
@@ -76,7 +76,7 @@ def _filters() -> dict[str, Any]:
         "score": lambda value: quantity(value, Kind.FRACTION),
         "duration": format_duration,
         "counted": counted,
-        "cost_ms": cost_ms,
+        "trial_ms": trial_ms,
         "last_line": last_line,
         "breakable": _breakable,
     }
