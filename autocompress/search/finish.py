@@ -118,9 +118,7 @@ class Finish:
         """The goal whose shares are those of the baseline as it was measured beside the finalists."""
         return replace(self.goal, baseline=self.goal.baseline.with_latency(latency))
 
-    def _choose(
-        self, records: tuple[TrialRecord, ...], finished: list[Finalist], missed: float
-    ) -> list[TrialRecord]:
+    def _choose(self, records: tuple[TrialRecord, ...], finished: list[Finalist], missed: float) -> list[TrialRecord]:
         """The best trained candidates that are not finished yet, further inside the costs than those that missed."""
         done = {finalist.recipe.structure_digest() for finalist in finished}
         open_ = [
