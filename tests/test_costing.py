@@ -108,7 +108,7 @@ def test_a_relative_limit_is_one_of_the_baseline(measured):
 
 
 def test_ram_is_measured_where_it_is_limited_even_if_latency_is_not(measured, monkeypatch):
-    monkeypatch.setattr(costing, "measure_ram", lambda file, target: 77)
+    monkeypatch.setattr(costing, "measure_ram", lambda *_: 77)
     baseline = BASELINE.model_copy(update={"peak_ram_bytes": 10})
     both = Costing(b"", baseline, Budget.parse("ram<=1MB,latency<=5ms"), Target(), Forecasts(fits=FITS))
     found = both.measure(candidates("fits"))

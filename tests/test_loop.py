@@ -255,5 +255,6 @@ def test_what_is_learned_later_of_a_trial_replaces_its_record_in_this_session(tm
     search = search_in(tmp_path, setting, trials=2)
     first, *others = search.run()
     search.study.amend([first.model_copy(update={"within_budget": False})])
-    assert [record.within_budget for record in search.study.records()][0] is False
-    assert search.study.records()[1:] == tuple(others)
+    amended, *rest = search.study.records()
+    assert amended.within_budget is False
+    assert rest == others

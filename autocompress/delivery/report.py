@@ -14,12 +14,12 @@ from autocompress.delivery.report_text import (
     budget_lines,
     comparisons,
     cost_ms,
-    trial_ms,
     counted,
     headline,
     last_line,
     quantity,
     reaches,
+    trial_ms,
 )
 from autocompress.facts import write_whole
 from autocompress.result import Result, Status

@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def plain(width: int) -> nn.Module:
     """Four convolutions on 8 × 8 digits."""
     widths = (1, width, width, 2 * width, 2 * width)
     layers: list[nn.Module] = []
-    for number, (c_in, c_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for number, (c_in, c_out) in enumerate(pairwise(widths)):
         layers += [nn.Conv2d(c_in, c_out, 3, stride=1 + (number == 2), padding=1, bias=False), nn.BatchNorm2d(c_out)]
         layers.append(nn.ReLU())
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10))
