@@ -25,6 +25,7 @@ from autocompress.measurement import ModelFacts
 from autocompress.units import Kind, exact_quantity, parse_quantity
 
 EXAMPLE = "latency<=5ms,size<=50%,accuracy_drop<=1%"
+PREDICTED = "predicted, the upper end of its interval"
 
 
 class Metric(StrEnum):
@@ -217,7 +218,9 @@ class Budget(Facts):
     def _cost_row(self, limit: Limit, facts: ModelFacts, baseline: ModelFacts) -> BudgetRow:
         bound, value = limit.resolve(baseline), limit.metric.of(facts)
         met = None if value is None else value <= bound
-        return BudgetRow(metric=limit.metric, limit=bound, value=value, met=met, text=str(limit))
+        predicted = value is not None and limit.metric is Metric.LATENCY and facts.latency_ms is None
+        note = PREDICTED if predicted else ""
+        return BudgetRow(metric=limit.metric, limit=bound, value=value, met=met, text=str(limit), note=note)
 
 
 def _accuracy_row(limit: Limit, facts: ModelFacts, baseline: ModelFacts, split: str) -> BudgetRow:

@@ -41,6 +41,7 @@ class ModelFacts(Facts):
     """Everything known of one exported file; ``None`` is a thing not measured (yet).
 
     Latency and RAM are measured, size, MACs and parameters counted, accuracies evaluated on the file in the runtime.
+    What is predicted of the latency says so in its name.
     """
 
     accuracy_val: float | None = None

@@ -212,3 +212,12 @@ def test_every_metric_has_a_kind_and_every_cost_but_energy_a_value():
     assert all(isinstance(metric.kind, Kind) for metric in Metric)
     without = {metric for metric in Metric if metric.of(BASE) is None}
     assert without == {Metric.ENERGY, Metric.ACCURACY, Metric.ACCURACY_DROP}
+
+
+def test_a_latency_that_was_only_predicted_counts_with_its_upper_end_and_says_so():
+    facts = BASE.model_copy(update={"latency_ms": None}).with_prediction(1.8, (1.5, 2.2))
+    (row,) = Budget.parse("latency<=2ms").cost_rows(facts, BASE)
+    assert (row.value, row.met, row.note) == (2.2, False, "predicted, the upper end of its interval")
+    measured = facts.model_copy(update={"latency_ms": 1.9})
+    (row,) = Budget.parse("latency<=2ms").cost_rows(measured, BASE)
+    assert (row.value, row.met, row.note) == (1.9, True, "")

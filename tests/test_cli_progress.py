@@ -13,6 +13,7 @@ from autocompress.cli.progress_lines import LineView
 from autocompress.cli.progress_live import LiveView
 from autocompress.cli.progress_render import render
 from autocompress.cli.progress_state import KEPT, Seen, add_note, add_trial, begin_stage
+from autocompress.cli.progress_words import trial_line
 from autocompress.measurement import ModelFacts
 from autocompress.result import TrialKind, TrialRecord, TrialState
 
@@ -201,3 +202,22 @@ def test_the_live_view_gives_the_terminal_back_on_an_error():
     hidden, shown = "\x1b[?25l", "\x1b[?25h"
     assert text.getvalue().count(hidden) == text.getvalue().count(shown) == 2
     assert text.getvalue().rindex(shown) > text.getvalue().rindex(hidden)
+
+
+PREDICTED = ModelFacts(size_bytes=400_000, macs=1, params=1).with_prediction(1.5, (1.25, 1.75))
+
+
+def test_a_predicted_latency_is_marked_in_the_lines_of_trials():
+    record = trial(3, facts=PREDICTED.model_copy(update={"accuracy_val": 0.9}), within_budget=True)
+    assert trial_line(record) == "trial 3: accuracy 0.9000, ≈ 1.5 ms, 400 kB: recipe 3"
+
+
+def test_a_trial_that_was_never_built_shows_what_ruled_it_out():
+    record = trial(3, None, facts=None, forecast_ms=7.25, within_budget=False)
+    assert trial_line(record) == "trial 3: outside the budget as predicted, not built: ≈ 7.25 ms: recipe 3"
+    assert "3 over ≈ 7.25 ms — recipe 3" in drawn(add_trial(running(), record))
+
+
+def test_the_picture_marks_what_is_predicted_of_the_best():
+    record = trial(3, facts=PREDICTED.model_copy(update={"accuracy_val": 0.95}), within_budget=True)
+    assert "latency 2 ms ≈ 1.5 ms" in drawn(add_trial(running("latency<=90%"), record))

@@ -1,13 +1,21 @@
-"""The certificate's measurement is repeated while something disturbs it; few bits are trained with their roundings."""
+"""Finishing: what is measured again, what is trained with its roundings, and which finalist is returned."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from autocompress.measurement import Latency
+from autocompress.budget import Budget
+from autocompress.clock import Clock
+from autocompress.events import Silence
+from autocompress.graph.program import Portable
+from autocompress.measurement import Latency, ModelFacts
 from autocompress.recipe import PassStep, Recipe, Recovery
+from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search import finish
-from autocompress.search.finish import MEASURE_ATTEMPTS, Finish, fully_recovered
+from autocompress.search.finish import MEASURE_ATTEMPTS, Finalist, Finish, fully_recovered
+from autocompress.search.goal import Goal
+from autocompress.trial import Product
 
 
 def latency(*, noisy: bool) -> Latency:
@@ -64,3 +72,96 @@ def test_weights_of_few_bits_are_trained_with_their_roundings(passes, aware):
     assert full.recovery == Recovery(steps=40, quantize_aware=aware)
     assert full.passes == recipe.passes
     assert fully_recovered(recipe, 5).recovery.steps == 10
+
+
+def facts_at(ms: float, interval_ms: tuple[float, float], accuracy: float = 0.9) -> ModelFacts:
+    return ModelFacts(
+        size_bytes=1, macs=1, params=1, accuracy_val=accuracy, latency_ms=ms, latency_interval_ms=interval_ms
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "interval_ms", "sure"),
+    [
+        ("latency<=5ms", (4.8, 4.99), True),
+        ("latency<=5ms", (4.8, 5.01), False),
+        ("latency<=50%", (4.7, 4.89), True),  # of a baseline between 9.8 and 10.2 ms
+        ("latency<=50%", (4.7, 4.95), False),
+        ("size<=1kB", (4.7, 9.0), True),
+        ("accuracy>=0.5", (4.7, 9.0), True),
+    ],
+)
+def test_a_budget_is_surely_met_where_the_interval_lies_within(budget, interval_ms, sure):
+    goal = Goal(budget=Budget.parse(budget), baseline=facts_at(10.0, (9.8, 10.2)))
+    facts = facts_at(4.85, interval_ms)
+    assert goal.within_costs(facts)
+    assert (goal.sure_violation(facts) <= 0) is sure
+
+
+class Candidates(Finish):
+    """Finishing without training or measuring: what ``measured`` says of each trial's latency."""
+
+    def _recover(self, chosen):
+        return [self._keep(each, each.recipe, _product(each)) for each in chosen]
+
+    def _measure(self, finalists):
+        found = []
+        for each in finalists:
+            ms, high_ms = MEASURED[each.kept.record.number]
+            facts = each.facts.model_copy(update={"latency_ms": ms, "latency_interval_ms": (ms, high_ms)})
+            record = each.kept.record.model_copy(update={"facts": facts})
+            found.append(replace(each, kept=each.kept.model_copy(update={"record": record})))
+        return latency(noisy=False), found
+
+
+# Trial → median and upper end. The better a candidate, the nearer it lies to the limit of 5 ms.
+MEASURED = {0: (4.99, 5.2), 1: (4.98, 5.1), 2: (4.95, 4.99), 3: (4.0, 4.1)}
+
+
+def _product(trial: TrialRecord) -> Product:
+    assert trial.facts is not None
+    facts = trial.facts.model_copy(update={"latency_ms": None, "latency_predicted_ms": None})
+    return Product(
+        facts=facts, notes=(), seconds=1.0, file=b"", portable=Portable(structure="{}", weights=b""), layers=()
+    )
+
+
+def trial_of(number: int) -> TrialRecord:
+    ms, _ = MEASURED[number]
+    facts = facts_at(ms, (ms, ms), accuracy=0.99 - number / 100).with_prediction(1.5, (1.0, 2.0))
+    recipe = Recipe(passes=(PassStep(name="prune_channels", settings={"ratios": {f"layer{number}": 0.5}}),))
+    return TrialRecord(
+        number=number, kind=TrialKind.SEARCH, state=TrialState.COMPLETE, summary="", recipe=recipe, facts=facts,
+        within_budget=True,
+    )  # fmt: skip
+
+
+def finish_of(folder, numbers) -> list[Finalist]:
+    goal = Goal(budget=Budget.parse("latency<=5ms"), baseline=facts_at(10.0, (10.0, 10.0)))
+    run = Candidates(
+        bench=None, goal=goal, baseline_file=b"", launcher=None, clock=Clock(600.0), observer=Silence(),
+        folder=folder, threads=1, steps_per_s=1.0,
+    )  # fmt: skip
+    return run.run(tuple(map(trial_of, numbers)))[1]
+
+
+def numbers_of(finalists: list[Finalist]) -> list[int]:
+    return [each.kept.record.number for each in finalists]
+
+
+def test_finalists_within_the_noise_of_the_limit_are_followed_by_some_further_inside(tmp_path):
+    assert numbers_of(finish_of(tmp_path, [0, 1, 2, 3])) == [3, 0, 1]  # 2 is no further inside than 0 misses
+
+
+def test_a_finalist_that_is_surely_inside_goes_before_a_better_one_that_is_not(tmp_path):
+    assert numbers_of(finish_of(tmp_path, [1, 2, 3])) == [2, 1]
+
+
+def test_where_none_is_surely_inside_the_best_by_its_median_is_returned(tmp_path):
+    assert numbers_of(finish_of(tmp_path, [0, 1])) == [0, 1]
+
+
+def test_a_finalist_keeps_what_was_predicted_before_anything_was_measured(tmp_path):
+    facts = finish_of(tmp_path, [3])[0].facts
+    assert (facts.latency_predicted_ms, facts.latency_predicted_interval_ms) == (1.5, (1.0, 2.0))
+    assert facts.latency_ms == 4.0

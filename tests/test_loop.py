@@ -2,8 +2,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_up_forecasts import ForecastingCosting, MadeUpForecaster
 from made_up_search import MadeUpLauncher, facts_of, latency_ms, made_up_setting
 
+from autocompress.budget import Metric
 from autocompress.clock import Clock
 from autocompress.errors import RunError
 from autocompress.events import Silence
@@ -202,3 +204,57 @@ def test_first_guesses_are_recipes_of_the_space_around_the_starts(tmp_path):
             value = guess[knob.name]
             assert knob.range.low <= value <= knob.range.high if knob.range else value in knob.choices
     assert first_guesses(builder, [], seed=0) == []
+
+
+def forecasting_setting(budget: str, limit_ms: float, **forecasts) -> Setting:
+    costing = ForecastingCosting(limit_ms=limit_ms, forecaster=MadeUpForecaster(**forecasts))
+    return replace(made_up_setting(budget), costing=costing)
+
+
+def test_what_a_forecast_rules_out_is_told_as_pruned_and_never_built(tmp_path):
+    setting = forecasting_setting("latency<=3ms", 3.0)
+    search = search_in(tmp_path, setting)
+    told = {}
+
+    def tell(ask, record, violation, value, tell=search.study.tell):
+        told[record.number] = (violation, value)
+        tell(ask, record, violation, value)
+
+    search.study.tell = tell
+    records = search.run()
+    ruled_out = [record for record in records if record.forecast_ms is not None]
+    assert ruled_out
+    assert {(record.state, record.within_budget, record.facts) for record in ruled_out} == {
+        (TrialState.PRUNED, False, None)
+    }
+    built = [job.recipe.digest() for job in launcher_of(setting).jobs]
+    for record in ruled_out:
+        assert record.recipe.digest() not in built
+        assert told[record.number] == ({Metric.LATENCY: pytest.approx(record.forecast_ms / 3 - 1)}, None)
+        assert record.forecast_ms > 3.0
+
+
+def test_a_control_is_built_and_measured_whatever_its_forecast(tmp_path):
+    setting = forecasting_setting(TIGHT, 3.0)
+    search = search_in(tmp_path, setting, trials=1)
+    search.study.enqueue(setting.builder.uniform(0.0), "uniform int8")
+    control = next(record for record in search.run() if record.control)
+    assert control.facts.latency_ms == latency_ms(control.recipe)
+    assert setting.costing.measured == [control.recipe]
+
+
+def test_files_that_are_built_are_shown_to_the_forecaster(tmp_path):
+    setting = forecasting_setting("latency<=3ms", 3.0, before_built=False)
+    search_in(tmp_path, setting).run()
+    structures = [job.recipe for job in launcher_of(setting).jobs if job.work is Work.STRUCTURE]
+    assert setting.costing.forecaster.seen == structures
+
+
+def test_what_is_learned_later_of_a_trial_replaces_its_record_in_this_session(tmp_path):
+    setting = made_up_setting("latency<=9ms")
+    search = search_in(tmp_path, setting, trials=2)
+    first, *others = search.run()
+    search.study.amend([first.model_copy(update={"within_budget": False})])
+    amended, *rest = search.study.records()
+    assert amended.within_budget is False
+    assert rest == others

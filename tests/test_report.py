@@ -22,7 +22,7 @@ from autocompress.delivery import report
 from autocompress.delivery.report_plot import plots
 from autocompress.delivery.report_points import Series, axis_of, frame_of, front, points_of
 from autocompress.delivery.report_snippet import run_snippet
-from autocompress.delivery.report_text import budget_lines, comparisons, cost_ms, reaches
+from autocompress.delivery.report_text import budget_lines, comparisons, cost_ms, reaches, trial_ms
 from autocompress.measurement import ModelFacts
 from autocompress.result import Result, Status
 from autocompress.target import Target
@@ -186,6 +186,21 @@ def test_a_predicted_latency_is_marked_as_such():
 
     assert cost_ms(facts) == "≈ 2 ms"
     assert cost_ms(None) == "—"
+
+
+def test_a_trial_that_was_never_built_shows_what_ruled_it_out(render):
+    result = sample_result()
+    ruled_out = result.trial_log[0].model_copy(update={"facts": None, "forecast_ms": 7.25})
+    assert trial_ms(ruled_out) == "≈ 7.25 ms"
+    page = render(result.model_copy(update={"trial_log": (ruled_out,)}))
+    assert "≈ 7.25 ms" in str(page)
+
+
+def test_plots_place_a_predicted_trial_at_its_prediction_not_at_its_upper_end():
+    facts = ModelFacts(size_bytes=1, macs=1, params=1).with_prediction(2.0, (1.0, 3.0))
+    axis = axis_of(sample_result(), Metric.LATENCY)
+    assert axis.cost(facts) == 2.0
+    assert axis.cost(facts.model_copy(update={"latency_ms": 2.5})) == 2.5
 
 
 def test_plots_show_every_scored_model_once_and_leave_out_the_rest():

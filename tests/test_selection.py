@@ -153,3 +153,16 @@ def test_a_drop_is_moved_to_the_drop_there_is():
     diagnosis = diagnose(goal_of("accuracy_drop<=1%"), [facts_of(0.7996, 4.0, 300)])
     assert diagnosis.binding == (Metric.ACCURACY_DROP,)
     assert diagnosis.nearest_budget == "accuracy_drop<=10.1%"
+
+
+def test_what_is_only_predicted_is_neither_reachable_nor_the_nearest():
+    predicted = ModelFacts(accuracy_val=0.9, size_bytes=500, macs=50, params=40).with_prediction(4.0, (3.0, 5.5))
+    found = diagnose(goal_of("latency<=5ms,size<=400B"), [predicted, facts_of(0.8, 7.0, 700)])
+    assert found.reachable[Metric.LATENCY] == 7.0
+    assert found.reachable[Metric.SIZE] == 500
+    assert found.nearest_budget == "latency<=7.14ms,size<=714B"
+
+
+def test_where_latency_is_not_limited_a_predicted_candidate_is_as_near_as_any():
+    predicted = ModelFacts(accuracy_val=0.9, size_bytes=500, macs=50, params=40).with_prediction(4.0, (3.0, 5.5))
+    assert diagnose(goal_of("size<=400B"), [predicted, facts_of(0.8, 7.0, 700)]).nearest_budget == "size<=510B"

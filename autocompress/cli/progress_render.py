@@ -8,7 +8,7 @@ from rich.text import Text
 from autocompress.budget import BudgetRow, Metric
 from autocompress.cli.progress_state import Seen
 from autocompress.cli.progress_words import NOTHING, outcome, time_left
-from autocompress.delivery.report_text import METRIC_WORDS, bound, last_line
+from autocompress.delivery.report_text import METRIC_WORDS, bound, cost_ms, last_line, trial_ms
 from autocompress.measurement import ModelFacts
 from autocompress.result import TrialRecord, TrialState
 from autocompress.units import format_duration, format_quantity
@@ -96,6 +96,8 @@ def _name(metric: Metric) -> str:
 def _value(metric: Metric, facts: ModelFacts | None) -> str:
     if facts is None:
         return NOTHING
+    if metric is Metric.LATENCY:
+        return cost_ms(facts)
     value = facts.accuracy_val if metric is Metric.ACCURACY else metric.of(facts)
     return NOTHING if value is None else format_quantity(value, metric.kind)
 
@@ -135,5 +137,5 @@ def _trial_cells(record: TrialRecord, *, is_best: bool) -> tuple[Text | str, ...
     words = last_line(record) if record.state is TrialState.FAILED else record.summary
     words = f"{record.control}: {words}" if record.control else words
     number = Text(f"{'★ ' if is_best else ''}{record.number}", style="green" if is_best else "")
-    costs = (_value(Metric.LATENCY, record.facts), _value(Metric.SIZE, record.facts))
+    costs = (trial_ms(record), _value(Metric.SIZE, record.facts))
     return number, outcome(record), *costs, Text(words)

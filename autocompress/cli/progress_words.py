@@ -1,6 +1,6 @@
 """Trials and moments in one line of words, for both views."""
 
-from autocompress.delivery.report_text import last_line
+from autocompress.delivery.report_text import cost_ms, last_line, trial_ms
 from autocompress.measurement import ModelFacts
 from autocompress.result import TrialRecord, TrialState
 from autocompress.units import Kind, format_duration, format_quantity
@@ -20,11 +20,10 @@ def time_left(seconds: float) -> str:
 
 
 def costs(facts: ModelFacts | None) -> str:
-    """Latency and size."""
+    """Latency and size; ``≈`` marks a latency that was predicted."""
     if facts is None:
         return NOTHING
-    latency = NOTHING if facts.latency_ms is None else format_quantity(facts.latency_ms, Kind.TIME)
-    return f"{latency}, {format_quantity(facts.size_bytes, Kind.BYTES)}"
+    return f"{cost_ms(facts)}, {format_quantity(facts.size_bytes, Kind.BYTES)}"
 
 
 def outcome(record: TrialRecord) -> str:
@@ -42,6 +41,8 @@ def trial_line(record: TrialRecord) -> str:
     if record.state is TrialState.FAILED:
         return f"{name}: failed: {last_line(record)}"
     if record.state is TrialState.PRUNED:
+        if record.facts is None:
+            return f"{name}: outside the budget as predicted, not built: {trial_ms(record)}: {record.summary}"
         return f"{name}: outside the budget, not trained: {costs(record.facts)}: {record.summary}"
     outside = "" if record.within_budget else ", outside the budget"
     return f"{name}: accuracy {outcome(record)}, {costs(record.facts)}{outside}: {record.summary}"

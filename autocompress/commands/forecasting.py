@@ -36,11 +36,15 @@ def forecaster_for(machine: Machine, target: Target, anatomy: Anatomy, observer:
     for note in notes:
         observer.note(note)
     templates = KernelTemplates(Topology(anatomy, machine.channel_block), _makes_nothing, target)
-    return Forecaster(predictor, target, templates, keep=lambda met: _keep(folder, met))
+    return Forecaster(predictor, target, templates, keep=lambda met: _keep(folder, met, observer))
 
 
-def _keep(folder: Path, met: Sequence[Met]) -> None:
-    keep_searched(folder, [(each.graph, each.measured_ms) for each in met])
+def _keep(folder: Path, met: Sequence[Met], observer: Observer) -> None:
+    """A profile that cannot be written to serves as well, it only learns nothing."""
+    try:
+        keep_searched(folder, [(each.graph, each.measured_ms) for each in met])
+    except OSError as error:
+        observer.note(f"what this run measures is not added to the latency profile: {error}")
 
 
 def _makes_nothing(recipes: Sequence[Recipe]) -> Sequence[bytes | None]:

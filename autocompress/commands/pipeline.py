@@ -28,7 +28,7 @@ from autocompress.recipe import Recovery
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
 from autocompress.result import Result, TrialRecord
-from autocompress.search.confirm import confirmed
+from autocompress.search.confirm import search_and_confirm
 from autocompress.search.controls import control_values
 from autocompress.search.costing import Costing
 from autocompress.search.finish import FINALISTS, Finish
@@ -77,10 +77,7 @@ class Pipeline:
         with self._stage("search", f"{recovery.steps} recovery steps a trial"):
             most_trials = self.prepared.config.trials
             search = Search(setting=setting, study=study, clock=self.clock, most_trials=most_trials)
-            records = confirmed(setting, search.run(), FINALISTS)
-            while not any(record.within_budget for record in records) and search.can_go_on():
-                self.observer.note("no candidate meets the budget when it is measured; the search goes on")
-                records = confirmed(setting, search.run(), FINALISTS)
+            records = search_and_confirm(search, FINALISTS)
         return self._finish(found, records, pace)
 
     @cached_property

@@ -19,6 +19,7 @@ from autocompress.delivery.report_text import (
     last_line,
     quantity,
     reaches,
+    trial_ms,
 )
 from autocompress.facts import write_whole
 from autocompress.result import Result, Status
@@ -77,6 +78,7 @@ def _filters() -> dict[str, Any]:
         "duration": format_duration,
         "counted": counted,
         "cost_ms": cost_ms,
+        "trial_ms": trial_ms,
         "last_line": last_line,
         "breakable": _breakable,
     }

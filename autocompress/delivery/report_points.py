@@ -58,7 +58,7 @@ class Axis:
     def cost(self, facts: ModelFacts) -> float | None:
         """The cost of one model in this axis's unit, where there is one; a predicted latency rather than none."""
         value = self.metric.of(facts)
-        if value is None and self.metric is Metric.LATENCY:
+        if self.metric is Metric.LATENCY and facts.latency_ms is None:
             value = facts.latency_predicted_ms
         return value / self.factor if value is not None and math.isfinite(value) and value > 0 else None
 

@@ -81,6 +81,13 @@ def cost_ms(facts: ModelFacts | None) -> str:
     return f"≈ {quantity(facts.latency_predicted_ms, Kind.TIME)}"
 
 
+def trial_ms(trial: TrialRecord) -> str:
+    """The latency of a trial, as ``cost_ms``; of one that was never built, what ruled it out."""
+    if trial.facts is None and trial.forecast_ms is not None:
+        return f"≈ {quantity(trial.forecast_ms, Kind.TIME)}"
+    return cost_ms(trial.facts)
+
+
 def budget_lines(result: Result) -> tuple[BudgetLine, ...]:
     """One line a limit, in the order of the budget."""
     return tuple(

@@ -3,15 +3,28 @@
 from collections.abc import Sequence
 
 from autocompress.result import TrialRecord, TrialState
+from autocompress.search.loop import Search
 from autocompress.search.setting import Setting
 
 MOST_PASSES = 8  # each takes the next best where the best so far turned out not to fit
 
 
+def search_and_confirm(search: Search, count: int) -> tuple[TrialRecord, ...]:
+    """Search until time or trials are used up, and on where nothing that was predicted to fit does when measured."""
+    records = confirmed(search.setting, search.run(), count)
+    trained = 0
+    while not any(record.within_budget for record in records) and search.trained() > trained and search.can_go_on():
+        trained = search.trained()
+        search.setting.observer.note("no candidate meets the budget when it is measured; the search goes on")
+        search.study.amend(records)
+        records = confirmed(search.setting, search.run(), count)
+    return records
+
+
 def confirmed(setting: Setting, records: Sequence[TrialRecord], count: int) -> tuple[TrialRecord, ...]:
     """The records, so that the best ``count`` that seem to fit have been measured and do; as far as there are so many.
 
-    What is measured corrects the forecasts, and with them what is still only predicted.
+    What is measured corrects the forecasts of candidates to come.
     """
     found = list(records)
     for _ in range(MOST_PASSES):

@@ -1,7 +1,7 @@
 """Full recovery of the best candidates, measured side by side with the baseline. Finished work is kept on disk."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,31 +88,39 @@ class Finish:
     def run(self, records: tuple[TrialRecord, ...]) -> tuple[Latency, list[Finalist]]:
         """Finalists, the best first, and the baseline's latency from the measurement that they share.
 
-        A finalist that breaks the budget when it is measured alone is followed by candidates that lie further inside.
+        A finalist that breaks the budget when it is measured alone, or meets it only within the noise of that
+        measurement, is followed by candidates that lie further inside: whoever measures the file again must find the
+        budget met, too. A median at the limit would be found above it every second time.
 
         Raises:
             RunError: there is no candidate to finish, or none could be finished.
         """
         finished: list[Finalist] = []
         baseline_latency: Latency | None = None
+        goal = self.goal
         for attempt in range(ATTEMPTS):
-            chosen = self._choose(records, finished)
+            missed = max((goal.sure_violation(finalist.facts) for finalist in finished), default=0.0)
+            chosen = self._choose(records, finished, missed)
             if not chosen or (attempt and self.clock.finish_left_s < self._one_s()):
                 break
             finished += self._recover(chosen)
             if not finished:
                 continue
             baseline_latency, finished = self._measure(finished)
-            if any(self.goal.within_costs(finalist.facts) for finalist in finished):
+            goal = self._goal_beside(baseline_latency)
+            if any(goal.sure_violation(finalist.facts) <= 0 for finalist in finished):
                 break
         if baseline_latency is None:
             raise RunError("no candidate could be finished; see the failed trials in study.journal for the reasons")
-        return baseline_latency, sorted(finished, key=lambda finalist: self.goal.rank(finalist.facts))
+        return baseline_latency, sorted(finished, key=lambda finalist: _rank(goal, finalist.facts))
 
-    def _choose(self, records: tuple[TrialRecord, ...], finished: list[Finalist]) -> list[TrialRecord]:
+    def _goal_beside(self, latency: Latency) -> Goal:
+        """The goal whose shares are those of the baseline as it was measured beside the finalists."""
+        return replace(self.goal, baseline=self.goal.baseline.with_latency(latency))
+
+    def _choose(self, records: tuple[TrialRecord, ...], finished: list[Finalist], missed: float) -> list[TrialRecord]:
         """The best trained candidates that are not finished yet, further inside the costs than those that missed."""
         done = {finalist.recipe.structure_digest() for finalist in finished}
-        missed = max((self._worst(finalist.facts) for finalist in finished), default=0.0)
         open_ = [
             record
             for record in records
@@ -178,7 +186,7 @@ class Finish:
                 "kind": TrialKind.FINALIST,
                 "recipe": recipe,
                 "summary": summary(recipe),
-                "facts": product.facts,
+                "facts": _with_prediction(product.facts, trial.facts),
                 "notes": product.notes,
                 "seconds": product.seconds,
             }
@@ -206,14 +214,15 @@ class Finish:
         if self.forecaster is not None:
             calm = {key: each.median_ms for key, each in latencies.items() if not each.noisy}
             self.forecaster.learn(files, calm)
+        goal = self._goal_beside(baseline)
         measured = []
         for index, finalist in enumerate(finalists):
             facts = finalist.facts.with_latency(latencies[index])
-            if index in forecasts:
+            if index in forecasts and facts.latency_predicted_ms is None:
                 facts = forecasts[index].filled_in(facts)
             ram = facts.peak_ram_bytes or measure_ram(files[index], self.bench.target)
             facts = facts.model_copy(update={"peak_ram_bytes": ram})
-            within = self.goal.within_costs(facts)
+            within = goal.within_costs(facts)
             record = finalist.kept.record.model_copy(update={"facts": facts, "within_budget": within})
             kept = finalist.kept.model_copy(update={"record": record})
             measured.append(Finalist(folder=finalist.folder, kept=kept, latency=latencies[index]))
@@ -252,6 +261,19 @@ def _rounds_to_few_bits(recipe: Recipe) -> bool:
     settings = Quantize.model_validate(recipe.settings_of(Quantize.name))
     bits = [each.weights.bits for each in (settings.default, *settings.layers.values())]
     return any(each is not None and each < FULL_BITS for each in bits) or bool(recipe.settings_of(ShareWeights.name))
+
+
+def _rank(goal: Goal, facts: ModelFacts) -> tuple[float, ...]:
+    """Sorts finalists, the best first: those that surely meet the costs before those that do so within the noise."""
+    within, *others = goal.rank(facts)
+    return (within, goal.sure_violation(facts) > 0, *others)
+
+
+def _with_prediction(facts: ModelFacts, trial: ModelFacts | None) -> ModelFacts:
+    """The facts of a finalist with what was predicted of its structure before that was ever measured."""
+    if trial is None or trial.latency_predicted_ms is None or trial.latency_predicted_interval_ms is None:
+        return facts
+    return facts.with_prediction(trial.latency_predicted_ms, trial.latency_predicted_interval_ms)
 
 
 def _last_line(text: str | None) -> str:

@@ -27,6 +27,14 @@ class Goal:
         """Whether every cost limit is met."""
         return all(row.met for row in self.budget.cost_rows(facts, self.baseline))
 
+    def sure_violation(self, facts: ModelFacts) -> float:
+        """How far beyond the worst cost limit, latencies at the ends of their intervals that speak against the facts.
+
+        At most 0 where measuring again should find the costs met, too.
+        """
+        against = self.budget.violation(_at_end(facts, 1), _at_end(self.baseline, 0))
+        return max(against.values(), default=-1.0)
+
     def violation(self, facts: ModelFacts) -> dict[Metric, float]:
         """Per limit, how far beyond it: at most 0 where met. Accuracy rows by the validation split, where known."""
         found = self.budget.violation(facts, self.baseline)
@@ -57,6 +65,12 @@ class Goal:
         accuracy = -1.0 if facts.accuracy_val is None else facts.accuracy_val
         order = (cost, -accuracy) if self.minimizes_cost and self.clears_floors(facts) else (-accuracy, cost)
         return (not self.within_costs(facts), not self.clears_floors(facts), *order)
+
+
+def _at_end(facts: ModelFacts, end: int) -> ModelFacts:
+    """With the lower (0) or upper (1) end of the measured latency's interval in its place."""
+    interval = facts.latency_interval_ms
+    return facts if interval is None else facts.model_copy(update={"latency_ms": interval[end]})
 
 
 def _standard_error(facts: ModelFacts) -> float:

@@ -69,17 +69,18 @@ class Search:
 
     def can_go_on(self) -> bool:
         """Whether there is time for more trials, and no limit on their number forbids it."""
-        if self.most_trials is not None and self._trained() >= self.most_trials:
+        if self.most_trials is not None and self.trained() >= self.most_trials:
             return False
         longest_s = max((record.seconds for record in self.study.records()), default=0.0)
         return self.clock.search_left_s > longest_s
 
-    def _trained(self) -> int:
+    def trained(self) -> int:
+        """How many candidates were trained, or failed to be; controls apart."""
         return sum(r.state is not TrialState.PRUNED and r.kind is TrialKind.SEARCH for r in self.study.records())
 
     def _is_over(self, round_s: float) -> bool:
         """Whether trials or time are used up; a search without any answer may use the time of finishing, too."""
-        if self.most_trials is not None and self._trained() >= self.most_trials:
+        if self.most_trials is not None and self.trained() >= self.most_trials:
             return True
         answered = any(r.state is TrialState.COMPLETE and r.within_budget for r in self.study.records())
         left_s = self.clock.search_left_s if answered else self.clock.left_s
@@ -102,7 +103,7 @@ class Search:
         seen = {record.recipe.structure_digest() for record in self.study.records()}
         wanted = ROUNDS_PER_SLOT * self.setting.launcher.slots()
         if self.most_trials is not None:
-            wanted = max(1, min(wanted, self.most_trials - self._trained()))
+            wanted = max(1, min(wanted, self.most_trials - self.trained()))
         drafts: list[Draft] = []
         for ask in islice(self._asks(), ASKED_PER_WANTED * wanted):
             recipe = self.setting.builder.recipe(ask.values)

@@ -27,13 +27,16 @@ def front(candidates: Sequence[ModelFacts]) -> list[int]:
 def diagnose(goal: Goal, candidates: Sequence[ModelFacts]) -> Diagnosis:
     """Which limits the nearest candidate misses, the best value of each metric, and the budget that it does meet.
 
-    ``candidates`` may be structures without accuracy; the nearest is the one whose worst violation is least.
+    ``candidates`` may be structures without accuracy; the nearest is the one whose worst violation is least. Where
+    latency is limited it is one whose latency was measured.
     """
     reachable = {metric: min(values) for metric in _REPORTED if (values := _values(metric, candidates))}
     accuracies = [facts.accuracy_val for facts in candidates if facts.accuracy_val is not None]
     if accuracies:
         reachable[Metric.ACCURACY] = max(accuracies)
-    nearest = min(candidates, key=lambda facts: _worst(goal, facts))
+    limits_latency = any(limit.metric is Metric.LATENCY for limit in goal.budget.limits)
+    measured = [facts for facts in candidates if facts.latency_ms is not None]
+    nearest = min((measured if limits_latency else ()) or candidates, key=lambda facts: _worst(goal, facts))
     missed = {metric: miss for metric, miss in goal.violation(nearest).items() if miss > 0}
     binding = tuple(sorted(missed, key=lambda metric: -missed[metric]))
     budget = ",".join(_nearest_limit(limit, nearest, goal) for limit in goal.budget.limits)
@@ -79,7 +82,8 @@ def _worst(goal: Goal, facts: ModelFacts) -> float:
 
 
 def _values(metric: Metric, candidates: Sequence[ModelFacts]) -> list[float]:
-    return [value for facts in candidates if (value := metric.of(facts)) is not None]
+    known = candidates if metric is not Metric.LATENCY else [each for each in candidates if each.latency_ms is not None]
+    return [value for facts in known if (value := metric.of(facts)) is not None]
 
 
 def _axes(facts: ModelFacts) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ the journal and nothing else.
 
 import fcntl
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -69,6 +69,11 @@ class Study:
     def records(self) -> tuple[TrialRecord, ...]:
         """The records of all finished trials, earlier sessions' first."""
         return tuple(self._records)
+
+    def amend(self, records: Iterable[TrialRecord]) -> None:
+        """Take over what was learned of finished trials since; the journal keeps what was known when they ended."""
+        newer = {record.number: record for record in records}
+        self._records = [newer.get(record.number, record) for record in self._records]
 
     def enqueue(self, values: Mapping[str, Value], control: str | None = None) -> None:
         """Let ``ask`` give these values next, unless they were asked for before."""
