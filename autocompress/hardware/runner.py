@@ -219,18 +219,16 @@ def time_kernels(plan: dict[str, Any], emit: Emit) -> None:
 def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:
     """Microseconds of the file, of each kernel of its optimized graph, and that graph.
 
-    The profile makes every kernel slower, so the whole is timed without: half of its windows before, half after. With
-    no ``rounds`` there is the profile only, in a third of the time.
+    The profile makes every kernel slower, so the whole is timed without: half of its windows before, half after.
     """
+    subject = Subject(file, plan)
     matrix = reference_matrix(plan["seed"])
     before = reference_ms(matrix)
-    subject = Subject(file, plan) if plan["rounds"] else None
-    if subject is not None:
-        subject.window_us(plan["warm_up_ms"], WARM_UP_RUNS)
+    subject.window_us(plan["warm_up_ms"], WARM_UP_RUNS)
     started = clocks_ms()
-    windows = _windows(subject, plan, plan["rounds"] // 2)
+    windows = [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] // 2)]
     seen = profiled(file, plan)
-    windows += _windows(subject, plan, plan["rounds"] - len(windows))
+    windows += [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] - len(windows))]
     wall_ms, _, stolen_ms, others_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
     after = reference_ms(matrix)
     return {
@@ -239,10 +237,6 @@ def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:
         "rounds_us": [float(np.median(window)) for window in windows],
         "disturbed": max(stolen_ms, others_ms, 0.0) / wall_ms,  # processor time that went elsewhere
     }
-
-
-def _windows(subject: Subject | None, plan: dict[str, Any], count: int) -> list[list[float]]:
-    return [] if subject is None else [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(count)]
 
 
 def profiled(file: str, plan: dict[str, Any]) -> dict[str, Any]:

@@ -55,10 +55,9 @@ def fit_and_judge(
         MeasurementError: there are too few networks to fit on.
     """
     usable = [each for each in observations if all(kernel[-1] is not None for kernel in each.kernels)]
-    timed = sum(each.is_whole for each in usable)
-    if timed < FEWEST_NETWORKS:
+    if len(usable) < FEWEST_NETWORKS:
         raise MeasurementError(
-            f"a latency profile needs at least {FEWEST_NETWORKS} networks that were measured as a whole, got {timed}; "
+            f"a latency profile needs at least {FEWEST_NETWORKS} measured networks, got {len(usable)}; "
             "run autocompress profile for longer"
         )
     calm = [each for each in usable if each.disturbed <= MOST_DISTURBED]
@@ -87,7 +86,6 @@ def fit_and_judge(
     return predictor, [
         Judged(observation=each, ms=whole.ms, interval_ms=whole.interval_ms)
         for each, whole in zip(usable, wholes, strict=True)
-        if each.is_whole
     ]
 
 
@@ -109,7 +107,7 @@ def _slope(observations: Sequence[Observation], guesses: Sequence[Sequence[Guess
     ratios = [
         (each.median_us - cost.call_us) / sum(guess.us for guess in network)
         for each, network in zip(observations, guesses, strict=True)
-        if each.is_whole and each.median_us > LONG_US
+        if each.median_us > LONG_US
     ]
     return float(np.median(ratios)) if ratios else 1.0
 
@@ -121,7 +119,6 @@ def _quantile(
     errors = [
         abs(np.log(whole.ms * 1e3 / each.median_us)) / whole.spread
         for whole, each in zip(wholes, observations, strict=True)
-        if each.is_whole
     ]
     return max(LEAST_QUANTILE, float(np.quantile(errors, min(1.0, COVERAGE * (1 + 1 / len(errors))))))
 

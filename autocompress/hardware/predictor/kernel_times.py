@@ -38,7 +38,7 @@ def profiler_cost(observations: Sequence[Observation]) -> ProfilerCost:
     rows, excess, weight = [], [], []
     for each in observations:
         kernels = each.parsed()
-        if not each.is_whole or any(us is None for _, us in kernels):
+        if any(us is None for _, us in kernels):
             continue
         rows.append([1.0, -float(len(kernels)), -float(sum(_inputs(kernel) for kernel, _ in kernels))])
         excess.append(each.median_us - sum(us or 0.0 for _, us in kernels))
@@ -50,13 +50,13 @@ def profiler_cost(observations: Sequence[Observation]) -> ProfilerCost:
 
 
 def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTime]:
-    """The kernels of one network; with the call they make up the time of the whole, where it is known and credible."""
+    """The kernels of one network; with the call they make up the time of the whole, as far as that is credible."""
     parsed = observation.parsed()
     context = Context.of(kernel for kernel, _ in parsed)
     if any(us is None for _, us in parsed):
         return []
     own = [max(LEAST_US, (us or 0.0) - cost.kernel_us - cost.input_us * _inputs(kernel)) for kernel, us in parsed]
-    ratio = max(observation.median_us - cost.call_us, 1.0) / sum(own) if observation.is_whole else 1.0
+    ratio = max(observation.median_us - cost.call_us, 1.0) / sum(own)
     ratio = min(MOST_SCALING, max(1 / MOST_SCALING, ratio))
     return [
         KernelTime(kernel=kernel, described=describe(kernel, context), us=us * ratio)

@@ -18,7 +18,7 @@ class Observation(Facts):
     ``family`` and ``precision`` say what the file is, for figures by group; ``source`` where the measurement comes
     from: ``profile``, ``search`` or ``import``. ``reference_ms`` is what the runner's fixed matrix product took beside
     it: how fast the machine was just then; ``disturbed`` the share of a processor's time that went elsewhere meanwhile.
-    Kernels that nobody timed alone have None for their time; a file of which nobody timed the whole has no rounds.
+    Kernels that nobody timed alone have None for their time.
     """
 
     name: str
@@ -33,13 +33,8 @@ class Observation(Facts):
 
     @property
     def median_us(self) -> float:
-        """Of one inference; NaN where nobody timed the whole."""
-        return float(np.median(self.rounds_us)) if self.rounds_us else float("nan")
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the file was timed as a whole, too."""
-        return bool(self.rounds_us)
+        """Of one inference."""
+        return float(np.median(self.rounds_us))
 
     def at_speed(self, reference_ms: float) -> "Observation":
         """The same as it would have been measured while the reference took ``reference_ms``."""

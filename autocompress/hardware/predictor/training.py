@@ -19,8 +19,8 @@ from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.profile import append, read_observations
 from autocompress.target import Machine, Target
 
-FILES_AT_ONCE = 8  # in one process, so that its start counts little
-FILE_S = 0.7  # of drawing and measuring one network, before it is known
+FILES_AT_ONCE = 16  # in one process, so that its start counts little
+FILE_S = 0.5  # of drawing and measuring one network, before it is known
 TIMM_S = 10.0  # of building, exporting and measuring one of timm's models twice, before it is known
 FLOOR_FILES = 6
 

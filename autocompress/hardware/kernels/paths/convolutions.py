@@ -176,7 +176,7 @@ def _kind(conv: Convolution) -> str:
 
 
 def _vector_steps(conv: Convolution) -> float:
-    """Multiply-accumulates of whole vectors, the last one padded; a vector holds channels of one filter each, depthwise."""
+    """Multiply-accumulates of whole vectors, the last one padded; depthwise, a vector holds a channel of each group."""
     if conv.group > 1 and conv.depth == 1:
         return float(conv.positions * ceil(conv.c_out / BLOCK) * conv.taps)
     return float(conv.positions * conv.group * ceil(conv.filters / BLOCK) * conv.depth * conv.taps)
