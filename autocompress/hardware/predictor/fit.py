@@ -24,6 +24,7 @@ LEAST_QUANTILE = 0.5  # of errors in units of the spread, that no luck of those 
 FOLD_TREES = 10  # enough to say how far off the whole forest is
 FEWEST_NETWORKS = 20
 MOST_DISTURBED = 0.1  # of a processor's time: measurements beside more of it are left out
+MOST_DEVIATION = 0.05  # of the reference from its median
 LEAST_CALM = 1 / 3  # of all; where fewer were calm, those beside other programs are better than none
 LONG_US = 150.0  # networks that take less say little about the slope: their time is mostly the call
 
@@ -60,10 +61,10 @@ def fit_and_judge(
             f"a latency profile needs at least {FEWEST_NETWORKS} measured networks, got {len(usable)}; "
             "run autocompress profile for longer"
         )
-    calm = [each for each in usable if each.disturbed <= MOST_DISTURBED]
-    usable = calm if len(calm) >= max(FEWEST_NETWORKS, len(usable) * LEAST_CALM) else usable
     references = [each.reference_ms for each in usable if each.reference_ms is not None]
     reference_ms = float(np.median(references)) if references else None
+    calm = [each for each in usable if _is_calm(each, reference_ms)]
+    usable = calm if len(calm) >= max(FEWEST_NETWORKS, len(usable) * LEAST_CALM) else usable
     if reference_ms is not None:
         usable = [each.at_speed(reference_ms) for each in usable]
     cost = profiler_cost(usable)
@@ -87,6 +88,15 @@ def fit_and_judge(
         Judged(observation=each, ms=whole.ms, interval_ms=whole.interval_ms)
         for each, whole in zip(usable, wholes, strict=True)
     ]
+
+
+def _is_calm(observation: Observation, reference_ms: float | None) -> bool:
+    """Whether neither other programs nor other guests of the machine took much of it: the reference tells of those."""
+    if observation.disturbed > MOST_DISTURBED:
+        return False
+    if reference_ms is None or observation.reference_ms is None:
+        return True
+    return abs(observation.reference_ms / reference_ms - 1) <= MOST_DEVIATION
 
 
 def _folds_of_families(observations: Sequence[Observation]) -> list[int]:
