@@ -39,7 +39,11 @@ class PlaceFlags:
     ] = None
     profiles: Annotated[
         list[Path] | None,
-        typer.Option("--profile", metavar="DIR", help="Take over what is in this profile; without --out, extend it."),
+        typer.Option(
+            "--profile",
+            metavar="DIR",
+            help="Take over this profile; without --out, extend it. With --import, adapt it.",
+        ),
     ] = None
 
 
@@ -86,7 +90,8 @@ def profile(
                 )
                 return Answer(facts=written, show=lambda console: show_kit(console, written))
             if kit.results is not None:
-                summary = profiling.import_results(kit.results, out=places.out, observer=observer)
+                base = places.profiles[0] if places.profiles else None
+                summary = profiling.import_results(kit.results, out=places.out, base=base, observer=observer)
             else:
                 summary = profiling.profile(
                     time=time or profiling.TIME,
@@ -104,13 +109,14 @@ def profile(
 def _refuse_two_at_once(places: PlaceFlags, kit: KitFlags, time: str | None) -> None:
     from autocompress.errors import InputError
 
-    given: dict[str, object] = {"--time": time, "--profile": places.profiles or None}
+    given: dict[str, object] = {"--time": time}
     if kit.export_kit is not None:
-        given |= {"--out": places.out, "--import": kit.results}
+        given |= {"--out": places.out, "--import": kit.results, "--profile": places.profiles or None}
         what = "--export-kit writes a zip file for another device and takes --kit-time and --threads"
     elif kit.results is not None:
-        given |= {"--kit-time": kit.kit_time}
-        what = "--import makes a profile of what was measured elsewhere and takes --out"
+        several = places.profiles if len(places.profiles or ()) > 1 else None
+        given |= {"--kit-time": kit.kit_time, "more than one --profile": several}
+        what = "--import makes a profile of what was measured elsewhere and takes --out and one --profile to adapt"
     else:
         given = {"--kit-time": kit.kit_time}
         what = "--kit-time goes with --export-kit; the time of measuring here is --time"

@@ -16,7 +16,7 @@ from autocompress.hardware.machine import this_machine
 from autocompress.hardware.predictor.card import AccuracyCard
 from autocompress.hardware.predictor.cross_validation import card_of
 from autocompress.hardware.predictor.fit import FEWEST_NETWORKS
-from autocompress.hardware.predictor.kept_fit import refit
+from autocompress.hardware.predictor.kept_fit import adapt, predictor_in, refit
 from autocompress.hardware.predictor.kit import export_kit as write_kit
 from autocompress.hardware.predictor.kit_results import read_kit_results
 from autocompress.hardware.predictor.measuring import Failure, Protocol
@@ -118,16 +118,22 @@ def profile(
 
 
 def import_results(
-    results: str | Path, *, out: str | Path | None = None, observer: Observer | None = None
+    results: str | Path,
+    *,
+    out: str | Path | None = None,
+    base: str | Path | None = None,
+    observer: Observer | None = None,
 ) -> ProfileSummary:
     """A profile of the device on which a kit ran, from the ``results.jsonl`` that it left; more of it may follow.
 
     Args:
         results: the file.
         out: the folder of the profile; None is a place in the user's cache folder.
+        base: a profile of another device or number of threads, to adapt where the results are too few for a fit.
         observer: told how far it is.
 
     Raises:
+        MeasurementError: the results are too few even to adapt ``base``.
         ProfileError: the file, or a profile that is there, cannot be read or is of another device.
     """
     began, observer = clock(), observer or Silence()
@@ -137,7 +143,8 @@ def import_results(
     new = unseen(found.observations, read_observations(folder)[0])
     append(folder, new)
     observer.stage("judge", "cross-validation")
-    summary = finish(folder, new_files=len(new), failures=found.failures, started=began)
+    adapted = _adapted(folder, Path(base)) if base is not None else ()
+    summary = finish(folder, new_files=len(new), failures=found.failures, started=began, notes=adapted)
     return summary.model_copy(update={"notes": (*found.notes, *summary.notes)})
 
 
@@ -179,6 +186,7 @@ def finish(
     new_files: int = 0,
     failures: Sequence[Failure] = (),
     floor: float | None = None,
+    notes: tuple[str, ...] = (),
 ) -> ProfileSummary:
     """Fit the profile in ``folder``, judge it by cross-validation, and keep both.
 
@@ -188,9 +196,11 @@ def finish(
         new_files: for the summary, too.
         failures: what could not be measured.
         floor: relative difference of a file and itself; None keeps the one that is known.
+        notes: what is to be said beside.
     """
     facts = read_facts(folder)
-    observations, notes = read_observations(folder)
+    observations, left_out = read_observations(folder)
+    is_adapted, notes = bool(notes), (*notes, *left_out)
     if failures:
         first = failures[0]
         notes = (*notes, f"{len(failures)} networks could not be measured; {first.name}: {first.reason}")
@@ -198,7 +208,7 @@ def finish(
         known = facts.card.a_a_floor if facts.card else None
         _, judged = refit(folder, facts, observations)
         facts = update_facts(folder, card=card_of(judged, known if floor is None else floor))
-    else:
+    elif not is_adapted:
         few = f"{len(observations)} networks are too few to predict from, at least {FEWEST_NETWORKS} are needed"
         notes = (*notes, f"{few}; measure longer")
     return ProfileSummary(
@@ -210,6 +220,18 @@ def finish(
         seconds=clock() - started,
         card=facts.card,
         notes=notes,
+    )
+
+
+def _adapted(folder: Path, base: Path) -> tuple[str, ...]:
+    """Adapt ``base`` by the few networks in ``folder``; what is to be said of it, nothing where they are enough alone."""
+    observations, _ = read_observations(folder)
+    if len(observations) >= FEWEST_NETWORKS:
+        return ()
+    predictor, _ = predictor_in(base, read_facts(base))
+    adapt(folder, read_facts(folder), observations, predictor)
+    return (
+        f"adapted from {base} by {len(observations)} networks: {FEWEST_NETWORKS} or more make a profile of its own",
     )
 
 

@@ -14,6 +14,7 @@ from autocompress.hardware.predictor.observation_log import LOG, log_digest
 from autocompress.hardware.predictor.predictor import LatencyPredictor
 from autocompress.hardware.predictor.profile import ProfileFacts, read_observations
 from autocompress.hardware.predictor.searched import shifted
+from autocompress.hardware.predictor.transfer import transferred
 
 REGRESSOR = "regressor.json"
 SCHEMA = 1
@@ -51,10 +52,28 @@ def refit(
             f"`autocompress profile --profile {folder}` adds to it"
         )
     predictor, judged = fit_and_judge(observations, facts.circumstances)
+    _keep(folder, digest, predictor)
+    return predictor, judged
+
+
+def adapt(
+    folder: Path, facts: ProfileFacts, observations: Sequence[Observation], base: LatencyPredictor
+) -> LatencyPredictor:
+    """The predictor of a profile with few networks: ``base``, of other circumstances, brought to these; kept as one fitted.
+
+    Raises:
+        MeasurementError: too few networks even for that.
+    """
+    digest = log_digest(folder / LOG)
+    predictor = transferred(base, observations, facts.circumstances)
+    _keep(folder, digest, predictor)
+    return predictor
+
+
+def _keep(folder: Path, digest: str, predictor: LatencyPredictor) -> None:
     content = {"schema": SCHEMA, "observations": digest, "predictor": predictor.to_data()}
     with contextlib.suppress(OSError):
         write_whole(folder / REGRESSOR, json.dumps(content, separators=(",", ":")))
-    return predictor, judged
 
 
 def _kept(file: Path) -> dict[str, Any] | None:

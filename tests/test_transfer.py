@@ -1,0 +1,85 @@
+"""A predictor goes over to another device by a few networks measured there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_up_networks import law_us, network, observed
+
+from autocompress.errors import MeasurementError
+from autocompress.hardware.kept import Circumstances
+from autocompress.hardware.predictor.fit import fit
+from autocompress.hardware.predictor.predictor import LatencyPredictor, Transfer
+from autocompress.hardware.predictor.transfer import FEWEST, transferred
+
+HERE = Circumstances(cpu="here", isa=(), onnxruntime="1")
+THERE = Circumstances(cpu="there", isa=(), onnxruntime="1", threads=2)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> LatencyPredictor:
+    rng = np.random.default_rng(0)
+    return fit([observed(network(rng), number) for number in range(60)], HERE)
+
+
+def networks_there(count, factor, first=1000):
+    """Measured on a device that takes ``factor`` times as long for everything."""
+    rng = np.random.default_rng(first)
+    found = []
+    for number in range(count):
+        kernels = network(rng)
+        found.append((kernels, observed(kernels, first + number, slower=factor)))
+    return found
+
+
+def test_a_few_networks_bring_the_predictor_to_a_slower_device(predictor):
+    there = transferred(predictor, [each for _, each in networks_there(10, 1.8)], THERE)
+
+    judged = networks_there(20, 1.8, first=5000)
+    ms, low, high = there.predict_many([kernels for kernels, _ in judged])
+    measured = np.array([each.median_us / 1e3 for _, each in judged])
+    before, *_ = predictor.predict_many([kernels for kernels, _ in judged])
+
+    assert np.abs(ms / measured - 1).mean() < 0.05
+    assert np.abs(before / measured - 1).mean() > 0.3
+    assert ((low <= measured) & (measured <= high)).mean() > 0.7
+    assert there.circumstances == THERE
+
+
+def test_nothing_counts_as_measured_there(predictor):
+    pairs = networks_there(10, 1.5)
+    there = transferred(predictor, [each for _, each in pairs], THERE)
+
+    assert not any(guess.timed for guess in there.guesses(pairs[0][0]))
+
+
+def test_it_round_trips_as_data(predictor):
+    there = transferred(predictor, [each for _, each in networks_there(10, 1.5)], THERE)
+    again = LatencyPredictor.from_data(there.to_data())
+    kernels = networks_there(1, 1.0, first=9000)[0][0]
+
+    assert again.transfer == there.transfer
+    assert again.whole(again.guesses(kernels)) == there.whole(there.guesses(kernels))
+
+
+def test_kinds_never_seen_there_follow_the_others():
+    transfer = Transfer(lines={"move": (0.0, 0.0)}, shared=(np.log(2.0), 0.0))
+
+    assert transfer.applied("move_Relu", 10.0) == pytest.approx(10.0)
+    assert transfer.applied("conv_int8_dense", 10.0) == pytest.approx(20.0)
+    assert {Transfer.kind_of(path) for path in ("conv_int8_dense", "conv_int8_depthwise")} == {"conv_int8"}
+
+
+def test_too_few_networks_are_refused(predictor):
+    few = [each for _, each in networks_there(FEWEST - 1, 1.5)]
+
+    with pytest.raises(MeasurementError, match=f"at least {FEWEST} networks measured there, got {FEWEST - 1}"):
+        transferred(predictor, few, THERE)
+
+
+def test_the_law_is_what_the_made_up_networks_follow(predictor):
+    """What the other tests rest on."""
+    kernels = network(np.random.default_rng(3))
+    us = [guess.us for guess in replace(predictor, _cache={}).guesses(kernels)]
+
+    np.testing.assert_allclose(us, [law_us(kernel) for kernel in kernels], rtol=0.3)
