@@ -224,7 +224,7 @@ def finish(
 
 
 def _adapted(folder: Path, base: Path) -> tuple[str, ...]:
-    """Adapt ``base`` by the few networks in ``folder``; what is to be said of it, nothing where they are enough alone."""
+    """Adapt ``base`` by the few networks in ``folder``, and say so; nothing is done where they are enough alone."""
     observations, _ = read_observations(folder)
     if len(observations) >= FEWEST_NETWORKS:
         return ()

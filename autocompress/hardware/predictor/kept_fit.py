@@ -59,7 +59,7 @@ def refit(
 def adapt(
     folder: Path, facts: ProfileFacts, observations: Sequence[Observation], base: LatencyPredictor
 ) -> LatencyPredictor:
-    """The predictor of a profile with few networks: ``base``, of other circumstances, brought to these; kept as one fitted.
+    """The predictor of a profile with few networks: ``base``, of other circumstances, brought to these; and kept.
 
     Raises:
         MeasurementError: too few networks even for that.
