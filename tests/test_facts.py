@@ -6,6 +6,7 @@ import pkgutil
 from pathlib import Path
 
 import pytest
+from made_up_profile import observation
 from pydantic import ValidationError
 from sample_answers import sample_costs
 from sample_result import sample_result
@@ -18,8 +19,15 @@ from autocompress.delivery.certificate import Certificate, OutputFacts, identity
 from autocompress.facts import Facts, write_whole
 from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
+from autocompress.hardware.drawn.space import profile_space
 from autocompress.hardware.int8_activations import ActivationChoice
 from autocompress.hardware.kept import Circumstances
+from autocompress.hardware.predictor.card import AccuracyCard
+from autocompress.hardware.predictor.energy import EnergyCoefficients
+from autocompress.hardware.predictor.figures import Figures
+from autocompress.hardware.predictor.kernel_times import ProfilerCost
+from autocompress.hardware.predictor.memory import RamCoefficients
+from autocompress.hardware.predictor.predictor import Transfer
 from autocompress.measurement import Accuracy, Latency
 from autocompress.passes import PASSES, DropBlocks, PruneWeights, ShareLayers, ShareWeights
 from autocompress.passes.factorize import Factorize, Factors
@@ -57,6 +65,10 @@ CERTIFICATE = Certificate(
     recipe_digest=RESULT.recipe.digest(),
     measured_at=now(),
 )
+FIGURES = Figures(
+    files=3, mape=0.1, within_5=0.3, within_10=0.6, bias=-0.1, spearman=0.9, coverage=0.9, width=0.2, fastest_ms=0.1,
+    slowest_ms=9.0,
+)  # fmt: skip
 SAMPLES: list[Facts] = [
     RESULT,
     sample_result(Status.INFEASIBLE),
@@ -93,6 +105,23 @@ SAMPLES: list[Facts] = [
     ShareLayers(groups=(("a", "b"), ("c", "d"))),
     PruneWeights(layers={"a": Sparsity(sparsity=0.5), "b": Sparsity(pattern="2:4")}),
     ShareWeights(layers={"a": Codebook(bits=3, groups=2)}),
+    observation(3),
+    profile_space(),
+    FIGURES,
+    AccuracyCard(
+        judged_at=now(),
+        files=3,
+        folds=4,
+        all=FIGURES,
+        by_family={"plain": FIGURES},
+        by_precision={},
+        baselines={"flops": FIGURES},
+        a_a_floor=0.01,
+    ),
+    EnergyCoefficients(),
+    RamCoefficients(),
+    ProfilerCost(call_us=5.0, kernel_us=2.0, input_us=0.1),
+    Transfer(lines={"move": (0.1, 0.9)}, shared=(0.0, 1.0)),
 ]
 # Answers of commands and what they are made of: printed as JSON, never read back.
 ONLY_SHOWN = {
@@ -101,14 +130,23 @@ ONLY_SHOWN = {
     "Diagnosis",
     "FileCost",
     "FileFacts",
+    "FilePrediction",
+    "KernelRow",
+    "KitSummary",
     "Plan",
+    "PredictedKernel",
+    "Prediction",
+    "ProfileSummary",
+    "RamFeatures",
+    "RamPrediction",
     "Reach",
     "Technique",
     "TechniqueTable",
     "Verification",
+    "Work",
 }
 # Read from files and arguments by tests of their own.
-TESTED_ELSEWHERE = {"ModelSource", "Pass", "PruneChannels", "Quantize", "Record"}
+TESTED_ELSEWHERE = {"ModelSource", "Pass", "ProfileFacts", "PruneChannels", "Quantize", "Record"}
 
 
 @pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)

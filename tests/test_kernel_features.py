@@ -87,7 +87,8 @@ PATHS = {
     "move_ReduceSum_outer": moving("ReduceSum", f(2, 8, 4), out=(2, 1, 4)),
     "move_MaxPool_bytes": moving("MaxPool", Tensor("uint8", (1, 2, 8, 8)), out=(1, 2, 4, 4)),
     "move_MaxPool": moving("MaxPool", f(1, 2, 8, 8), out=(1, 2, 4, 4)),
-    "move_Softmax": moving("Softmax", f(2, 8), out=(2, 8)),
+    "move_Softmax_inner": moving("Softmax", f(2, 8), out=(2, 8)),
+    "move_Softmax_outer": moving("Softmax", f(2, 8), out=(2, 8), axis=0),
 }
 
 

@@ -116,7 +116,6 @@ def test_coefficients_of_the_profile_are_used(file, profile):
     before = predicting.predict(file, profile=profile)
     profiles.update_facts(profile, energy=EnergyCoefficients(static_watts=1e3))
     after = predicting.predict(file, profile=profile)
-    assert after.peak_ram_bytes > 9e8 > before.peak_ram_bytes
     assert after.energy_mj > 100 * before.energy_mj
 
 

@@ -120,7 +120,10 @@ def test_a_network_that_cannot_be_drawn_is_left_out_and_said(tmp_path, monkeypat
 @pytest.mark.parametrize(("shares", "said"), [([0.01, 0.02, 0.9], 0), ([0.3, 0.5, 0.01], 1)])
 def test_other_programs_are_said_where_they_disturb_most_networks(tmp_path, monkeypatch, shares, said):
     def disturbed(*_, **__):
-        _[1].disturbances.extend(shares)
+        session = _[1]
+        session.observations += [
+            observation(n).model_copy(update={"disturbed": share}) for n, share in enumerate(shares)
+        ]
 
     monkeypatch.setattr(profiling, "measure_for", disturbed)
     notes = made(tmp_path).notes
@@ -232,7 +235,7 @@ def test_timm_models_take_at_most_their_share_of_the_time(tmp_path, monkeypatch)
     """With a clock on which a random network takes a second and a model of timm ten."""
     now, timm = [0.0], []
 
-    def measured(batch, *_, disturbances):
+    def measured(batch, *_):
         for each in batch:
             now[0] += 5.0 if each.name.startswith("timm") else 1.0
             yield observation(name=each.name)
@@ -292,7 +295,7 @@ def test_the_card_is_kept_and_shown(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(profiling, "profile", lambda **_: found)
     assert run(["profile"]) == 0
     text = capfd.readouterr().out
-    assert "5 folds over 41 files" in text
+    assert "4 folds over 41 files" in text
     assert "baseline: roofline" in text
     assert "the same file measured twice differs by" in text
     assert f"autocompress predict FILE.onnx --profile {tmp_path}" in text.replace("'", "")
