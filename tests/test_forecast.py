@@ -82,3 +82,24 @@ def test_a_second_correction_starts_from_the_fit_again():
     for _ in range(30):
         forecaster.learn(files, {64: ms})
     assert forecaster.of_files(files)[64].ms == pytest.approx(ms, rel=0.05)
+
+
+class _Broken:
+    """Templates with a bug."""
+
+    def learn(self, *_):
+        raise KeyError("a layer")
+
+    def kernels(self, *_):
+        raise IndexError("a context")
+
+
+@pytest.mark.parametrize("use", ["learn", "ask"])
+def test_templates_that_break_are_done_without(use, caplog):
+    forecaster = Forecaster(predictor(), Target(), templates=_Broken())
+    if use == "learn":
+        forecaster.see(Recipe(), b"")
+    else:
+        assert forecaster.of_recipes([Recipe(), Recipe()]) == [None, None]
+    assert forecaster.templates is None
+    assert "candidates are built before they are forecast" in caplog.text

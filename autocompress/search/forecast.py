@@ -4,9 +4,11 @@ A predictor is fitted on networks in general. The few files of *this* network th
 far off it lies here, which is less than elsewhere: its kernels are few and much alike.
 """
 
+import contextlib
+import logging
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,19 +72,30 @@ class Forecaster:
 
     def of_recipes(self, recipes: Sequence[Recipe]) -> list[Forecast | None]:
         """Forecasts of recipes before they are built; None for those whose kernels are not known without."""
+        templates = self.templates
+        if templates is None:
+            return [None] * len(recipes)
+        with self._without_templates_after_errors():
+            kernels = [templates.kernels(recipe) for recipe in recipes]
         if self.templates is None:
             return [None] * len(recipes)
-        kernels = [self.templates.kernels(recipe) for recipe in recipes]
         found = iter(self._forecasts([each for each in kernels if each is not None]))
         return [None if each is None else next(found) for each in kernels]
 
     def see(self, recipe: Recipe, file: bytes) -> None:
         """Take in the file of a recipe, so that the kernels of recipes like it are known."""
         if self.templates is not None:
-            try:
-                self.templates.learn(recipe, file)
-            except AutocompressError:  # such a file teaches nothing; it is measured like any other
-                return
+            with self._without_templates_after_errors(), contextlib.suppress(AutocompressError):
+                self.templates.learn(recipe, file)  # a file that cannot be read teaches nothing, and is measured
+
+    @contextlib.contextmanager
+    def _without_templates_after_errors(self) -> Iterator[None]:
+        """Templates save time; what breaks them must not break the run."""
+        try:
+            yield
+        except Exception:
+            logging.getLogger(__name__).warning("candidates are built before they are forecast", exc_info=True)
+            self.templates = None
 
     def learn(self, files: Mapping[int, bytes], measured_ms: Mapping[int, float]) -> None:
         """Correct the forecasts by files that were measured."""
