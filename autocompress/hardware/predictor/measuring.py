@@ -22,10 +22,10 @@ class Protocol:
     Short, as many files teach more than exact ones. Medians of windows differ by about 1 % between such measurements.
     """
 
-    rounds: int = 3
-    window_ms: float = 15.0
-    warm_up_ms: float = 10.0
-    profile_ms: float = 45.0
+    rounds: int = 4
+    window_ms: float = 20.0
+    warm_up_ms: float = 15.0
+    profile_ms: float = 60.0
     silence_s: float = 60.0  # a file that takes longer is given up
 
     def plan(self, target: Target) -> dict[str, Any]:
