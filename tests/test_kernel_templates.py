@@ -90,7 +90,7 @@ CASES = {
 def test_filled_kernels_are_those_of_the_export(name, wanted, tmp_path):
     """Learned from other widths alone: the wanted recipe itself is not made."""
     bench, topology = bench_of(name)
-    templates = KernelTemplates(topology, files_of(name).make, bench.target)
+    templates = KernelTemplates(topology, bench.target)
     draw = random.Random(1)
     for _ in range(4):
         other = varied(wanted, topology, draw)
@@ -108,10 +108,10 @@ def test_preparing_makes_the_kernels_of_all_recipes_known():
     bench, topology = bench_of("residual")
     mixed = {**INT8, "layers": {"features.3": FLOAT}}
     wanted = [recipe({"features.0.0": ratio}, quantize=plan) for ratio in (0.2, 0.5) for plan in (INT8, mixed)]
-    templates = KernelTemplates(topology, files_of("residual").make, bench.target)
+    templates = KernelTemplates(topology, bench.target)
     assert all(templates.kernels(each) is None for each in wanted)
 
-    prepared = templates.prepare(wanted, most_files=12)
+    prepared = templates.prepare(wanted, files_of("residual").make, most_files=12)
 
     assert prepared.known == prepared.asked == 4
     assert prepared.files < 12
@@ -119,8 +119,8 @@ def test_preparing_makes_the_kernels_of_all_recipes_known():
 
 def test_a_context_that_no_file_had_is_not_guessed():
     bench, topology = bench_of("residual")
-    templates = KernelTemplates(topology, files_of("residual").make, bench.target)
-    templates.prepare([recipe({"features.3.conv1.0": 0.5})], most_files=4)
+    templates = KernelTemplates(topology, bench.target)
+    templates.prepare([recipe({"features.3.conv1.0": 0.5})], files_of("residual").make, most_files=4)
 
     assert templates.kernels(recipe({"features.3.conv1.0": 0.25})) is not None
     assert templates.kernels(recipe({"features.3.conv1.0": 0.25}, quantize=INT8)) is None

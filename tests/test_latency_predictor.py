@@ -86,14 +86,6 @@ def test_a_predictor_comes_back_from_json_and_says_the_same(predictor):
     np.testing.assert_array_equal(back.predict_many(NEW), predictor.predict_many(NEW))
 
 
-def test_measurements_pull_predictions_towards_themselves(predictor):
-    before, _, _ = predictor.predict_many(NEW)
-    once, often = predictor.rescaled(before[:1], before[:1] * 1.2), predictor.rescaled(before, before * 1.2)
-    assert once.predict_many(NEW)[0] / before == pytest.approx(np.sqrt(1.2))
-    assert often.predict_many(NEW)[0] / before == pytest.approx(1.2, rel=0.01)
-    assert predictor.rescaled([], []).scale == predictor.scale
-
-
 def test_times_of_a_slow_hour_are_brought_to_the_usual_speed():
     mixed = [
         observed(kernels, number, slower=slower, reference_ms=5.0 * slower)

@@ -46,6 +46,29 @@ def test_a_few_networks_bring_the_predictor_to_a_slower_device(predictor):
     assert there.circumstances == THERE
 
 
+FACTORS = {"MatMul": 1.2, "Relu": 4.0}
+
+
+def of_two_speeds(count, first):
+    """Measured on a device that is slower for some kinds of kernel than for others."""
+    found = []
+    for kernels, each in networks_there(count, 1.0, first):
+        more_us = [law_us(kernel) * (FACTORS[kernel.op] - 1) for kernel in kernels]
+        timed = tuple((*kernel[:-1], kernel[-1] + us) for kernel, us in zip(each.kernels, more_us, strict=True))
+        rounds_us = tuple(us + sum(more_us) for us in each.rounds_us)
+        found.append((kernels, each.model_copy(update={"kernels": timed, "rounds_us": rounds_us})))
+    return found
+
+
+def test_each_kind_of_kernel_has_its_own_factor_there(predictor):
+    there = transferred(predictor, [each for _, each in of_two_speeds(10, 1000)], THERE)
+
+    for kernels, _ in of_two_speeds(5, 5000):
+        here = predictor.guesses(kernels)
+        for kernel, before, after in zip(kernels, here, there.guesses(kernels), strict=True):
+            assert after.us / before.us == pytest.approx(FACTORS[kernel.op], rel=0.25)
+
+
 def test_nothing_counts_as_measured_there(predictor):
     pairs = networks_there(10, 1.5)
     there = transferred(predictor, [each for _, each in pairs], THERE)

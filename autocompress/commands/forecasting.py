@@ -11,7 +11,6 @@ from autocompress.hardware.predictor.circumstances import require_same
 from autocompress.hardware.predictor.kept_fit import predictor_in
 from autocompress.hardware.predictor.profile import is_profile, place_of, read_facts
 from autocompress.hardware.predictor.searched import keep_searched
-from autocompress.recipe import Recipe
 from autocompress.search.forecast import Forecaster, Met
 from autocompress.search.kernel_templates import KernelTemplates
 from autocompress.search.topology import Topology
@@ -35,7 +34,7 @@ def forecaster_for(machine: Machine, target: Target, anatomy: Anatomy, observer:
         return None
     for note in notes:
         observer.note(note)
-    templates = KernelTemplates(Topology(anatomy, machine.channel_block), _makes_nothing, target)
+    templates = KernelTemplates(Topology(anatomy, machine.channel_block), target)
     return Forecaster(predictor, target, templates, keep=lambda met: _keep(folder, met, observer))
 
 
@@ -45,8 +44,3 @@ def _keep(folder: Path, met: Sequence[Met], observer: Observer) -> None:
         keep_searched(folder, [(each.graph, each.measured_ms) for each in met])
     except OSError as error:
         observer.note(f"what this run measures is not added to the latency profile: {error}")
-
-
-def _makes_nothing(recipes: Sequence[Recipe]) -> Sequence[bytes | None]:
-    """Templates learn from the files that the search makes anyway."""
-    return [None] * len(recipes)

@@ -127,13 +127,10 @@ class Prepared:
 
 
 class KernelTemplates:
-    """Kernels of recipes of one network.
+    """Kernels of recipes of one network."""
 
-    ``make`` exports recipes untrained, None for those that fail; see ``trial.make_structure``.
-    """
-
-    def __init__(self, topology: Topology, make: Make, target: Target, seed: int = 0) -> None:
-        self._topology, self._make, self._target = topology, make, target
+    def __init__(self, topology: Topology, target: Target, seed: int = 0) -> None:
+        self._topology, self._target = topology, target
         count = len(topology.anatomy.layers) + 1
         self._weighted = [_Slot(shows=_own_and_faces) for _ in range(count)]
         self._around = [_Slot(shows=_faces) for _ in range(count)]
@@ -176,11 +173,12 @@ class KernelTemplates:
         self.differed += not is_right
         return is_right
 
-    def prepare(self, recipes: Sequence[Recipe], most_files: int, at_once: int = 4) -> Prepared:
+    def prepare(self, recipes: Sequence[Recipe], make: Make, most_files: int, at_once: int = 4) -> Prepared:
         """Make files until the kernels of all ``recipes`` are known; each time of those with most that is not.
 
         What is made has other widths and ranks than the recipe that it is made for, so that every number shows what it
-        depends on; where that leaves a number undecided, the recipe itself is made.
+        depends on; where that leaves a number undecided, the recipe itself is made. ``make`` gives untrained files of
+        recipes, None for those that fail; see ``quick_files``.
         """
         made, checked, differed = 0, self.checked, self.differed
         readings = {place: self._topology.read(recipe) for place, recipe in enumerate(recipes)}
@@ -195,7 +193,7 @@ class KernelTemplates:
             wanted = [self._to_make(recipes[place], tried.get(place, 0)) for place in chosen]
             for place in chosen:
                 tried[place] = tried.get(place, 0) + 1
-            for recipe, file in zip(wanted, self._make(wanted), strict=True):
+            for recipe, file in zip(wanted, make(wanted), strict=True):
                 if file is not None:
                     self.learn(recipe, file)
             made += len(wanted)

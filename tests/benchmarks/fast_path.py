@@ -39,8 +39,8 @@ def main(training: Path, model: str) -> None:
     bench, builder = bench_of(model)
     topology = Topology(builder.anatomy, bench.machine.channel_block)
     files = QuickFiles(bench, topology)
-    templates = KernelTemplates(topology, files.make, bench.target)
-    prepared = templates.prepare([recipe(builder, seed) for seed in range(PREPARED)], MOST_FILES)
+    templates = KernelTemplates(topology, bench.target)
+    prepared = templates.prepare([recipe(builder, seed) for seed in range(PREPARED)], files.make, MOST_FILES)
     fresh = [recipe(builder, 10_000 + seed) for seed in range(FRESH)]
     # The first half meets kernels that nobody has asked for yet, as a search does in its first seconds.
     halves = [timed(templates, predictor_of(training), fresh[: FRESH // 2])]

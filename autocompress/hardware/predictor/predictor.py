@@ -12,7 +12,7 @@ own errors suggest, and the 90 % quantile of that ratio stretches the spread of 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import exp, log, sqrt
 from typing import Any, Literal
 
@@ -154,12 +154,6 @@ class LatencyPredictor:
         ms: Floats = self.scale * (self.cost.call_us + self.slope * total) / 1e3
         stretch = np.exp(self.quantile * np.sqrt(FLOOR_SPREAD**2 + variance))
         return ms, ms / stretch, ms * stretch
-
-    def rescaled(self, predicted_ms: Sequence[float], measured_ms: Sequence[float]) -> "LatencyPredictor":
-        """The same predictor after networks were measured that it had predicted; a few of them count for less."""
-        logs = np.log(np.asarray(measured_ms) / np.asarray(predicted_ms))
-        shrunk = float(np.median(logs)) * len(logs) / (len(logs) + 1) if len(logs) else 0.0
-        return replace(self, scale=self.scale * exp(shrunk))
 
     def guesses(self, kernels: Sequence[Kernel]) -> list[Guess]:
         """What each kernel of one network takes."""
