@@ -18,6 +18,7 @@ class Anatomy:
 
     ``blocks`` are the residual blocks, those that must stay included; None where they were not looked for.
     ``alike`` are blocks of equal structure. ``copies`` maps layers that hold the weight of an earlier one to that.
+    ``stage_of_group`` says to which stage each channel group belongs; None leaves it to the group's first layer.
     """
 
     layers: tuple[LayerFacts, ...]
@@ -26,6 +27,7 @@ class Anatomy:
     blocks: tuple[Block, ...] | None = None
     alike: tuple[tuple[str, ...], ...] = ()
     copies: dict[str, str] = field(default_factory=dict)
+    stage_of_group: dict[str, int] | None = None
 
     @cached_property
     def stage_of(self) -> dict[str, int]:
@@ -37,6 +39,8 @@ class Anatomy:
         return tuple(group for group in self.groups if not group.reason and self._stage_of_group(group) == stage)
 
     def _stage_of_group(self, group: ChannelGroup) -> int | None:
+        if self.stage_of_group is not None:
+            return self.stage_of_group.get(group.name)
         return next((self.stage_of[name] for name in (*group.outs, *group.ins) if name in self.stage_of), None)
 
     def layers_in(self, block: str) -> tuple[LayerFacts, ...]:
