@@ -26,7 +26,7 @@ class TrialState(StrEnum):
     """How a trial ended."""
 
     COMPLETE = "complete"
-    PRUNED = "pruned"  # known to break the budget before any training
+    PRUNED = "pruned"  # known to break the budget before any training, or behind others at an early rung
     FAILED = "failed"
 
 
@@ -53,6 +53,8 @@ class TrialRecord(Facts):
     forecast_ms: float | None = Field(None, description="predicted, where that ruled it out before it was built")
     within_budget: bool | None = Field(None, description="whether every cost limit is met")
     seconds: float = Field(0.0, ge=0, description="of work on this trial, all stages")
+    rung: int | None = Field(None, ge=1, description="the last rung that was trained; its accuracy is that of facts")
+    steps: int | None = Field(None, ge=0, description="of recovery that were taken")
     control: str | None = Field(None, description="name of the control, for controls")
     notes: tuple[str, ...] = Field((), description="what passes skipped and why")
     error: str | None = Field(None, description="traceback, for failed trials")

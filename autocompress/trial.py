@@ -1,5 +1,6 @@
 """The work on one candidate: recipe in, file and facts out. Knows neither Optuna nor Ray."""
 
+import math
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
@@ -7,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from onnx import ModelProto
 from torch import Tensor, nn
 
 from autocompress.data.metrics import balanced_accuracy
@@ -16,10 +16,8 @@ from autocompress.errors import ModelError
 from autocompress.evaluate import evaluate_file, predict_file
 from autocompress.export.calibrate import Seen
 from autocompress.export.compact import compact
-from autocompress.export.file_weights import plain_weights
-from autocompress.export.onnx_file import layer_of, to_onnx
-from autocompress.export.thin_nodes import with_thin_nodes
-from autocompress.export.write_file import Draft, draft, draft_of
+from autocompress.export.onnx_file import to_onnx
+from autocompress.export.write_file import Draft, draft
 from autocompress.graph.blocks import Block
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.graph.layer_table import LayerFacts, layer_table
@@ -29,11 +27,9 @@ from autocompress.hardware.file_facts import count_macs, count_params
 from autocompress.layers.constraint import held, held_in
 from autocompress.measurement import Accuracy, ModelFacts
 from autocompress.passes import PassContext
-from autocompress.passes.compose import Composed, compose, read_passes
-from autocompress.passes.factorize import Factorize
+from autocompress.passes.compose import Composed, compose
 from autocompress.passes.stored import stored_as
-from autocompress.precision import FilePlan
-from autocompress.recipe import Recipe
+from autocompress.recipe import Recipe, Recovery
 from autocompress.recover.quantize_aware import float_steps, train_draft
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
@@ -43,6 +39,7 @@ from autocompress.task import Array, Task
 
 CALIBRATION_SAMPLES = 256  # ranges settle well before; Krishnamoorthi 2018, sec. 3.1 uses about 100 batches of 1
 STRUCTURE_SAMPLES = 1  # a structure is timed, not judged: any range will do
+LEAST_S = 1.0  # of a recovery, however late it is: it should come to the end of some schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +69,7 @@ class Made:
     """One exported candidate; ``file`` holds the bytes of ``model.onnx``.
 
     ``model`` is the compressed network in PyTorch, in eval mode: after quantization-aware recovery with the file's
-    roundings, else in floating point.
+    roundings, else in floating point. ``steps`` are those that its recovery took.
     """
 
     file: bytes
@@ -80,6 +77,7 @@ class Made:
     composed: Composed
     model: nn.Module
     seconds: float
+    steps: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -91,14 +89,15 @@ def make_structure(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     """The candidate's file without any training: its size, MACs, parameters and speed are already true."""
     torch.set_num_threads(threads)
     started = time.monotonic()
-    composed = _compose(bench, recipe)
-    return _finished(_draft(bench, composed, STRUCTURE_SAMPLES), composed, composed.model, started)
+    composed = composed_of(bench, recipe)
+    return finished(drafted(bench, composed, STRUCTURE_SAMPLES), composed, composed.model, started)
 
 
-def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
+def make_model(bench: Bench, recipe: Recipe, *, threads: int, limit_s: float = math.inf) -> Made:
     """The candidate after its recovery, exported.
 
     A file with an operator that cannot be trained keeps the weights that it had before the roundings; a note says so.
+    After ``limit_s`` the recovery has come to the end of its schedule, whatever steps are left.
 
     Raises:
         RecipeError: the recipe does not fit the base.
@@ -106,29 +105,55 @@ def make_model(bench: Bench, recipe: Recipe, *, threads: int) -> Made:
     """
     torch.set_num_threads(threads)
     started = time.monotonic()
-    composed = _compose(bench, recipe)
-    stream = SampleStream(bench.task, bench.stream_seed)
-    settings, teacher = recipe.recovery, _teacher(bench, recipe, stream)
+    return recovered(bench, recipe, composed_of(bench, recipe), started=started, limit_s=limit_s)
+
+
+def recovered(
+    bench: Bench, recipe: Recipe, composed: Composed, *, started: float, first: int = 0, limit_s: float = math.inf
+) -> Made:
+    """``composed`` after the steps of the recipe's recovery that follow the ``first``, exported; trained in place.
+
+    ``limit_s`` counts from ``started``, a ``time.monotonic()``.
+    """
+    settings, stream = recipe.recovery, SampleStream(bench.task, bench.stream_seed)
     rounds = settings.quantize_aware and settings.steps > 0 and composed.plan.is_quantized
-    before = settings.model_copy(update={"steps": float_steps(settings)}) if rounds else settings
+    teacher = teacher_of(bench, settings, stream)
+    until = float_steps(settings) if rounds else settings.steps
+    before = settings.model_copy(update={"steps": max(0, until - first)})
+    shares = (before.steps / max(1, settings.steps - first), 1.0) if rounds else (1.0, 1.0)
     with held(held_in(composed.model, composed.constraints)):
-        recover(composed.model, stream, before, teacher=teacher, teacher_model=bench.base)
-    made = _draft(bench, composed, CALIBRATION_SAMPLES)
-    if not rounds:
-        return _finished(made, composed, composed.model, started)
-    try:
-        made, network = train_draft(made, stream, settings, teacher=teacher)
-    except ModelError as error:
-        skipped = {**composed.skipped, "recovery: quantize_aware": str(error)}
-        return _finished(made, replace(composed, skipped=skipped), composed.model, started)
-    return _finished(made, composed, network, started)
+        taken = recover(
+            composed.model, stream, before, teacher=teacher, teacher_model=bench.base,
+            first=first, limit_s=_left_s(started, limit_s * shares[0]),
+        )  # fmt: skip
+    made, network = drafted(bench, composed, CALIBRATION_SAMPLES), composed.model
+    if rounds:
+        left_s = _left_s(started, limit_s)
+        try:
+            made, network, more = train_draft(made, stream, settings, teacher=teacher, limit_s=left_s)
+            taken += more
+        except ModelError as error:
+            skipped = {**composed.skipped, "recovery: quantize_aware": str(error)}
+            composed = replace(composed, skipped=skipped)
+    return replace(finished(made, composed, network, started), steps=first + taken)
 
 
-def run_trial(bench: Bench, recipe: Recipe, *, threads: int, most_samples: int | None = None) -> Made:
+def _left_s(started: float, limit_s: float) -> float:
+    return max(LEAST_S, started + limit_s - time.monotonic())
+
+
+def run_trial(
+    bench: Bench, recipe: Recipe, *, threads: int, most_samples: int | None = None, limit_s: float = math.inf
+) -> Made:
     """``make_model``, and the accuracy of the file on the validation split, or on ``most_samples`` of it."""
-    made = make_model(bench, recipe, threads=threads)
+    made = make_model(bench, recipe, threads=threads, limit_s=limit_s)
+    return judged(made, bench.task, threads=threads, most_samples=most_samples)
+
+
+def judged(made: Made, task: Task, *, threads: int, most_samples: int | None) -> Made:
+    """``made`` with its accuracy on the validation split."""
     started = time.monotonic()
-    accuracy = accuracy_of(made.file, bench.task, "val", threads=threads, most_samples=most_samples)
+    accuracy = accuracy_of(made.file, task, "val", threads=threads, most_samples=most_samples)
     facts = made.facts.model_copy(update={"accuracy_val": accuracy.value, "accuracy_val_interval": accuracy.interval})
     return replace(made, facts=facts, seconds=made.seconds + time.monotonic() - started)
 
@@ -137,13 +162,15 @@ def run_trial(bench: Bench, recipe: Recipe, *, threads: int, most_samples: int |
 class Product:
     """What of a candidate leaves the worker: data only.
 
-    ``file`` is there for structures and finalists. ``portable``, ``layers`` (as they ended up), ``stored`` (how the
-    file holds them, in words) and ``changed`` (``pass: layer`` → what was done) are there for finalists.
+    ``steps`` are those of the recovery. ``file`` is there for structures and finalists. ``portable``, ``layers`` (as
+    they ended up), ``stored`` (how the file holds them, in words) and ``changed`` (``pass: layer`` → what was done) are
+    there for finalists.
     """
 
     facts: ModelFacts
     notes: tuple[str, ...]
     seconds: float
+    steps: int = 0
     file: bytes | None = None
     portable: Portable | None = None
     layers: tuple[LayerFacts, ...] = ()
@@ -157,6 +184,7 @@ def product_of(made: Made, *, file: bool) -> Product:
         facts=made.facts,
         notes=made.notes,
         seconds=made.seconds,
+        steps=made.steps,
         file=made.file if file else None,
     )
 
@@ -178,31 +206,6 @@ def export_base(bench: Bench) -> bytes:
     proto = compact(to_onnx(bench.base, bench.task.preprocess, bench.target.batch))
     content: bytes = proto.SerializeToString()
     return content
-
-
-def export_float(bench: Bench, recipe: Recipe) -> ModelProto:
-    """The network after the passes of a recipe, in floating point, untrained."""
-    return to_onnx(_compose(bench, recipe).model, bench.task.preprocess, bench.target.batch)
-
-
-def structure_of(bench: Bench, source: ModelProto, recipe: Recipe) -> bytes:
-    """The file of a recipe from that of the network at its widths, as far as timing goes.
-
-    Factors are of noise, weights are stored plainly. ``source`` is changed.
-
-    Raises:
-        ModelError: a layer that is factorized has no node in ``source``.
-    """
-    plan, ranks = FilePlan(), {}
-    for item in read_passes(recipe):
-        plan = item.finalize(plan)
-        if isinstance(item, Factorize):
-            ranks = {name: factors.values()[0] for name, factors in item.layers.items()}
-    with_thin_nodes(source, ranks)
-    names = frozenset(layer_of(node) for node in source.graph.node)
-    batch = bench.target.batch
-    seen = Seen(inputs=calibration_inputs(bench, max(STRUCTURE_SAMPLES, batch)), batch=batch)
-    return draft_of(source, plain_weights(source, names), plan, seen, bench.machine).finished()
 
 
 def facts_of(file: bytes) -> ModelFacts:
@@ -252,26 +255,28 @@ def pass_context(bench: Bench, seed: int) -> PassContext:
     )
 
 
-def _compose(bench: Bench, recipe: Recipe) -> Composed:
+def composed_of(bench: Bench, recipe: Recipe) -> Composed:
+    """The base with the recipe's passes applied, untrained."""
     torch.manual_seed(recipe.seed)
     return compose(bench.base, recipe, pass_context(bench, recipe.seed))
 
 
-def _teacher(bench: Bench, recipe: Recipe, stream: SampleStream) -> Tensor | None:
+def teacher_of(bench: Bench, settings: Recovery, stream: SampleStream) -> Tensor | None:
     """Teacher outputs for every position that the recovery will visit."""
-    settings = recipe.recovery
     if settings.distill.logits == 0 or settings.steps == 0:
         return None
     known = None if bench.teacher is None else torch.tensor(bench.teacher)
     return teacher_outputs(bench.base, stream, settings.steps * settings.batch, settings.arithmetic, known)
 
 
-def _finished(made: Draft, composed: Composed, model: nn.Module, started: float) -> Made:
+def finished(made: Draft, composed: Composed, model: nn.Module, started: float) -> Made:
+    """The bytes of a draft, counted."""
     file = made.finished()
     return Made(file=file, facts=facts_of(file), composed=composed, model=model, seconds=time.monotonic() - started)
 
 
-def _draft(bench: Bench, composed: Composed, samples: int) -> Draft:
+def drafted(bench: Bench, composed: Composed, samples: int) -> Draft:
+    """The composed network's file, its weights still open; ranges are those of ``samples`` training samples."""
     batch = bench.target.batch
     return draft(
         composed.model,

@@ -50,6 +50,9 @@ class ForecastingCosting:
                 found[key] = found[key].model_copy(update={"latency_ms": latency_ms(recipe)})
         return found
 
+    def foreseen(self, candidates: Mapping[int, tuple[bytes, ModelFacts]]) -> dict[int, ModelFacts]:
+        return self.measure(candidates)
+
     def is_beyond(self, found: Forecast) -> bool:
         return found.low_ms > self.limit_ms
 

@@ -59,17 +59,26 @@ class MadeUpLauncher:
     fails: Callable[[Recipe], bool] = lambda _: False
     fails_in: tuple[Work, ...] = tuple(Work)
     jobs: list[Job] = field(default_factory=list)
+    waiting: list[Job] = field(default_factory=list)
 
     def slots(self) -> int:
         return 2
 
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:  # noqa: ARG002  # as the protocol has it
         for job in jobs:
-            self.jobs.append(job)
-            if job.work in self.fails_in and self.fails(job.recipe):
-                yield Done(key=job.key, error="made to fail")
-            else:
-                yield Done(key=job.key, product=_product(job))
+            yield self.done(job)
+
+    def submit(self, bench: Bench, job: Job) -> None:  # noqa: ARG002
+        self.waiting.append(job)
+
+    def next_done(self) -> Done:
+        return self.done(self.waiting.pop(0))
+
+    def done(self, job: Job) -> Done:
+        self.jobs.append(job)
+        if job.work in self.fails_in and self.fails(job.recipe):
+            return Done(key=job.key, error="made to fail")
+        return Done(key=job.key, product=_product(job))
 
     def close(self) -> None:
         pass
@@ -77,14 +86,18 @@ class MadeUpLauncher:
 
 def _product(job: Job) -> Product:
     judged = job.work is not Work.STRUCTURE
-    file = None if job.work is Work.TRIAL else job.recipe.to_json().encode()
-    return Product(facts=facts_of(job.recipe, judged=judged), notes=(), seconds=0.25, file=file)
+    file = None if job.work is Work.RUNG else job.recipe.to_json().encode()
+    steps = 0 if job.rung is None else job.rung.last
+    return Product(facts=facts_of(job.recipe, judged=judged), notes=(), seconds=0.25, steps=steps, file=file)
 
 
 class MadeUpCosting:
     """Times files by the formula."""
 
     forecaster = None
+
+    def foreseen(self, candidates: Mapping[int, tuple[bytes, ModelFacts]]) -> dict[int, ModelFacts]:  # noqa: ARG002
+        return {}
 
     def measure(
         self,

@@ -22,7 +22,7 @@ FLOORS = {
     4: ["passes"],
     5: ["recover", "export"],
     6: ["hardware", "evaluate"],
-    7: ["trial"],
+    7: ["trial", "rungs"],
     8: ["search"],
     9: ["delivery"],
     10: ["api", "cli", "commands", "__init__", "__main__"],
@@ -37,7 +37,7 @@ HOMES = {
     "onnx": ["export/", "hardware/", "trial.py", "search/quick_files.py"],
     "onnxscript": ["export/"],
     "torch_pruning": ["graph/coupling.py", "graph/channel_scores.py", "graph/pruners.py"],
-    "safetensors": ["graph/program.py", "models/checkpoint.py", "commands/baseline.py"],
+    "safetensors": ["graph/program.py", "models/checkpoint.py", "commands/baseline.py", "rungs.py"],
     "sklearn": ["data/digits.py", "hardware/predictor/forest.py"],
     "torchvision": ["commands/doctor.py"],
     "PIL": ["data/"],
@@ -60,7 +60,7 @@ HOMES = {
             "delivery/",
             "commands/",
         ),
-        *("task.py", "trial.py", "api.py"),
+        *("task.py", "trial.py", "rungs.py", "api.py"),
     ],
 }
 # A text that is handed to users, to be run on their side; its tests run it.

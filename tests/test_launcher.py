@@ -38,7 +38,7 @@ def judged_by(metric) -> Bench:
     return replace(bench, task=replace(bench.task, metric=metric, metric_name="own metric"))
 
 
-def jobs_of(*recipes: Recipe, work: Work = Work.TRIAL) -> list[Job]:
+def jobs_of(*recipes: Recipe, work: Work = Work.RUNG) -> list[Job]:
     return [Job(key=key, work=work, recipe=recipe) for key, recipe in enumerate(recipes)]
 
 
@@ -73,7 +73,7 @@ def test_a_job_that_raises_ends_alone_with_its_traceback():
     [(no_memory, "MemoryError: made to run out"), (no_number, "MeasurementError: own metric must be a number")],
 )
 def test_what_the_users_own_code_raises_or_gives_wrong_is_the_error_of_its_job(metric, reason):
-    done = perform(judged_by(metric), Job(key=7, work=Work.TRIAL, recipe=INT8))
+    done = perform(judged_by(metric), Job(key=7, work=Work.RUNG, recipe=INT8))
     assert (done.key, done.product) == (7, None)
     assert reason in done.error
 
@@ -84,7 +84,7 @@ def test_any_error_is_that_of_its_job(monkeypatch, error):
         raise error("of a kind that nobody thought of")
 
     monkeypatch.setattr(module, "run_trial", raises)
-    assert error.__name__ in perform(tiny_bench(), Job(key=0, work=Work.TRIAL, recipe=INT8)).error
+    assert error.__name__ in perform(tiny_bench(), Job(key=0, work=Work.RUNG, recipe=INT8)).error
 
 
 def test_ctrl_c_is_no_error_of_a_job(monkeypatch):
@@ -93,7 +93,7 @@ def test_ctrl_c_is_no_error_of_a_job(monkeypatch):
 
     monkeypatch.setattr(module, "run_trial", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        perform(tiny_bench(), Job(key=0, work=Work.TRIAL, recipe=INT8))
+        perform(tiny_bench(), Job(key=0, work=Work.RUNG, recipe=INT8))
 
 
 def test_the_serial_launcher_works_when_asked_and_one_at_a_time():

@@ -13,7 +13,8 @@ from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.ladder import climb
 from autocompress.search.launcher import Work
-from autocompress.search.loop import BARREN_ROUNDS, SEEDS, Search, first_guesses
+from autocompress.search.loop import SEEDS, Search, first_guesses
+from autocompress.search.session import BARREN_BUILDS
 from autocompress.search.setting import Setting
 from autocompress.search.study import Study
 
@@ -33,7 +34,7 @@ def launcher_of(setting: Setting) -> MadeUpLauncher:
 
 
 def trained(setting: Setting) -> list[Recipe]:
-    return [job.recipe for job in launcher_of(setting).jobs if job.work is Work.TRIAL]
+    return [job.recipe for job in launcher_of(setting).jobs if job.work is Work.RUNG]
 
 
 def ended(records: tuple[TrialRecord, ...], state: TrialState) -> list[TrialRecord]:
@@ -104,7 +105,7 @@ def test_when_every_trial_fails_the_run_ends_with_the_first_cause(tmp_path):
 
 
 def test_when_all_that_fits_fails_in_training_the_run_does_not_pass_for_infeasible(tmp_path):
-    setting = made_up_setting(TIGHT, fails=lambda _: True, fails_in=(Work.TRIAL,))
+    setting = made_up_setting(TIGHT, fails=lambda _: True, fails_in=(Work.RUNG,))
     with pytest.raises(RunError, match="every trial failed; the first cause:\nmade to fail"):
         search_in(tmp_path, setting, trials=3).run()
     states = {record.state for record in search_in(tmp_path, setting).study.records()}
@@ -121,7 +122,7 @@ def test_a_budget_that_nothing_meets_ends_after_a_bounded_number_of_rounds_witho
     setting = made_up_setting("latency<=1us")
     records = search_in(tmp_path, setting, trials=None).run()
     assert ended(records, TrialState.PRUNED) == list(records)
-    assert len(records) <= BARREN_ROUNDS * 4
+    assert len(records) <= BARREN_BUILDS + 8
     assert trained(setting) == []
 
 
@@ -150,15 +151,16 @@ def test_a_resumed_search_goes_on_from_the_records_of_the_first(tmp_path):
 def test_ctrl_c_in_the_middle_of_training_loses_no_finished_trial(tmp_path):
     """What was in work is asked for again by the next session."""
     setting = made_up_setting("latency<=9ms")
-    run = launcher_of(setting).run
+    launcher, trained_before = launcher_of(setting), []
+    next_done = launcher.next_done
 
-    def interrupted(bench, jobs):
-        for number, done in enumerate(run(bench, jobs)):
-            if number == 2 and jobs[0].work is Work.TRIAL:
-                raise KeyboardInterrupt
-            yield done
+    def interrupted():
+        trained_before.append(launcher.waiting[0].work is Work.RUNG)
+        if sum(trained_before) > 2:
+            raise KeyboardInterrupt
+        return next_done()
 
-    launcher_of(setting).run = interrupted
+    launcher.next_done = interrupted
     search = search_in(tmp_path, setting, trials=6)
     with pytest.raises(KeyboardInterrupt):
         search.run()
@@ -166,7 +168,8 @@ def test_ctrl_c_in_the_middle_of_training_loses_no_finished_trial(tmp_path):
     assert len(finished) == 2
     both = search_in(tmp_path, made_up_setting("latency<=9ms"), trials=6).run()
     assert all(record in both for record in finished)
-    in_work = [job.recipe for job in launcher_of(setting).jobs if job.work is Work.STRUCTURE][2:4]
+    in_work = [job.recipe for job in launcher.waiting if job.work is Work.RUNG]
+    assert in_work
     assert {recipe.digest() for recipe in in_work} <= {record.recipe.digest() for record in both}
 
 

@@ -31,6 +31,9 @@ class OneMillisecond:
 
     forecaster = None
 
+    def foreseen(self, candidates: Mapping[int, tuple[bytes, ModelFacts]]) -> dict[int, ModelFacts]:  # noqa: ARG002
+        return {}
+
     def measure(
         self,
         candidates: Mapping[int, tuple[bytes, ModelFacts]],

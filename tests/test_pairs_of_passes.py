@@ -127,7 +127,7 @@ def test_techniques_together_end_in_a_file_that_computes_what_was_trained(name, 
 
     if result.plan.is_quantized:
         aware = settings.model_copy(update={"quantize_aware": True})
-        made, network = train_draft(made, stream, aware, teacher=None)
+        made, network, _ = train_draft(made, stream, aware, teacher=None)
     file = ModelProto.FromString(made.finished())
     trained = network(x).detach().numpy()
     error = np.abs(run(file, x) - trained)

@@ -66,7 +66,7 @@ def drafted(name: str, kind: str) -> Draft:
 def both(name: str, kind: str):
     """A draft before and after training, and the network that was trained."""
     before = drafted(name, kind)
-    after, network = train_draft(before, SampleStream(task_for(name), 0), SETTINGS, teacher=None)
+    after, network, _ = train_draft(before, SampleStream(task_for(name), 0), SETTINGS, teacher=None)
     return before, after, network
 
 

@@ -110,7 +110,7 @@ def test_a_trial_without_a_value_ends_as_failed(journal):
 def test_a_repeat_is_closed_without_a_record(journal):
     study = study_at(journal)
     study.drop(study.ask())
-    assert trials_in(journal)[0].state is optuna.trial.TrialState.PRUNED
+    assert trials_in(journal)[0].state is optuna.trial.TrialState.FAIL
     assert study_at(journal).records() == ()
 
 

@@ -5,6 +5,7 @@ https://arxiv.org/abs/1712.05877, do in the original network. BatchNorm has been
 et al. 2021, sec. 5.2.1, https://arxiv.org/abs/2106.08295.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -35,9 +36,15 @@ def rounded_steps(settings: Recovery) -> int:
 
 
 def train_draft(
-    draft: Draft, stream: SampleStream, settings: Recovery, *, teacher: Tensor | None, progress: Progress | None = None
-) -> tuple[Draft, OnnxNetwork]:
-    """The draft with trained weights, and the network that computes what it computes.
+    draft: Draft,
+    stream: SampleStream,
+    settings: Recovery,
+    *,
+    teacher: Tensor | None,
+    limit_s: float = math.inf,
+    progress: Progress | None = None,
+) -> tuple[Draft, OnnxNetwork, int]:
+    """The draft with trained weights, the network that computes what it computes, and how many steps that took.
 
     Ranges of activations stay those of calibration. Zeros, clusters and tied weights are kept.
 
@@ -46,6 +53,7 @@ def train_draft(
         stream: the run's order of training samples, taken from its beginning.
         settings: of the whole recovery.
         teacher: outputs to follow, ``[at least the steps' samples, outputs]``.
+        limit_s: seconds after which the schedule is at its end whatever steps are left.
         progress: called after each step.
 
     Raises:
@@ -61,8 +69,8 @@ def train_draft(
         }
     )
     with held(network.constrained()):
-        recover(network, stream, slower, teacher=teacher, progress=progress)
-    return replace(draft, proto=write_back(draft.proto, network)), network
+        taken = recover(network, stream, slower, teacher=teacher, limit_s=limit_s, progress=progress)
+    return replace(draft, proto=write_back(draft.proto, network)), network, taken
 
 
 def trainable(draft: Draft) -> OnnxNetwork:

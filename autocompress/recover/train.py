@@ -27,24 +27,32 @@ def recover(
     *,
     teacher: Tensor | None,
     teacher_model: nn.Module | None = None,
+    first: int = 0,
+    limit_s: float = math.inf,
     progress: Progress | None = None,
-) -> None:
-    """Train ``model`` in place on the stream's first ``steps × batch`` samples, then re-estimate BatchNorm.
+) -> int:
+    """Train ``model`` in place on ``steps × batch`` samples of the stream, then re-estimate BatchNorm.
 
     Args:
         model: left in eval mode.
         stream: the run's order of training samples.
         settings: steps, batch, schedule, loss weights.
-        teacher: the original's outputs at the stream's positions, ``[at least steps × batch, outputs]``; None trains on
-            labels.
+        teacher: the original's outputs at the stream's positions, ``[at least (first + steps) × batch, outputs]``; None
+            trains on labels.
         teacher_model: the original itself, whose features are followed where ``settings.distill.features`` is not 0;
             it runs along at every step. Left alone.
+        first: steps that lie behind in the stream.
+        limit_s: seconds after which the schedule is at its end whatever steps are left, as in ``train_baseline``.
         progress: called with ``(step, steps)`` after each step.
+
+    Returns:
+        The steps that were taken: all, unless time was up.
 
     Raises:
         RunError: the loss is no number any more.
         RecipeError: features are to be followed, and there is no original or no place that both have.
     """
+    taken, started = 0, time.monotonic()
     if settings.steps:
         with _features(model, stream, settings, teacher_model) as features:
 
@@ -53,16 +61,18 @@ def recover(
                 loss = recovery_loss(stream.task, model(inputs), targets, followed, settings.distill)
                 return loss if features is None else loss + settings.distill.features * features(inputs)
 
-            _descend(
+            taken = _descend(
                 model,
                 stream,
                 settings,
                 loss_at,
-                way_at=lambda step: step / settings.steps,
+                way_at=lambda step: max(step / settings.steps, (time.monotonic() - started) / limit_s),
+                first=first,
                 more=() if features is None else features.parameters,
                 progress=progress,
             )
     reestimate_batchnorm(model, stream)
+    return taken
 
 
 def train_baseline(
@@ -129,10 +139,11 @@ def _descend(
     loss_at: Callable[[int, Tensor, Tensor], Tensor],
     *,
     way_at: Callable[[int], float],
+    first: int = 0,
     more: Sequence[nn.Parameter] = (),
     progress: Progress | None,
-) -> None:
-    """Steps of AdamW; ``way_at`` says how much of the schedule lies behind, from 0 to the end at 1.
+) -> int:
+    """Steps of AdamW; ``way_at`` says how much of the schedule lies behind, from 0 to the end at 1. How many it took.
 
     ``more`` are parameters of the loss, trained along without weight decay nor clipping.
     """
@@ -144,13 +155,14 @@ def _descend(
     if more:
         groups.append({"params": list(more), "weight_decay": 0.0})
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+    taken = 0
     for step in range(settings.steps):
         way = way_at(step)
         if way >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _one_cycle(way)
-        start = step * settings.batch
+        start = (first + step) * settings.batch
         inputs, targets = stream.batch(start, settings.batch)
         if channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -164,10 +176,12 @@ def _descend(
             raise RunError(
                 f"the loss must stay a number, got {float(loss.detach())} at step {step}; lower the learning rate"
             )
+        taken = step + 1
         if progress is not None:
-            progress(step + 1, settings.steps)
+            progress(taken, settings.steps)
     if channels_last:
         model.to(memory_format=torch.contiguous_format)
+    return taken
 
 
 def _one_cycle(way: float) -> float:

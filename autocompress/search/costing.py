@@ -82,11 +82,23 @@ class Costing:
         latencies = self._latencies({key: file for key, file in files.items() if key not in sure})
         filled = {}
         for key, (file, facts) in candidates.items():
-            ram = measure_ram(file, self._target) if self._wants_ram else None
-            counted = facts.model_copy(update={"peak_ram_bytes": ram})
+            counted = self._with_ram(file, facts)
             predicted = counted if key not in forecasts else forecasts[key].filled_in(counted)
             filled[key] = predicted if key not in latencies else predicted.with_latency(latencies[key])
         return filled
+
+    def foreseen(self, candidates: Mapping[int, tuple[bytes, ModelFacts]]) -> dict[int, ModelFacts]:
+        """The facts of those whose forecast decides, filled in as ``measure`` does; nothing is timed."""
+        if self.forecaster is None:
+            return {}
+        forecasts = self.forecaster.of_files({key: file for key, (file, _) in candidates.items()})
+        sure = {key: forecast for key, forecast in forecasts.items() if self.is_sure(forecast)}
+        return {key: forecast.filled_in(self._with_ram(*candidates[key])) for key, forecast in sure.items()}
+
+    def _with_ram(self, file: bytes, facts: ModelFacts) -> ModelFacts:
+        """With the peak RAM where the budget limits it: others that run beside do not change it."""
+        ram = measure_ram(file, self._target) if self._wants_ram else None
+        return facts.model_copy(update={"peak_ram_bytes": ram})
 
     def is_sure(self, forecast: Forecast) -> bool:
         """Whether a forecast decides about the latency limits, one way or the other."""

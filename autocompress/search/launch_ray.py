@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import cloudpickle
@@ -35,8 +36,10 @@ class RayLauncher:
         self._owned = not (address is None and ray.is_initialized())
         if self._owned:
             _connect(workers, address)
-        self._work = ray.remote(max_retries=3)(perform)
+        # Two values, so that what a rung leaves is handed on without coming here.
+        self._work = ray.remote(max_retries=3, num_returns=2)(perform)
         self._bench: tuple[Bench, Any] | None = None
+        self._flying: dict[Any, tuple[int, Any]] = {}
 
     def slots(self) -> int:
         """CPUs of the cluster now; nodes may come and go."""
@@ -44,20 +47,32 @@ class RayLauncher:
 
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
         """Each job's end. A task whose workers die again and again ends in an error."""
-        shared = self._share(bench)
-        waiting = {
-            self._work.options(num_cpus=min(job.threads, self._widest())).remote(shared, job): job.key for job in jobs
-        }
+        waiting = dict(self._start(bench, job) for job in jobs)
         while waiting:
-            ended, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL_S)
-            for reference in ended:
-                yield _collect(reference, waiting.pop(reference))
+            yield _next(waiting)
+
+    def submit(self, bench: Bench, job: Job) -> None:
+        """Hand the job to the cluster; it begins when as many CPUs are free as it has threads."""
+        reference, flying = self._start(bench, job)
+        self._flying[reference] = flying
+
+    def next_done(self) -> Done:
+        """The end of the job that ends next. Its state stays in the object store."""
+        return _next(self._flying)
 
     def close(self) -> None:
         """Leave the cluster; an embedded one ends."""
         self._bench = None
+        self._flying.clear()
         if self._owned:
             ray.shutdown()
+
+    def _start(self, bench: Bench, job: Job) -> tuple[Any, tuple[int, Any]]:
+        """The reference of the job's end, with its key and the reference of its state."""
+        work = self._work.options(num_cpus=min(job.threads, self._widest()))
+        # An argument of its own: a reference within another object would not be replaced by what it stands for.
+        done, state = work.remote(self._share(bench), replace(job, state=None), job.state)
+        return done, (job.key, state)
 
     def _share(self, bench: Bench) -> Any:
         """The bench in the object store, put there once; a user's own code travels in it."""
@@ -102,9 +117,13 @@ def _let_user_code_travel() -> None:
             ray.cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
-def _collect(reference: Any, key: int) -> Done:
+def _next(waiting: dict[Any, tuple[int, Any]]) -> Done:
+    ended: list[Any] = []
+    while not ended:  # in short waits, so that an interrupt is seen
+        ended, _ = ray.wait(list(waiting), num_returns=1, timeout=POLL_S, fetch_local=True)
+    key, state = waiting.pop(ended[0])
     try:
-        done: Done = ray.get(reference)
+        done: Done = ray.get(ended[0])
     except ray.exceptions.RayError as error:
         return Done(key=key, error=f"{type(error).__name__}: {error}")
-    return done
+    return replace(done, state=state)

@@ -1,13 +1,17 @@
 """Where work is done: a protocol, and the launcher that does it here, one job after another."""
 
+import math
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from autocompress.recipe import Recipe
 from autocompress.result import SCORED_SAMPLES
+from autocompress.rungs import Rung, keep_state, run_rung
 from autocompress.trial import Bench, Product, finalist_of, make_structure, product_of, run_trial
 
 
@@ -15,31 +19,43 @@ class Work(StrEnum):
     """What to do with a recipe."""
 
     STRUCTURE = "structure"  # export untrained
-    TRIAL = "trial"  # recover, export, judge
-    FINALIST = "finalist"  # the same, and keep everything
+    RUNG = "rung"  # recover as far as a rung goes, export, judge
+    FINALIST = "finalist"  # recover, export, judge, and keep everything
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One piece of work; ``threads`` is how many cores it may use, and how many it waits for."""
+    """One piece of work; ``threads`` is how many cores it may use, and how many it waits for.
+
+    A ``rung`` goes on from ``state``, the one of the ``Done`` of the rung before, or the file that this was kept in.
+    Its own is kept in ``keep``, where that is given. After ``limit_s`` a recovery has come to its end whatever is left.
+    """
 
     key: int
     work: Work
     recipe: Recipe
     threads: int = 1
+    rung: Rung | None = None
+    state: Any = None
+    keep: Path | None = None
+    limit_s: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A finished job: either ``product``, or why not."""
+    """A finished job: either ``product``, or why not.
+
+    ``state`` stands for what the next rung needs; it means something to the launcher that gave it, and to no other.
+    """
 
     key: int
     product: Product | None = None
     error: str | None = None
+    state: Any = None
 
 
 class Launcher(Protocol):
-    """Runs jobs on a shared bench."""
+    """Runs jobs on a shared bench: a number of them at once, or one more whenever a slot is free."""
 
     def slots(self) -> int:
         """How many one-thread jobs run at once now."""
@@ -47,12 +63,21 @@ class Launcher(Protocol):
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
         """Each job's end, in the order in which they end. An error in a job is part of its ``Done``."""
 
+    def submit(self, bench: Bench, job: Job) -> None:
+        """Begin a job as soon as there is a slot for it."""
+
+    def next_done(self) -> Done:
+        """The end of the job that ends next, of those that were submitted and not handed out yet; there must be one."""
+
     def close(self) -> None:
         """Free what the launcher holds."""
 
 
 class SerialLauncher:
-    """In this process, one job after another: for tests and for debugging."""
+    """In this process, one job after another in the order of submission: for tests and for debugging."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Bench, Job]] = deque()
 
     def slots(self) -> int:
         """One."""
@@ -60,23 +85,54 @@ class SerialLauncher:
 
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
         """Each job in turn."""
-        return (perform(bench, job) for job in jobs)
+        return (perform_here(bench, job) for job in jobs)
+
+    def submit(self, bench: Bench, job: Job) -> None:
+        """Remember the job; it is done when its end is asked for."""
+        self._waiting.append((bench, job))
+
+    def next_done(self) -> Done:
+        """Do the first job that waits."""
+        return perform_here(*self._waiting.popleft())
 
     def close(self) -> None:
         """Nothing to free."""
 
 
-def perform(bench: Bench, job: Job) -> Done:
-    """Do one job; whatever it raises ends in ``error`` with its traceback, so that a bad candidate ends alone."""
+def perform_here(bench: Bench, job: Job) -> Done:
+    """``perform`` with the state in its ``Done``."""
+    done, state = perform(bench, job, job.state)
+    return replace(done, state=state)
+
+
+def perform(bench: Bench, job: Job, state: Any = None) -> tuple[Done, Any]:
+    """Do one job, and the state that it leaves.
+
+    Whatever a job raises ends in ``error`` with its traceback, so that a bad candidate ends alone.
+    """
     try:
-        return Done(key=job.key, product=_product(bench, job))
+        product, left = _product(bench, job, state)
+        return Done(key=job.key, product=product), left
     except Exception:  # whatever a candidate breaks ends that candidate alone
-        return Done(key=job.key, error=traceback.format_exc(limit=-6))
+        return Done(key=job.key, error=traceback.format_exc(limit=-6)), None
 
 
-def _product(bench: Bench, job: Job) -> Product:
+def _product(bench: Bench, job: Job, state: Any) -> tuple[Product, Any]:
     if job.work is Work.STRUCTURE:
-        return product_of(make_structure(bench, job.recipe, threads=job.threads), file=True)
+        return product_of(make_structure(bench, job.recipe, threads=job.threads), file=True), None
     if job.work is Work.FINALIST:
-        return finalist_of(run_trial(bench, job.recipe, threads=job.threads), bench)
-    return product_of(run_trial(bench, job.recipe, threads=job.threads, most_samples=SCORED_SAMPLES), file=False)
+        made = run_trial(bench, job.recipe, threads=job.threads, limit_s=job.limit_s)
+        return finalist_of(made, bench), None
+    assert job.rung is not None
+    made, left = run_rung(
+        bench,
+        job.recipe,
+        state,
+        job.rung,
+        threads=job.threads,
+        most_samples=SCORED_SAMPLES,
+        limit_s=job.limit_s,
+    )
+    if job.keep is not None:
+        keep_state(left, job.keep)
+    return product_of(made, file=False), left

@@ -11,12 +11,20 @@ from dataclasses import dataclass, field, replace
 from onnx import ModelProto
 
 from autocompress.errors import AutocompressError
+from autocompress.export.calibrate import Seen
+from autocompress.export.file_weights import plain_weights
+from autocompress.export.onnx_file import layer_of, to_onnx
+from autocompress.export.thin_nodes import with_thin_nodes
+from autocompress.export.write_file import draft_of
 from autocompress.hardware.kernels.resized import ResizedFile, unshared
 from autocompress.hardware.kernels.rules import Rules
+from autocompress.passes.compose import read_passes
+from autocompress.passes.factorize import Factorize
+from autocompress.precision import FilePlan
 from autocompress.recipe import PassStep, Recipe
 from autocompress.search.topology import Reading, Topology
 from autocompress.search.varied import plainly_ranked
-from autocompress.trial import Bench, export_float, structure_of
+from autocompress.trial import STRUCTURE_SAMPLES, Bench, calibration_inputs, composed_of
 
 EXPORTS = 4  # the base, and at other widths: what the numbers follow from is settled with three as a rule
 MOST_EXPORTS = 6
@@ -92,3 +100,28 @@ class QuickFiles:
             if here is not None and not group.reason:
                 ratios[here] = round(draw.uniform(LEAST_CUT, MOST_CUT), 4)
         return PassStep(name="prune_channels", settings={"ratios": ratios, "align": 1})
+
+
+def export_float(bench: Bench, recipe: Recipe) -> ModelProto:
+    """The network after the passes of a recipe, in floating point, untrained."""
+    return to_onnx(composed_of(bench, recipe).model, bench.task.preprocess, bench.target.batch)
+
+
+def structure_of(bench: Bench, source: ModelProto, recipe: Recipe) -> bytes:
+    """The file of a recipe from that of the network at its widths, as far as timing goes.
+
+    Factors are of noise, weights are stored plainly. ``source`` is changed.
+
+    Raises:
+        ModelError: a layer that is factorized has no node in ``source``.
+    """
+    plan, ranks = FilePlan(), {}
+    for item in read_passes(recipe):
+        plan = item.finalize(plan)
+        if isinstance(item, Factorize):
+            ranks = {name: factors.values()[0] for name, factors in item.layers.items()}
+    with_thin_nodes(source, ranks)
+    names = frozenset(layer_of(node) for node in source.graph.node)
+    batch = bench.target.batch
+    seen = Seen(inputs=calibration_inputs(bench, max(STRUCTURE_SAMPLES, batch)), batch=batch)
+    return draft_of(source, plain_weights(source, names), plan, seen, bench.machine).finished()

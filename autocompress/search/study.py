@@ -23,7 +23,7 @@ from autocompress.result import TrialState as RecordState
 from autocompress.search.parameters import Knob, Value
 
 STUDY = "autocompress"
-RECORD, CONTROL = "record", "control"
+RECORD, CONTROL, REACHED = "record", "control", "reached"
 # More than the budget by this factor says no more about where to look; keeps one far miss from ruling the sampler.
 WORST_VIOLATION = 3.0
 
@@ -64,7 +64,8 @@ class Study:
         trials = self._study.get_trials(deepcopy=False)
         self._records = [TrialRecord.from_json(t.user_attrs[RECORD]) for t in trials if RECORD in t.user_attrs]
         self.is_new = not trials
-        self._give_up_running()
+        self._left: list[tuple[Ask, str]] = []
+        self._take_up_running()
 
     def records(self) -> tuple[TrialRecord, ...]:
         """The records of all finished trials, earlier sessions' first."""
@@ -98,18 +99,46 @@ class Study:
         else:
             self._study.tell(ask.trial, state=_STATES[record.state])
 
-    def drop(self, ask: Ask) -> None:
-        """Close a trial that repeats another; it leaves no record."""
-        self._study.tell(ask.trial, state=TrialState.PRUNED)
+    def report(self, ask: Ask, value: float | None, step: int, reached: str) -> None:
+        """How good a trial that goes on is after ``step``; ``reached`` is what ``left`` gives back after a kill."""
+        if value is not None:
+            ask.trial.report(value, step)
+        ask.trial.set_user_attr(REACHED, reached)
 
-    def _give_up_running(self) -> None:
-        """Trials that a killed driver left running end as failed, and their parameters are asked for again first."""
+    def left(self) -> tuple[tuple[Ask, str], ...]:
+        """Trials that a killed driver left between two rungs, with what was last reported of them; handed out once."""
+        found, self._left = tuple(self._left), []
+        return found
+
+    def ask_again(self, ask: Ask) -> None:
+        """Close a trial without a record, and let ``ask`` give its parameters next."""
+        self._study.tell(ask.number, state=TrialState.FAIL)
+        attributes = {} if ask.control is None else {CONTROL: ask.control}
+        self._study.enqueue_trial(ask.values, user_attrs=attributes)
+
+    def drop(self, ask: Ask) -> None:
+        """Close a trial that repeats another, or is one too many; it leaves no record.
+
+        It ends as failed, which samplers leave out of account: pruned it would pass for one that was tried and lost.
+        """
+        self._study.tell(ask.trial, state=TrialState.FAIL)
+
+    def _take_up_running(self) -> None:
+        """Trials that a killed driver left running: those between rungs are kept, others asked for again first."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._study.tell(trial.number, state=TrialState.FAIL)
             if RECORD in trial.user_attrs or not trial.params:
+                self._study.tell(trial.number, state=TrialState.FAIL)
                 continue
-            attributes = {k: v for k, v in trial.user_attrs.items() if k == CONTROL}
-            self._study.enqueue_trial(trial.params, user_attrs=attributes)
+            ask = Ask(
+                number=trial.number,
+                values=dict(trial.params),
+                control=trial.user_attrs.get(CONTROL),
+                trial=Trial(self._study, trial._trial_id),  # noqa: SLF001  # the storage's only key
+            )
+            if REACHED in trial.user_attrs:
+                self._left.append((ask, trial.user_attrs[REACHED]))
+            else:
+                self.ask_again(ask)
 
     def _clipped(self, values: Mapping[str, Value]) -> dict[str, Value]:
         return {name: values[name] for name in self._space if name in values}
