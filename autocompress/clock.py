@@ -12,6 +12,7 @@ from autocompress.facts import write_whole
 BASELINE_SHARE = 0.30
 FINISH_SHARE = 0.25
 CERTIFY_SHARE = 0.08
+LEAST_CERTIFY_S = 8.0  # of that, however short the run is: measuring and reporting do not get shorter with it
 
 
 class Clock:
@@ -37,12 +38,12 @@ class Clock:
     @property
     def search_left_s(self) -> float:
         """Seconds until the search must leave the rest to finishing and certifying."""
-        return self.left_s - (FINISH_SHARE + CERTIFY_SHARE) * self.limit_s
+        return self.finish_left_s - FINISH_SHARE * self.limit_s
 
     @property
     def finish_left_s(self) -> float:
         """Seconds that final recoveries may take in all."""
-        return self.left_s - CERTIFY_SHARE * self.limit_s
+        return self.left_s - max(LEAST_CERTIFY_S, CERTIFY_SHARE * self.limit_s)
 
     def save(self) -> None:
         """Keep the count on disk, so that a killed run goes on with what was left."""

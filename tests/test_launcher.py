@@ -10,13 +10,15 @@ from tiny_runs import tiny_bench
 
 from autocompress.errors import InputError
 from autocompress.recipe import PassStep, Recipe, Recovery
+from autocompress.rungs import Rung, rungs_of
 from autocompress.search import launcher as module
 from autocompress.search.launch_ray import RayLauncher
-from autocompress.search.launcher import Done, Job, SerialLauncher, Work, perform
+from autocompress.search.launcher import Done, Job, SerialLauncher, Work, perform, perform_here
 from autocompress.task import Array
 from autocompress.trial import Bench, Product
 
 BRIEF = Recovery(steps=2, batch=8)
+IN_RUNGS = Recovery(steps=90, batch=8)
 INT8 = Recipe(
     passes=(PassStep(name="prune_channels", settings={"ratios": {"down": 0.5}}), PassStep(name="quantize")),
     recovery=BRIEF,
@@ -39,7 +41,23 @@ def judged_by(metric) -> Bench:
 
 
 def jobs_of(*recipes: Recipe, work: Work = Work.RUNG) -> list[Job]:
-    return [Job(key=key, work=work, recipe=recipe) for key, recipe in enumerate(recipes)]
+    return [job_of(recipe, work, key) for key, recipe in enumerate(recipes)]
+
+
+def job_of(recipe: Recipe, work: Work = Work.RUNG, key: int = 0, **more) -> Job:
+    """The first rung, where that is the work."""
+    rung = rungs_of(recipe.recovery.steps)[0] if work is Work.RUNG else None
+    return Job(**({"key": key, "work": work, "recipe": recipe, "rung": rung} | more))
+
+
+def rung_after_rung(launcher, recipe: Recipe) -> tuple[list[Rung], list[Done]]:
+    """The ends of all rungs of one recipe, each begun from what the one before left."""
+    rungs, ends, state = rungs_of(recipe.recovery.steps), [], None
+    for rung in rungs:
+        launcher.submit(tiny_bench(), job_of(recipe, rung=rung, state=state))
+        ends.append(launcher.next_done())
+        state = ends[-1].state
+    return list(rungs), ends
 
 
 def run(launcher, bench: Bench, jobs: list[Job]) -> dict[int, Done]:
@@ -51,9 +69,9 @@ def without_time(product: Product | None) -> Product:
     return replace(product, seconds=0.0)
 
 
-def test_each_kind_of_work_sends_back_what_is_needed_of_it(monkeypatch):
-    """A structure its file, a trial its facts alone, a finalist everything."""
-    ended = {work: perform(tiny_bench(), Job(key=1, work=work, recipe=INT8)).product for work in Work}
+def test_each_kind_of_work_sends_back_what_is_needed_of_it():
+    """A structure its file, a rung its facts alone, a finalist everything."""
+    ended = {work: perform_here(tiny_bench(), job_of(INT8, work)).product for work in Work}
     assert [bool(product.file) for product in ended.values()] == [True, False, True]
     assert [bool(product.portable) for product in ended.values()] == [False, False, True]
     assert [product.facts.accuracy_val is not None for product in ended.values()] == [False, True, True]
@@ -73,8 +91,8 @@ def test_a_job_that_raises_ends_alone_with_its_traceback():
     [(no_memory, "MemoryError: made to run out"), (no_number, "MeasurementError: own metric must be a number")],
 )
 def test_what_the_users_own_code_raises_or_gives_wrong_is_the_error_of_its_job(metric, reason):
-    done = perform(judged_by(metric), Job(key=7, work=Work.RUNG, recipe=INT8))
-    assert (done.key, done.product) == (7, None)
+    done, state = perform(judged_by(metric), job_of(INT8, key=7))
+    assert (done.key, done.product, state) == (7, None, None)
     assert reason in done.error
 
 
@@ -83,17 +101,17 @@ def test_any_error_is_that_of_its_job(monkeypatch, error):
     def raises(*_, **__):
         raise error("of a kind that nobody thought of")
 
-    monkeypatch.setattr(module, "run_trial", raises)
-    assert error.__name__ in perform(tiny_bench(), Job(key=0, work=Work.RUNG, recipe=INT8)).error
+    monkeypatch.setattr(module, "run_rung", raises)
+    assert error.__name__ in perform_here(tiny_bench(), job_of(INT8)).error
 
 
 def test_ctrl_c_is_no_error_of_a_job(monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "run_trial", interrupted)
+    monkeypatch.setattr(module, "run_rung", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        perform(tiny_bench(), Job(key=0, work=Work.RUNG, recipe=INT8))
+        perform(tiny_bench(), job_of(INT8))
 
 
 def test_the_serial_launcher_works_when_asked_and_one_at_a_time():
@@ -101,6 +119,15 @@ def test_the_serial_launcher_works_when_asked_and_one_at_a_time():
     assert next(ended).key == 0
     assert next(ended).key == 1
     assert SerialLauncher().slots() == 1
+
+
+def test_jobs_that_are_submitted_end_in_their_order_and_only_once():
+    launcher = SerialLauncher()
+    for job in jobs_of(WRONG_LAYER, WRONG_LAYER):
+        launcher.submit(tiny_bench(), job)
+    assert [launcher.next_done().key, launcher.next_done().key] == [0, 1]
+    with pytest.raises(IndexError):
+        launcher.next_done()
 
 
 @pytest.mark.ray
@@ -124,7 +151,7 @@ def on_ray():
 @pytest.mark.ray
 def test_ray_gives_the_products_that_the_serial_launcher_gives(on_ray):
     bench = tiny_bench()
-    jobs = [Job(key=key, work=work, recipe=INT8) for key, work in enumerate(Work)]
+    jobs = [job_of(INT8, work, key) for key, work in enumerate(Work)]
     here, there = run(SerialLauncher(), bench, jobs), run(on_ray, bench, jobs)
     assert on_ray.slots() == 2
     assert set(here) == set(there)
@@ -147,7 +174,7 @@ def test_errors_on_ray_are_those_of_their_jobs(on_ray):
 @pytest.mark.ray
 def test_a_worker_that_dies_every_time_ends_in_an_error_and_others_go_on(on_ray, monkeypatch):
     """Once is every time here: each further attempt would start another worker."""
-    monkeypatch.setattr(on_ray, "_work", ray.remote(max_retries=0)(perform))
+    monkeypatch.setattr(on_ray, "_work", ray.remote(max_retries=0, num_returns=2)(perform))
 
     def dies(outputs: Array, targets: Array) -> float:
         os._exit(9)
@@ -164,3 +191,23 @@ def test_a_job_that_asks_for_more_threads_than_a_node_has_is_not_left_waiting(on
     job = Job(key=0, work=Work.STRUCTURE, recipe=INT8, threads=64)
     (done,) = on_ray.run(tiny_bench(), [job])
     assert done.product is not None
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_rungs_on_ray_go_on_from_a_state_that_never_comes_to_the_driver(on_ray):
+    recipe = INT8.model_copy(update={"recovery": IN_RUNGS})
+    rungs, there = rung_after_rung(on_ray, recipe)
+    _, here = rung_after_rung(SerialLauncher(), recipe)
+    assert len(rungs) == 3
+    assert [done.product.steps for done in there] == [rung.last for rung in rungs]
+    assert [without_time(done.product) for done in there] == [without_time(done.product) for done in here]
+    assert all(isinstance(done.state, ray.ObjectRef) for done in there)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_batches_run_beside_jobs_that_were_submitted(on_ray):
+    on_ray.submit(tiny_bench(), job_of(INT8, Work.STRUCTURE, key=5))
+    assert [done.key for done in on_ray.run(tiny_bench(), jobs_of(INT8, work=Work.STRUCTURE))] == [0]
+    assert on_ray.next_done().key == 5

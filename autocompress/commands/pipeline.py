@@ -43,6 +43,7 @@ TRIALS_AIMED = 16  # trained candidates that a run's search time should hold
 OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
 TRIAL_S = (3.0, 120.0)
 MOST_EPOCHS_A_TRIAL = 10
+RUNGS = "rungs"  # what a killed search goes on from; on a cluster, workers have no folder in common
 STARTUP_TRIALS = 12  # guesses and controls come first; the sampler models from then on
 TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against forward and backward with them
 
@@ -76,7 +77,8 @@ class Pipeline:
             self._enqueue(study, setting, found.ladder)
         with self._stage("search", f"{recovery.steps} recovery steps a trial"):
             most_trials = self.prepared.config.trials
-            search = Search(setting=setting, study=study, clock=self.clock, most_trials=most_trials)
+            keep = self.out / WORK / RUNGS if self.prepared.config.ray_address is None else None
+            search = Search(setting=setting, study=study, clock=self.clock, most_trials=most_trials, keep=keep)
             records = search_and_confirm(search, FINALISTS)
         return self._finish(found, records, pace)
 

@@ -29,6 +29,10 @@ ROUNDS = 12
 WINDOW_MS = 60.0
 MEASURE_ATTEMPTS = 3  # of the certificate's measurement, while something else disturbs it
 PAUSE_S = 5.0
+REPORT_S = 3.0  # from the last measurement to the end
+LEAST_RECOVERY_S = 2.0
+USED_SHARE = 0.8  # of the time that a full recovery has is planned for its steps; exporting and judging take some
+OVERTIME = 0.05  # of the limit, where there would be no answer without
 FILE, STRUCTURE, WEIGHTS, RECORD = "model.onnx", "structure.json", "model.safetensors", "record.json"
 
 
@@ -97,16 +101,18 @@ class Finish:
         """
         finished: list[Finalist] = []
         baseline_latency: Latency | None = None
-        goal = self.goal
+        goal, measuring_s = self.goal, 0.0
         for attempt in range(ATTEMPTS):
             missed = max((goal.sure_violation(finalist.facts) for finalist in finished), default=0.0)
             chosen = self._choose(records, finished, missed)
-            if not chosen or (attempt and self.clock.finish_left_s < self._one_s()):
+            if not chosen or (attempt and not self._has_time(finished, measuring_s)):
                 break
             finished += self._recover(chosen)
             if not finished:
                 continue
+            began = time.monotonic()
             baseline_latency, finished = self._measure(finished)
+            measuring_s = time.monotonic() - began
             goal = self._goal_beside(baseline_latency)
             if any(goal.sure_violation(finalist.facts) <= 0 for finalist in finished):
                 break
@@ -138,12 +144,15 @@ class Finish:
     def _worst(self, facts: ModelFacts) -> float:
         return max(self.goal.budget.violation(facts, self.goal.baseline).values(), default=-1.0)
 
-    def _one_s(self) -> float:
-        return max(1.0, self.clock.finish_left_s / FINALISTS)
+    def _has_time(self, finished: list[Finalist], measuring_s: float) -> bool:
+        """Whether others can be recovered and measured, too; a little beyond the limit where none meets the budget."""
+        met = any(self.goal.within_costs(finalist.facts) for finalist in finished)
+        overtime_s = 0.0 if met else OVERTIME * self.clock.limit_s
+        return self.clock.left_s + overtime_s > measuring_s + REPORT_S + FINALISTS * LEAST_RECOVERY_S
 
     def steps(self, count: int) -> int:
         """Steps of one full recovery: what the time allows, at least those of a trial, at most thirty epochs."""
-        usable = max(0.0, self.clock.finish_left_s) / count * 0.8
+        usable = max(0.0, self.clock.finish_left_s) / count * USED_SHARE
         epochs = 30 * len(self.bench.task.train) // 64
         return int(np.clip(usable * self.steps_per_s, 1, max(400, epochs)))
 
@@ -156,6 +165,8 @@ class Finish:
             recipes[record.number] = (record, recipe)
             if kept is None:
                 jobs.append(Job(key=record.number, work=Work.FINALIST, recipe=recipe, threads=self.threads))
+        limit_s = self._limit_s(len(jobs))
+        jobs = [replace(job, limit_s=limit_s) for job in jobs]
         finalists = [kept for _, recipe in recipes.values() if (kept := self._kept(recipe)) is not None]
         self.observer.progress(len(finalists), len(chosen), "full recoveries")
         for done in self.launcher.run(self.bench, jobs):
@@ -166,6 +177,12 @@ class Finish:
             finalists.append(self._keep(record, recipe, done.product))
             self.observer.progress(len(finalists), len(chosen), "full recoveries")
         return finalists
+
+    def _limit_s(self, count: int) -> float:
+        """Seconds after which each of so many recoveries must have ended, on a machine that has become slower, too."""
+        at_once = max(1, self.launcher.slots() // self.threads)
+        each_s = self.clock.finish_left_s / max(1, -(-count // at_once))
+        return max(LEAST_RECOVERY_S, each_s * (1 + USED_SHARE) / 2)
 
     def _place(self, recipe: Recipe) -> Path:
         """A finalist's folder: by structure, so that a resumed run finds it whatever time it has left."""
@@ -181,14 +198,19 @@ class Finish:
         place = self._place(recipe)
         assert product.file is not None
         assert product.portable is not None
+        notes = product.notes
+        if product.steps < recipe.recovery.steps:
+            notes += (f"recovery: time was up after {product.steps} of {recipe.recovery.steps} steps",)
+            recipe = recipe.with_steps(product.steps)
         record = trial.model_copy(
             update={
                 "kind": TrialKind.FINALIST,
                 "recipe": recipe,
                 "summary": summary(recipe),
                 "facts": _with_prediction(product.facts, trial.facts),
-                "notes": product.notes,
+                "notes": notes,
                 "seconds": product.seconds,
+                "steps": product.steps,
             }
         )
         kept = KeptRecord(
@@ -231,13 +253,18 @@ class Finish:
 
     def _measure_calmly(self, files: dict[int, bytes]) -> tuple[Latency, dict[int, Latency]]:
         """Measure until nothing else disturbs it, a few times at most; what disturbed the last time is said."""
+        taken_s = 0.0
         for attempt in range(MEASURE_ATTEMPTS):
+            if attempt and self.clock.left_s < PAUSE_S + taken_s + REPORT_S:
+                break
             if attempt:
                 self.observer.note("something else runs on this machine; the finalists are measured again")
                 time.sleep(PAUSE_S)
+            began = time.monotonic()
             baseline, latencies = measure_files(
                 self.baseline_file, files, self.bench.target, rounds=ROUNDS, window_ms=WINDOW_MS
             )
+            taken_s = time.monotonic() - began
             if not any(latency.noisy for latency in (baseline, *latencies.values())):
                 break
         return baseline, latencies
