@@ -1,11 +1,15 @@
 """Where work is done: a protocol, and the launcher that does it here, one job after another."""
 
+import math
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import torch
+
+from autocompress.divergence import divergence, original_of
 from autocompress.recipe import Recipe
 from autocompress.result import SCORED_SAMPLES
 from autocompress.trial import Bench, Product, finalist_of, make_structure, product_of, run_trial
@@ -17,25 +21,34 @@ class Work(StrEnum):
     STRUCTURE = "structure"  # export untrained
     TRIAL = "trial"  # recover, export, judge
     FINALIST = "finalist"  # the same, and keep everything
+    DIVERGENCE = "divergence"  # how far outputs move before recovery; of several recipes in one job
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One piece of work; ``threads`` is how many cores it may use, and how many it waits for."""
+    """One piece of work; ``threads`` is how many cores it may use, and how many it waits for.
+
+    ``more`` are further recipes of a job that takes several at once.
+    """
 
     key: int
     work: Work
     recipe: Recipe
     threads: int = 1
+    more: tuple[Recipe, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A finished job: either ``product``, or why not."""
+    """A finished job: either ``product`` (of a divergence, ``divergences``: one for each recipe), or why not.
+
+    A divergence that could not be measured is not a number; ``error`` is that of the first of them.
+    """
 
     key: int
     product: Product | None = None
     error: str | None = None
+    divergences: tuple[float, ...] = ()
 
 
 class Launcher(Protocol):
@@ -69,9 +82,25 @@ class SerialLauncher:
 def perform(bench: Bench, job: Job) -> Done:
     """Do one job; whatever it raises ends in ``error`` with its traceback, so that a bad candidate ends alone."""
     try:
+        if job.work is Work.DIVERGENCE:
+            divergences, error = _divergences(bench, job)
+            return Done(key=job.key, divergences=divergences, error=error)
         return Done(key=job.key, product=_product(bench, job))
     except Exception:  # whatever a candidate breaks ends that candidate alone
         return Done(key=job.key, error=traceback.format_exc(limit=-6))
+
+
+def _divergences(bench: Bench, job: Job) -> tuple[tuple[float, ...], str | None]:
+    """Of each recipe, and the first error; a recipe that raises is not a number."""
+    torch.set_num_threads(job.threads)
+    original, found, errors = original_of(bench), [], []
+    for recipe in (job.recipe, *job.more):
+        try:
+            found.append(divergence(bench, recipe, original))
+        except Exception:  # as above
+            found.append(math.nan)
+            errors.append(traceback.format_exc(limit=-6))
+    return tuple(found), errors[0] if errors else None
 
 
 def _product(bench: Bench, job: Job) -> Product:
