@@ -22,7 +22,7 @@ FLOORS = {
     4: ["passes"],
     5: ["recover", "export"],
     6: ["hardware", "evaluate"],
-    7: ["trial", "rungs"],
+    7: ["trial", "rungs", "divergence"],
     8: ["search"],
     9: ["delivery"],
     10: ["api", "cli", "commands", "__init__", "__main__"],
@@ -60,7 +60,7 @@ HOMES = {
             "delivery/",
             "commands/",
         ),
-        *("task.py", "trial.py", "rungs.py", "api.py"),
+        *("task.py", "trial.py", "rungs.py", "divergence.py", "api.py"),
     ],
 }
 # A text that is handed to users, to be run on their side; its tests run it.

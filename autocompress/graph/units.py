@@ -1,8 +1,8 @@
 """Units of allocation: the parts of a network that are treated alike inside and apart from one another.
 
 A residual block is a unit with the channels that never leave it. Outside of blocks, layers that make the same channels
-are one. Channels that several units make (a residual stream, an embedding) are a unit without layers of its own, so that
-each layer and each treatable channel group belongs to exactly one unit.
+are one. Channels that several units make (a residual stream, an embedding) are a unit without layers of its own, so
+that each layer and each treatable channel group belongs to exactly one unit.
 """
 
 from collections.abc import Iterator
@@ -29,11 +29,12 @@ class Unit:
 def units_of(anatomy: Anatomy) -> tuple[Unit, ...]:
     """The units in order of execution, those without layers behind the unit that makes their channels first."""
     places = _places(anatomy)
-    order = list(dict.fromkeys(places[layer.name] for layer in anatomy.layers))
     homes = {group.name: _home(group, places) for group in anatomy.groups if not group.reason}
-    droppable = {block.name for block in anatomy.blocks or () if not block.reason}
-    blocks = {block.name for block in anatomy.blocks or ()}
-    return tuple(_in_order(anatomy, places, order, homes, blocks, droppable))
+    return tuple(
+        unit
+        for name in dict.fromkeys(places.values())
+        for unit in (_unit(anatomy, name, places, homes), *_widths_at(anatomy, name, places, homes))
+    )
 
 
 def by_units(anatomy: Anatomy) -> Anatomy:
@@ -43,23 +44,22 @@ def by_units(anatomy: Anatomy) -> Anatomy:
     return replace(anatomy, stages=tuple(unit.layers for unit in units), stage_of_group=homes)
 
 
-def _in_order(
-    anatomy: Anatomy,
-    places: dict[str, str],
-    order: list[str],
-    homes: dict[str, str | None],
-    blocks: set[str],
-    droppable: set[str],
-) -> Iterator[Unit]:
-    for name in order:
-        layers = tuple(layer.name for layer in anatomy.layers if places[layer.name] == name)
-        own = tuple(group for group, home in homes.items() if home == name)
-        yield Unit(
-            name=name, layers=layers, groups=own, block=name if name in blocks else None, droppable=name in droppable
-        )
-        for group in anatomy.groups:
-            if homes.get(group.name, "") is None and _first_place(group, places) == name:
-                yield Unit(name=f"{group.name} (width)", groups=(group.name,))
+def _unit(anatomy: Anatomy, name: str, places: dict[str, str], homes: dict[str, str | None]) -> Unit:
+    block = next((block for block in anatomy.blocks or () if block.name == name), None)
+    return Unit(
+        name=name,
+        layers=tuple(layer for layer, place in places.items() if place == name),
+        groups=tuple(group for group, home in homes.items() if home == name),
+        block=None if block is None else block.name,
+        droppable=block is not None and not block.reason,
+    )
+
+
+def _widths_at(anatomy: Anatomy, name: str, places: dict[str, str], homes: dict[str, str | None]) -> Iterator[Unit]:
+    """The channels that several units make, of which ``name`` is the first."""
+    for group in anatomy.groups:
+        if homes.get(group.name, "") is None and _first_place(group, places) == name:
+            yield Unit(name=f"{group.name} (width)", groups=(group.name,))
 
 
 def _places(anatomy: Anatomy) -> dict[str, str]:

@@ -9,6 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
+from autocompress.divergence import divergence, original_of
 from autocompress.recipe import Recipe
 from autocompress.result import SCORED_SAMPLES
 from autocompress.rungs import Rung, keep_state, run_rung
@@ -21,6 +24,7 @@ class Work(StrEnum):
     STRUCTURE = "structure"  # export untrained
     RUNG = "rung"  # recover as far as a rung goes, export, judge
     FINALIST = "finalist"  # recover, export, judge, and keep everything
+    DIVERGENCE = "divergence"  # how far outputs move before recovery; of several recipes in one job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class Job:
 
     A ``rung`` goes on from ``state``, the one of the ``Done`` of the rung before, or the file that this was kept in.
     Its own is kept in ``keep``, where that is given. After ``limit_s`` a recovery has come to its end whatever is left.
+    ``more`` are further recipes of a job that takes several at once.
     """
 
     key: int
@@ -39,19 +44,22 @@ class Job:
     state: Any = None
     keep: Path | None = None
     limit_s: float = math.inf
+    more: tuple[Recipe, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """A finished job: either ``product``, or why not.
+    """A finished job: either ``product`` (of a divergence, ``divergences``: one for each recipe), or why not.
 
     ``state`` stands for what the next rung needs; it means something to the launcher that gave it, and to no other.
+    A divergence that could not be measured is not a number; ``error`` is that of the first of them.
     """
 
     key: int
     product: Product | None = None
     error: str | None = None
     state: Any = None
+    divergences: tuple[float, ...] = ()
 
 
 class Launcher(Protocol):
@@ -111,10 +119,26 @@ def perform(bench: Bench, job: Job, state: Any = None) -> tuple[Done, Any]:
     Whatever a job raises ends in ``error`` with its traceback, so that a bad candidate ends alone.
     """
     try:
+        if job.work is Work.DIVERGENCE:
+            divergences, error = _divergences(bench, job)
+            return Done(key=job.key, divergences=divergences, error=error), None
         product, left = _product(bench, job, state)
         return Done(key=job.key, product=product), left
     except Exception:  # whatever a candidate breaks ends that candidate alone
         return Done(key=job.key, error=traceback.format_exc(limit=-6)), None
+
+
+def _divergences(bench: Bench, job: Job) -> tuple[tuple[float, ...], str | None]:
+    """Of each recipe, and the first error; a recipe that raises is not a number."""
+    torch.set_num_threads(job.threads)
+    original, found, errors = original_of(bench), [], []
+    for recipe in (job.recipe, *job.more):
+        try:
+            found.append(divergence(bench, recipe, original))
+        except Exception:  # as above
+            found.append(math.nan)
+            errors.append(traceback.format_exc(limit=-6))
+    return tuple(found), errors[0] if errors else None
 
 
 def _product(bench: Bench, job: Job, state: Any) -> tuple[Product, Any]:

@@ -72,11 +72,13 @@ def _network(block: type[nn.Module], widths: tuple[int, ...], each: int, stride:
 NETWORKS = {
     "depthwise": lambda: _network(DepthwiseBlock, (24, 48, 96), 2, stride=2),
     "residual": lambda: _network(ResidualBlock, (16, 32, 64), 2, stride=1),
+    "residual_9": lambda: _network(ResidualBlock, (16, 32, 64), 3, stride=2),
     "mobilenetv3_small_050": lambda: timm.create_model("mobilenetv3_small_050", num_classes=10),
 }
 TRAINING = {  # steps, learning rate, arithmetic, image size
     "depthwise": (3000, 4e-3, Arithmetic.BF16, 32),
     "residual": (3000, 4e-3, Arithmetic.BF16, 32),
+    "residual_9": (4000, 4e-3, Arithmetic.BF16, 32),
     "mobilenetv3_small_050": (4000, 3e-3, Arithmetic.FP32, 64),
 }
 

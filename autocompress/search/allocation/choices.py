@@ -48,7 +48,7 @@ def choices_of(unit: Unit, anatomy: Anatomy, space: SearchSpace) -> tuple[Choice
     passes = space.passes
     formats = passes.quantize.precision if passes.quantize else (Format.FP32,)
     if not unit.layers:
-        return tuple(Choice(prune=share, precision=formats[0]) for share in _pruned(unit, space))
+        return tuple(Choice(prune=share) for share in _pruned(unit, space))
     layers = [layer for layer in anatomy.layers if layer.name in unit.layers]
     low_rank = passes.factorize is not None and any(map(can_be_factorized, layers))
     ranks = _within(RANKS, passes.factorize.rank) if low_rank and passes.factorize else (1.0,)
@@ -56,13 +56,11 @@ def choices_of(unit: Unit, anatomy: Anatomy, space: SearchSpace) -> tuple[Choice
     bits: Sequence[int | None] = (None, *(passes.share_weights.bits if passes.share_weights else ()))
     found = [
         Choice(prune=share, rank=rank, sparse=zeros, codebook=codebook, precision=form)
-        for share, rank, zeros, (form, codebook) in product(
-            _pruned(unit, space), ranks, sparse, _stored(formats, bits)
-        )
+        for share, rank, zeros, (form, codebook) in product(_pruned(unit, space), ranks, sparse, _stored(formats, bits))
         if not (zeros and rank < 1)  # factors are not made sparse
     ]
     found.sort(key=_strength)
-    gone = (Choice(drop=True, precision=formats[0]),) if passes.drop_blocks and unit.droppable else ()
+    gone = (Choice(drop=True),) if passes.drop_blocks and unit.droppable else ()
     return (*found, *gone)
 
 
@@ -98,4 +96,4 @@ def _within(values: Sequence[float], range_: Range) -> tuple[float, ...]:
 def _strength(choice: Choice) -> float:
     """About what share of a layer's bits is gone."""
     bits = choice.codebook or choice.precision.bits or 32
-    return -(1 - choice.prune) ** 2 * choice.rank * (1 - choice.sparse) * bits
+    return -((1 - choice.prune) ** 2) * choice.rank * (1 - choice.sparse) * bits
