@@ -83,6 +83,7 @@ class NetworkCosts:
             for group, place in self._groups
         ]
         self._times = self._file_times()
+        self._attention = self._products_of_heads()
         self._beside, self._per_layer = self._constants()
 
     def __call__(self, picks: Picks) -> Floats:
@@ -124,7 +125,7 @@ class NetworkCosts:
         if not parts:
             return (0.0, 0.0, 0.0, 0.0, -1.0, 0.0)
         size = sum(map(part_bytes, parts)) + self._nodes(parts)
-        macs = sum(part.layer.macs for part in parts)
+        macs = sum(part.layer.macs for part in parts) + self._attention.get(layer.name, 0.0) * c_out / layer.c_out
         params = 0 if is_copy else sum(part.layer.params for part in parts)
         values = c_out * layer.positions
         return (self._ms(at, layer, parts, c_out), size, macs, params, float(parts[0].is_int8), values)
@@ -148,6 +149,13 @@ class NetworkCosts:
         int8 = self.int8.times if self.int8 else None
         return plain, int8 or plain
 
+    def _products_of_heads(self) -> dict[str, float]:
+        """Of the layers that make heads, the MACs between activations: all that no layer has."""
+        left = self.plain.facts.macs - sum(layer.macs for layer in self.anatomy.layers)
+        heads = {group.name for group in self.anatomy.groups if group.unit > 1}
+        sizes = {layer.name: layer.c_out * layer.positions**2 for layer in self.anatomy.layers if layer.name in heads}
+        return {name: max(left, 0.0) * size / sum(sizes.values()) for name, size in sizes.items()}
+
     def _constants(self) -> tuple[Floats, tuple[float, float]]:
         """What lies beside the layers, and the bytes of nodes of each layer, in float and more in int8."""
         layers = self.anatomy.layers
@@ -159,7 +167,7 @@ class NetworkCosts:
         if self.int8 is not None:
             rounded = [self._uniform(layer, Format.INT8) for layer in layers]
             more = (self.int8.facts.size_bytes - sum(map(part_bytes, rounded)) - rest) / count
-        macs = facts.macs - sum(layer.macs for layer in layers)
+        macs = facts.macs - sum(layer.macs for layer in layers) - sum(self._attention.values())
         params = facts.params - sum(part.layer.params for part in base if not part.is_copy)
         beside = np.array([self._times[0].beside_ms, rest - node * count, macs, params])
         return beside, (node, more)
