@@ -52,7 +52,10 @@ class Steps:
     def kept(self) -> dict[str, int]:
         """Group → channels that remain, for the groups that may be pruned."""
         groups = {group.name: group for group in self.anatomy.groups}
-        return {name: kept_width(groups[name], ratio, self.align) for name, ratio in self._ratios.items()}
+        return {
+            name: kept_width(groups[name], ratio, self.align) if ratio else groups[name].width  # whatever divides it
+            for name, ratio in self._ratios.items()
+        }
 
     def _share(self, kind: str, stage: int, unused: float) -> float:
         return float(self.values.get(f"{kind}.{stage}", unused))
@@ -108,7 +111,7 @@ class Steps:
                 continue
             c_in, c_out = self.anatomy.widths_after(layer, self.kept)
             columns = c_in * prod(layer.kernel)
-            rank = _aligned(share * min(c_out, columns), self.align)
+            rank = aligned_rank(share * min(c_out, columns), self.align)
             if rank < min(c_out, columns) and rank * (c_out + columns) < c_out * columns:
                 found[layer.name] = {"method": "svd", "rank": rank}
         return found
@@ -219,7 +222,8 @@ def _stated(form: Format) -> Settings:
     )
 
 
-def _aligned(value: float, align: int) -> int:
+def aligned_rank(value: float, align: int) -> int:
+    """The nearest multiple of ``align``, of its halvings where the rank is small."""
     step = align
     while step > 1 and value < 2 * step:
         step //= 2

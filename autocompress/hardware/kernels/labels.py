@@ -5,14 +5,14 @@ called by the number of its layer before the runtime sees it; what has no such n
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import onnx
 
 from autocompress.hardware.kernels.kernel import Kernel
-from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
+from autocompress.hardware.kernels.runtime_graph import PlacedKernel, RuntimeGraph
 
 _LABEL = re.compile(r"(\d+)~(\d+)~([^~]*)~")
 NO_LAYER = -1
@@ -77,6 +77,21 @@ class LayerKernels:
 def kernels_by_layer(graph: RuntimeGraph, n_layers: int) -> list[LayerKernels]:
     """The kernels of a labelled file: first those before any layer, then those of each layer."""
     found: list[list[tuple[_Label, Kernel]]] = [[] for _ in range(n_layers + 1)]
+    for label, placed in _labels_of(graph):
+        found[label.layer].append((label, placed.kernel))
+    # Branches run in an order that depends on sizes: that of the file's nodes is the same for all widths.
+    return [_layer_kernels(sorted(group, key=lambda item: (item[0].node, item[1].op))) for group in found]
+
+
+def times_by_layer(graph: RuntimeGraph, n_layers: int) -> list[tuple[float, float]]:
+    """Profiled microseconds of the kernels with weights and of those around them, in the same order of layers."""
+    found = [[0.0, 0.0] for _ in range(n_layers + 1)]
+    for label, placed in _labels_of(graph):
+        found[label.layer][not _has_weight(placed.kernel)] += placed.us or 0.0
+    return [(weighted, around) for weighted, around in found]
+
+
+def _labels_of(graph: RuntimeGraph) -> Iterator[tuple[_Label, PlacedKernel]]:
     label_of: dict[str, _Label] = {}
     for placed in graph.kernels:
         names = (placed.name, *placed.makes)
@@ -84,9 +99,7 @@ def kernels_by_layer(graph: RuntimeGraph, n_layers: int) -> list[LayerKernels]:
         if label is None:
             label = max((label_of.get(name, _BEFORE) for name in placed.reads), default=_BEFORE)
         label_of |= dict.fromkeys(placed.makes, label)
-        found[label.layer].append((label, placed.kernel))
-    # Branches run in an order that depends on sizes: that of the file's nodes is the same for all widths.
-    return [_layer_kernels(sorted(group, key=lambda item: (item[0].node, item[1].op))) for group in found]
+        yield label, placed
 
 
 def _layer_kernels(placed: list[tuple[_Label, Kernel]]) -> LayerKernels:

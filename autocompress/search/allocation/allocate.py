@@ -1,0 +1,144 @@
+"""The recipe that loses least by the table within every budget, costs as they are when units change together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from autocompress.budget import Metric
+from autocompress.graph.units import Unit
+from autocompress.search.allocation.choices import Choice
+from autocompress.search.allocation.costs import CostModel
+from autocompress.search.allocation.exchange import fits, repair, spend
+from autocompress.search.allocation.solve import Solution, solve
+
+Floats = npt.NDArray[np.float64]
+Picks = npt.NDArray[np.intp]
+
+MOST_ROUNDS = 6
+SOLVER_S = 0.25  # of one round: its costs are linear around a selection, so that exactness is for the last digits
+SOLVER_GAP = 5e-3
+_LEAST_GAIN = 1e-3  # of the loss, for which another round is taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """``picks``: places in the choices of each unit. ``costs`` are upper ends."""
+
+    picks: tuple[int, ...]
+    loss: float
+    costs: Mapping[Metric, float]
+
+    def choices(self, of_units: Sequence[Sequence[Choice]]) -> dict[int, Choice]:
+        """As ``values_of`` takes them."""
+        return {unit: of_units[unit][place] for unit, place in enumerate(self.picks)}
+
+
+@dataclass
+class Allocator:
+    """``loss``: of each unit, what its choices lose; see ``SensitivityTable.loss``."""
+
+    units: Sequence[Unit]
+    choices: Sequence[Sequence[Choice]]
+    loss: Sequence[Sequence[float]]
+    model: CostModel
+
+    def allocate(
+        self,
+        limits: Mapping[Metric, float],
+        coefficients: Sequence[Sequence[float]] | None = None,
+        forbid: Sequence[Sequence[bool]] | None = None,
+        start: Sequence[int] | None = None,
+    ) -> Allocation | None:
+        """The selection of least loss whose costs all meet their limits; None where none was found.
+
+        Args:
+            limits: in each metric's own unit.
+            coefficients: of each unit and choice, what its loss is multiplied by.
+            forbid: True for the choices that must not be picked.
+            start: a selection to begin with, such as that of a like budget; by default the one that loses least.
+
+        Raises:
+            ValueError: a limit of a metric that the costs do not have; a unit all of whose choices are forbidden.
+        """
+        unknown = limits.keys() - set(self.model.metrics)
+        if unknown:
+            raise ValueError(
+                f"limits are of {', '.join(self.model.metrics)}, got one of {', '.join(sorted(unknown))}; "
+                "leave what only a file shows to the check of the file"
+            )
+        loss = self._weighted(coefficients, forbid)
+        bounds = np.array([limits.get(metric, np.inf) for metric in self.model.metrics])
+        first = None if start is None else np.array(start, dtype=np.intp)
+        found = allocate(loss, self.model, bounds, first)
+        if found is None:
+            return None
+        costs = dict(zip(self.model.metrics, found.costs.tolist(), strict=True))
+        return Allocation(picks=tuple(found.picks.tolist()), loss=found.loss, costs=costs)
+
+    def _weighted(
+        self, coefficients: Sequence[Sequence[float]] | None, forbid: Sequence[Sequence[bool]] | None
+    ) -> list[Floats]:
+        found = [np.array(values, dtype=np.float64) for values in self.loss]
+        if coefficients is not None:
+            found = [values * np.asarray(factors) for values, factors in zip(found, coefficients, strict=True)]
+        if forbid is not None:
+            found = [np.where(np.asarray(mask), np.inf, values) for values, mask in zip(found, forbid, strict=True)]
+        for unit, values in zip(self.units, found, strict=True):
+            if not np.isfinite(values).any():
+                raise ValueError(f"each unit needs a choice that is allowed, {unit.name} has none; forbid fewer")
+        return found
+
+
+def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Picks | None = None) -> Solution | None:
+    """Solve with costs that are linear around a selection, look what the solution really costs, and go on from there.
+
+    ``optimal`` of the answer is never set: the costs are not sums.
+
+    Raises:
+        ValueError: a unit without a choice of finite loss.
+    """
+    free = np.array([int(np.argmin(values)) for values in loss], dtype=np.intp)
+    here = free if start is None else start
+    best = _judged(free, loss, model, limits)
+    if best is not None:
+        return best  # nothing loses less
+    for _ in range(MOST_ROUNDS):
+        solved = _solved(here, loss, model, limits)
+        mended = repair(solved, loss, model, limits)
+        if mended is None:
+            if best is not None or np.array_equal(solved, here):
+                break
+            here = solved
+            continue
+        found = _judged(spend(mended, loss, model, limits), loss, model, limits)
+        assert found is not None
+        if best is not None and found.loss >= best.loss * (1 - _LEAST_GAIN):
+            best = min(best, found, key=lambda each: each.loss)
+            break
+        best, here = found, found.picks
+    return best
+
+
+def _solved(here: Picks, loss: Sequence[Floats], model: CostModel, limits: Floats) -> Picks:
+    """The solution for costs around a selection; the choices that cost least where there is none."""
+    tables = model.linearized(here)
+    found = solve(loss, tables, limits, time_limit_s=SOLVER_S, relative_gap=SOLVER_GAP)
+    if found is not None:
+        return found.picks
+    bound = np.isfinite(limits)
+    shares = [(table[:, bound] / limits[bound]).max(axis=1) for table in tables]
+    cheapest = [
+        np.where(np.isfinite(values), share, np.inf).argmin() for values, share in zip(loss, shares, strict=True)
+    ]
+    return np.array(cheapest, dtype=np.intp)
+
+
+def _judged(picks: Picks, loss: Sequence[Floats], model: CostModel, limits: Floats) -> Solution | None:
+    """The selection as a solution, None where it does not fit."""
+    (costs,) = model.upper(picks[None])
+    if not fits(costs, limits):
+        return None
+    total = float(sum(values[at] for values, at in zip(loss, picks, strict=True)))
+    return Solution(picks=picks, loss=total, costs=costs, optimal=False)

@@ -1,0 +1,98 @@
+"""What a selection costs, corrected by files that were measured, with how far off that was."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from autocompress.budget import Metric
+from autocompress.search.allocation.network_costs import COSTS
+
+Floats = npt.NDArray[np.float64]
+Picks = npt.NDArray[np.intp]
+
+QUANTILE = 0.9
+DOUBT = 1.0  # measured files against which the uncorrected costs count as much
+PRIOR = 5.0  # the same for how far off they are
+# The share that nine in ten files stay below, before any was measured. MACs and parameters are exact.
+SPREADS: Mapping[Metric, float] = {Metric.LATENCY: 0.15, Metric.SIZE: 0.02, Metric.MACS: 0.0, Metric.PARAMS: 0.0}
+
+
+@dataclass
+class CostModel:
+    """Costs of selections ``[n, units]`` in ``metrics``, milliseconds, bytes and counts, as ``[n, metrics]``.
+
+    ``raw``: see ``NetworkCosts``; all four of ``COSTS``. ``forecast``: the upper end of the latency of selections by
+    another model, NaN where it has none; asked about few.
+    """
+
+    raw: Callable[[Picks], Floats]
+    n_choices: Sequence[int]
+    metrics: tuple[Metric, ...] = COSTS
+    forecast: Callable[[Picks], Floats] | None = None
+    _met: dict[Metric, list[tuple[float, float]]] = field(default_factory=dict, repr=False)
+
+    def costs(self, picks: Picks) -> Floats:
+        """What is expected."""
+        return self._raw(picks) * np.exp(self._shifts())
+
+    def upper(self, picks: Picks) -> Floats:
+        """What is not exceeded nine times in ten."""
+        found = self.costs(picks) * (1 + self._spreads())
+        if self.forecast is not None and Metric.LATENCY in self.metrics:
+            at = self.metrics.index(Metric.LATENCY)
+            forecast = self.forecast(picks)
+            found[:, at] = np.where(np.isnan(forecast), found[:, at], forecast)
+        return found
+
+    def changed(self, picks: Picks, changes: Picks) -> Floats:
+        """``upper`` of the selection ``picks [units]`` after each of ``changes [n, 2]``, a unit and its choice.
+
+        Where there is a forecast of ``picks``, what changes it is the model's share.
+        """
+        rows = np.tile(picks, (len(changes), 1))
+        rows[np.arange(len(changes)), changes[:, 0]] = changes[:, 1]
+        return self.at_scale_of(picks, rows)
+
+    def at_scale_of(self, picks: Picks, rows: Picks) -> Floats:
+        """``upper`` of ``rows`` as the model has it, times what its ``upper`` is off for ``picks``."""
+        scale = self.upper(picks[None]) / np.maximum(self._raw(picks[None]), 1e-30)
+        return self._raw(rows) * scale
+
+    def linearized(self, picks: Picks) -> list[Floats]:
+        """Of each unit ``[choices, metrics]``: costs beside ``picks``; those of ``picks`` add up to its ``upper``."""
+        changes = np.array([(unit, place) for unit, count in enumerate(self.n_choices) for place in range(count)])
+        (here,) = self.upper(picks[None])
+        deltas = self.changed(picks, changes) - here + here / len(picks)
+        return np.split(deltas, np.cumsum(self.n_choices)[:-1])
+
+    def learn(self, picks: Picks, measured: Mapping[Metric, Sequence[float]]) -> None:
+        """Take in files of selections ``[n, units]`` that were made; NaN for what was not measured of one."""
+        raw = self.raw(picks)
+        for metric, values in measured.items():
+            pairs = zip(raw[:, COSTS.index(metric)].tolist(), values, strict=True)
+            self._met.setdefault(metric, []).extend((ours, value) for ours, value in pairs if not np.isnan(value))
+
+    def _raw(self, picks: Picks) -> Floats:
+        return self.raw(picks)[:, [COSTS.index(metric) for metric in self.metrics]]
+
+    def _shifts(self) -> Floats:
+        """Logarithms of the factors: medians, drawn to 1 where little was measured."""
+        return np.array([_shift(self._logs(metric)) for metric in self.metrics])
+
+    def _spreads(self) -> Floats:
+        """Of each metric the share by which it may be exceeded."""
+        found = []
+        for metric in self.metrics:
+            logs = self._logs(metric)
+            seen = float(np.quantile(logs - _shift(logs), QUANTILE)) if len(logs) else 0.0
+            found.append((PRIOR * SPREADS[metric] + len(logs) * max(seen, 0.0)) / (PRIOR + len(logs)))
+        return np.array(found)
+
+    def _logs(self, metric: Metric) -> Floats:
+        return np.array([np.log(value / ours) for ours, value in self._met.get(metric, ())])
+
+
+def _shift(logs: Floats) -> float:
+    return float(np.median(logs)) * len(logs) / (len(logs) + DOUBT) if len(logs) else 0.0

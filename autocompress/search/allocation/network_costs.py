@@ -1,0 +1,185 @@
+"""Costs of whole selections, many at a time: each layer's from its own treatment and the widths on both of its sides.
+
+A selection is a place in ``choices_of`` for each unit. What a layer costs is worked out once for each treatment and
+widths that it meets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from autocompress.budget import Metric
+from autocompress.graph.anatomy import Anatomy
+from autocompress.graph.layer_table import LayerFacts
+from autocompress.graph.units import Unit
+from autocompress.measurement import ModelFacts
+from autocompress.passes.prune_channels import kept_width
+from autocompress.precision import Format
+from autocompress.search.allocation.choices import Choice
+from autocompress.search.allocation.layer_bytes import part_bytes
+from autocompress.search.allocation.layer_times import (
+    ROUND_CALL_NS,
+    ROUND_NS,
+    FileTimes,
+    as_base,
+    estimated_times,
+    part_ns,
+)
+from autocompress.search.allocation.parts import Part, parts_of
+
+Floats = npt.NDArray[np.float64]
+Picks = npt.NDArray[np.intp]
+COSTS = (Metric.LATENCY, Metric.SIZE, Metric.MACS, Metric.PARAMS)
+_WIDEST = 1 << 21  # of a layer, in a number that stands for a treatment and two widths
+_MOST_NODE_BYTES = 300.0  # of a float layer's nodes and headers; what is beyond lies beside the layers
+_MORE_NODE_BYTES = 150.0  # of the second one of a pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformFile:
+    """What one file with all layers alike showed: counted, and its layers' times where they were measured."""
+
+    facts: ModelFacts
+    times: FileTimes | None = None
+
+
+@dataclass
+class NetworkCosts:
+    """``plain`` is the original's file, ``int8`` that with every layer in int8, where the space has int8.
+
+    ``align`` as in ``RecipeBuilder``, ``channel_block`` as in ``Machine``.
+    """
+
+    anatomy: Anatomy
+    units: Sequence[Unit]
+    choices: Sequence[Sequence[Choice]]
+    align: int
+    channel_block: int
+    plain: UniformFile
+    int8: UniformFile | None = None
+    _known: list[dict[int, tuple[float, ...]]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        layers = self.anatomy.layers
+        self._known = [{} for _ in layers]
+        home = {name: place for place, unit in enumerate(self.units) for name in unit.layers}
+        self._home = [home[layer.name] for layer in layers]
+        self._treatments = [_treatments(choices) for choices in self.choices]
+        self._groups = [
+            (group, place)
+            for place, unit in enumerate(self.units)
+            for group in self.anatomy.groups
+            if group.name in unit.groups
+        ]
+        self._gone = [
+            np.array(
+                [
+                    group.width - kept_width(group, round(each.prune, 4), self.align) if each.prune else 0
+                    for each in self.choices[place]
+                ]
+            )
+            for group, place in self._groups
+        ]
+        self._times = self._file_times()
+        self._attention = self._products_of_heads()
+        self._beside, self._per_layer = self._constants()
+
+    def __call__(self, picks: Picks) -> Floats:
+        """``[n, units]`` → milliseconds, bytes, MACs and parameters, ``[n, 4]``."""
+        total = np.tile(self._beside, (len(picks), 1))
+        gone = [table[picks[:, place]] for (_, place), table in zip(self._groups, self._gone, strict=True)]
+        computes = np.full(len(picks), -1.0)  # with what the layer before did, and the values that it made
+        made = np.zeros(len(picks))
+        for at, layer in enumerate(self.anatomy.layers):
+            found = self._of_layer(at, layer, picks[:, self._home[at]], gone)
+            total += found[:, :4]
+            here = found[:, 4] >= 0
+            changes = here & (computes >= 0) & (found[:, 4] != computes)
+            total[:, 0] += changes * (ROUND_CALL_NS + ROUND_NS * made) / 1e6
+            computes, made = np.where(here, found[:, 4], computes), np.where(here, found[:, 5], made)
+        return total
+
+    def _of_layer(self, at: int, layer: LayerFacts, picked: Picks, gone: Sequence[Picks]) -> Floats:
+        """``[n, 6]``: the costs, the arithmetic (-1 for a layer that is gone), the values that it makes."""
+        numbers, names = self._treatments[self._home[at]]
+        c_in, c_out = np.full(len(picked), layer.c_in), np.full(len(picked), layer.c_out)
+        for (group, _), channels in zip(self._groups, gone, strict=True):
+            if layer.name in group.outs:
+                c_out -= channels * group.makes.get(layer.name, 1)
+            c_in -= channels * group.feeds.get(layer.name, 0)
+        if layer.groups == layer.c_in == layer.c_out > 1:
+            c_in = c_out
+        keys, inverse = np.unique((numbers[picked] * _WIDEST + c_in) * _WIDEST + c_out, return_inverse=True)
+        known = self._known[at]
+        for key in keys.tolist():
+            if key not in known:
+                choice = names[key // _WIDEST**2]
+                known[key] = self._one(at, layer, key // _WIDEST % _WIDEST, key % _WIDEST, choice)
+        return np.array([known[key] for key in keys.tolist()])[inverse]
+
+    def _one(self, at: int, layer: LayerFacts, c_in: int, c_out: int, choice: Choice) -> tuple[float, ...]:
+        is_copy = layer.name in self.anatomy.copies
+        parts = parts_of(layer, c_in, c_out, choice, align=self.align, is_copy=is_copy)
+        if not parts:
+            return (0.0, 0.0, 0.0, 0.0, -1.0, 0.0)
+        size = sum(map(part_bytes, parts)) + self._nodes(parts)
+        macs = sum(part.layer.macs for part in parts) + self._attention.get(layer.name, 0.0) * c_out / layer.c_out
+        params = 0 if is_copy else sum(part.layer.params for part in parts)
+        values = c_out * layer.positions
+        return (self._ms(at, layer, parts, c_out), size, macs, params, float(parts[0].is_int8), values)
+
+    def _nodes(self, parts: Sequence[Part]) -> float:
+        plain, more_int8 = self._per_layer
+        return plain + (len(parts) - 1) * _MORE_NODE_BYTES + sum(part.is_int8 for part in parts) * more_int8
+
+    def _ms(self, at: int, layer: LayerFacts, parts: Sequence[Part], c_out: int) -> float:
+        times = self._times[parts[0].is_int8]
+        block = self.channel_block
+        work = sum(part_ns(part, block) for part in parts) / part_ns(as_base(layer, parts[0]), block)
+        return times.weighted_ms[at] * work + times.around_ms[at] * c_out / layer.c_out
+
+    def _file_times(self) -> tuple[FileTimes, FileTimes]:
+        """Of the float and of the int8 file; what is missing is estimated."""
+        plain = self.plain.times
+        if plain is None:
+            total = self.plain.facts.latency_ms or 1.0
+            plain = estimated_times(self.anatomy.layers, self.channel_block, total)
+        int8 = self.int8.times if self.int8 else None
+        return plain, int8 or plain
+
+    def _products_of_heads(self) -> dict[str, float]:
+        """Of the layers that make heads, the MACs between activations: all that no layer has."""
+        left = self.plain.facts.macs - sum(layer.macs for layer in self.anatomy.layers)
+        heads = {group.name for group in self.anatomy.groups if group.unit > 1}
+        sizes = {layer.name: layer.c_out * layer.positions**2 for layer in self.anatomy.layers if layer.name in heads}
+        return {name: max(left, 0.0) * size / sum(sizes.values()) for name, size in sizes.items()}
+
+    def _constants(self) -> tuple[Floats, tuple[float, float]]:
+        """What lies beside the layers, and the bytes of nodes of each layer, in float and more in int8."""
+        layers = self.anatomy.layers
+        base = [self._uniform(layer, Format.FP32) for layer in layers]
+        facts, count = self.plain.facts, max(1, len(layers))
+        rest = facts.size_bytes - sum(map(part_bytes, base))
+        node = min(_MOST_NODE_BYTES, max(0.0, rest / count))
+        more = 0.0
+        if self.int8 is not None:
+            rounded = [self._uniform(layer, Format.INT8) for layer in layers]
+            more = (self.int8.facts.size_bytes - sum(map(part_bytes, rounded)) - rest) / count
+        macs = facts.macs - sum(layer.macs for layer in layers) - sum(self._attention.values())
+        params = facts.params - sum(part.layer.params for part in base if not part.is_copy)
+        beside = np.array([self._times[0].beside_ms, rest - node * count, macs, params])
+        return beside, (node, more)
+
+    def _uniform(self, layer: LayerFacts, form: Format) -> Part:
+        is_copy = layer.name in self.anatomy.copies
+        (part,) = parts_of(layer, layer.c_in, layer.c_out, Choice(precision=form), align=self.align, is_copy=is_copy)
+        return part
+
+
+def _treatments(choices: Sequence[Choice]) -> tuple[Picks, list[Choice]]:
+    """Number of what each choice does to the unit's own layers, widths aside; and one choice of each number."""
+    numbers: dict[Choice, int] = {}
+    found = [numbers.setdefault(each.model_copy(update={"prune": 0.0}), len(numbers)) for each in choices]
+    return np.array(found, dtype=np.intp), list(numbers)

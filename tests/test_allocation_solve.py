@@ -1,0 +1,99 @@
+"""The knapsack's solution is the best one, checked by trying all."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from autocompress.search.allocation.solve import solve, undominated
+
+
+def made_up(units: int, choices: int, metrics: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Choices that cost less lose more, by and large; the first changes nothing."""
+    rng = np.random.default_rng(seed)
+    losses, costs = [], []
+    for _ in range(units):
+        kept = np.sort(rng.uniform(0.05, 1.0, choices))[::-1]
+        size = rng.lognormal()
+        cost = size * kept[:, None] * rng.uniform(0.5, 1.2, (choices, metrics))
+        cost[0] = 1.2 * size
+        loss = rng.lognormal() * (1 - kept) ** 2 * rng.uniform(0.3, 1.5, choices)
+        loss[0] = 0.0
+        losses.append(loss)
+        costs.append(cost)
+    return losses, costs
+
+
+def by_trying_all(losses, costs, limits) -> float:
+    return min(
+        (
+            sum(loss[at] for loss, at in zip(losses, picks, strict=True))
+            for picks in product(*(range(len(loss)) for loss in losses))
+            if np.all(sum(cost[at] for cost, at in zip(costs, picks, strict=True)) <= limits)
+        ),
+        default=np.inf,
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_nothing_feasible_loses_less(seed, share):
+    losses, costs = made_up(units=4, choices=5, metrics=3, seed=seed)
+    limits = share * sum(cost[0] for cost in costs) * np.array([1.0, 0.8, np.inf])
+
+    found = solve(losses, costs, limits, relative_gap=0.0)
+
+    best = by_trying_all(losses, costs, limits)
+    if found is None:
+        assert best == np.inf
+        return
+    assert found.loss == pytest.approx(best, rel=1e-6, abs=1e-9)
+    assert np.all(found.costs <= limits * (1 + 1e-6))
+    assert found.costs == pytest.approx(sum(cost[at] for cost, at in zip(costs, found.picks, strict=True)))
+    assert found.optimal
+
+
+def test_limits_below_what_is_possible_have_no_solution():
+    losses, costs = made_up(units=4, choices=5, metrics=2, seed=0)
+    least = sum(cost.min(axis=0) for cost in costs)
+    assert solve(losses, costs, least * np.array([0.99, 10.0])) is None
+
+
+def test_limits_that_only_together_are_too_low_have_no_solution():
+    loss = [np.zeros(2)]
+    costs = [np.array([[1.0, 3.0], [3.0, 1.0]])]
+    assert solve(loss, costs, np.array([2.0, np.inf])) is not None
+    assert solve(loss, costs, np.array([2.0, 2.0])) is None
+
+
+def test_choices_of_infinite_loss_are_not_picked():
+    loss, costs = [np.array([0.0, np.inf, 2.0])], [np.array([[3.0], [1.0], [1.0]])]
+    found = solve(loss, costs, np.array([1.5]))
+    assert found is not None
+    assert found.picks.tolist() == [2]
+
+
+def test_a_unit_without_any_choice_is_refused():
+    with pytest.raises(ValueError, match="each unit needs a choice of finite loss, unit 1 has none of 2"):
+        solve([np.zeros(2), np.full(2, np.inf)], [np.ones((2, 1))] * 2, np.array([5.0]))
+
+
+def test_only_choices_that_another_beats_are_dropped():
+    loss = np.array([0.0, 1.0, 1.0, 2.0, np.inf])
+    costs = np.array([[3.0, 3.0], [2.0, 2.0], [2.0, 2.0], [2.0, 1.0], [0.0, 0.0]])
+    assert undominated(loss, costs).tolist() == [0, 1, 3]
+
+
+def test_sixty_units_of_forty_choices_under_three_budgets_take_a_second_and_print_nothing(capfd):
+    """What the time allows is near what slightly larger budgets allow."""
+    losses, costs = made_up(units=60, choices=40, metrics=3, seed=0)
+    limits = 0.3 * sum(cost[0] for cost in costs) * np.array([1.0, 0.9, 0.8])
+
+    found = solve(losses, costs, limits, time_limit_s=0.6)
+
+    assert found is not None
+    assert np.all(found.costs <= limits * (1 + 1e-6))
+    looser = solve(losses, costs, limits * 1.02, time_limit_s=0.6)
+    assert looser is not None
+    assert found.loss <= 1.15 * looser.loss
+    assert capfd.readouterr() == ("", "")
