@@ -1,5 +1,6 @@
 """The parameters of each family of students: what each means, and what it may be."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,7 +26,7 @@ class ValueType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """One parameter; a value lies in ``[low, high]`` and, where it is whole, is a multiple of ``step`` above ``low``."""
+    """One parameter; its values lie in ``[low, high]``, whole ones ``step`` apart from ``low`` on."""
 
     about: str
     type: ValueType = ValueType.WHOLE
@@ -47,9 +48,11 @@ class Knob:
         """The value of this parameter that is nearest to a number; None for what is none."""
         if self.type is ValueType.SWITCH or isinstance(value, bool) or not isinstance(value, int | float):
             return None
+        if math.isnan(value):
+            return None
         within = min(max(value, self.low), self.high)
-        if self.type is ValueType.NUMBER or within != within:
-            return None if within != within else float(within)
+        if self.type is ValueType.NUMBER:
+            return float(within)
         return int(self.low) + self.step * round((within - self.low) / self.step)
 
     def domain(self) -> str:
@@ -93,7 +96,7 @@ def _stages(count: int, least: int, most: int = 12) -> dict[str, Knob]:
 _RESOLUTION = Knob(
     about="share of the input's height and width that the network sees; below 1 it resizes its input first",
     type=ValueType.NUMBER,
-    low=0.25,
+    low=0.5,  # bilinear interpolation leaves pixels out below
     high=1.0,
 )
 _WIDTH = Knob(about="channels of the first stage", low=8, high=256, step=8)
