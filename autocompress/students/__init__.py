@@ -1,0 +1,1 @@
+"""Families of small networks, and single architectures of them built from nothing."""
