@@ -55,6 +55,4 @@ def build_student(file: str | Path, *, n_outputs: int | None = None) -> nn.Modul
         SpaceError: the file is not there, or holds no architecture.
     """
     found = ArchitectureFile.read(Path(file))
-    return build(
-        found.architecture, shape=found.shape, n_outputs=n_outputs or found.n_outputs, seed=found.seed
-    )
+    return build(found.architecture, shape=found.shape, n_outputs=n_outputs or found.n_outputs, seed=found.seed)

@@ -4,13 +4,13 @@ from pydantic import ConfigDict, Field
 
 from autocompress.budget import BudgetRow, Metric
 from autocompress.facts import Facts
-from autocompress.measurement import Interval, ModelFacts
+from autocompress.measurement import ModelFacts
 from autocompress.search.candidates.scores import Scores
 from autocompress.students.family import Architecture
 from autocompress.target import Machine, Target
 
 EVIDENCE = (
-    "evidence is a rank among the architectures of this run that were exported: the mean over parameters, MACs, NASWOT "
+    "Evidence is a rank among the architectures of this run that were exported: the mean over parameters, MACs, NASWOT "
     "and SynFlow of the share of them that each score lies above. It is not an accuracy: scores without training order "
     "networks roughly, and none is reliably better than counting parameters; --data trains the best for a while instead"
 )
@@ -19,9 +19,9 @@ EVIDENCE = (
 class Candidate(Facts):
     """One architecture with its file. ``rank`` 1 is the best: by accuracy where it was raced, else by evidence.
 
-    ``facts`` hold what was measured and counted on ``folder/model.onnx``, untrained but for a race, and what was
-    predicted of it just before it was measured. ``profile_ms`` is what the machine's profile said at first, before files
-    of this run corrected it; ``corrects`` marks those that the correction began with.
+    ``facts`` hold what was measured and counted on ``folder/model.onnx``, which is untrained, what was predicted of it
+    just before it was measured, and after a race the accuracy of its trained twin. ``profile_ms`` is what the machine's
+    profile said at first, before files of this run corrected it; ``corrects`` marks those that this began with.
     """
 
     rank: int = Field(ge=1)
@@ -61,7 +61,7 @@ class Candidates(Facts):
     asked: str
     wanted: int
     message: str
-    least: dict[Metric, float] = Field({}, description="the least of each limited cost that was seen")
+    least: dict[Metric, float] = Field(default_factory=dict, description="the least of each limited cost that was seen")
     axis: Metric = Field(description="the cost that they are spread over")
     input_shape: tuple[int, ...]
     n_outputs: int
@@ -78,7 +78,12 @@ class Candidates(Facts):
     machine: Machine
     seed: int
     seconds: float
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def meets(self) -> int:
+        """How many keep every limit."""
+        return sum(all(row.met for row in each.rows) for each in self.candidates)
 
 
 def closeness(pairs: list[tuple[float, float]]) -> Closeness | None:
@@ -89,8 +94,3 @@ def closeness(pairs: list[tuple[float, float]]) -> Closeness | None:
     return Closeness(
         files=len(off), within_a_tenth=sum(each <= 0.1 for each in off), median_error=off[(len(off) - 1) // 2]
     )
-
-
-def interval_text(interval: Interval | None) -> str:
-    """``[0.9, 1.1]``, or nothing."""
-    return "" if interval is None else f"[{interval[0]:.3g}, {interval[1]:.3g}]"

@@ -16,7 +16,7 @@ from autocompress.search.candidates.spread import evidence, spread
 from autocompress.search.costing import measure_ram
 from autocompress.search.forecast import Forecast
 
-DRAWN, BRED, ROUNDS_OF_BREEDING, PARENTS = 240, 120, 2, 40
+DRAWN, BRED, ROUNDS_OF_BREEDING, PARENTS = 200, 80, 2, 30
 PILOTS = 12  # files that estimates from layers are set right by
 FIRST = 6  # files whose measurement corrects the forecasts of the rest
 FILES_EACH = 2  # exported for one that is wanted

@@ -47,7 +47,9 @@ class ByProfile:
         known = [[placed.kernel for placed in graph.kernels] for graph in graphs if graph is not None]
         columns: Iterable[tuple[float, ...]] = zip(*map(list, self._predictor.predict_many(known)), strict=True)
         said = iter([Forecast(ms=ms, low_ms=low, high_ms=high) for ms, low, high in columns] if known else [])
-        return [Forecast(ms=math.inf, low_ms=0.0, high_ms=math.inf) if graph is None else next(said) for graph in graphs]
+        return [
+            Forecast(ms=math.inf, low_ms=0.0, high_ms=math.inf) if graph is None else next(said) for graph in graphs
+        ]
 
     def learn(self, measured: Sequence[tuple[Filed, float]]) -> None:
         """Shift all forecasts by what these were off."""
@@ -106,5 +108,3 @@ def measured(files: Sequence[bytes], target: Target, *, rounds: int = 12, window
         for path, content in zip(paths, files, strict=True):
             path.write_bytes(content)
         return measure_latency(paths, target, rounds=rounds, window_ms=window_ms)
-
-

@@ -11,7 +11,18 @@ from autocompress.graph.surgery import example_input
 
 SAMPLES = 16
 # Classes by name: timm has its own of the same names.
-ACTIVATIONS = {"ReLU", "ReLU6", "SiLU", "Swish", "GELU", "GELUTanh", "QuickGELU", "Hardswish", "HardSwish", "HardSwishMe"}
+ACTIVATIONS = {
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Swish",
+    "GELU",
+    "GELUTanh",
+    "QuickGELU",
+    "Hardswish",
+    "HardSwish",
+    "HardSwishMe",
+}
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -51,8 +62,9 @@ def naswot(model: nn.Module, inputs: Tensor) -> float:
 
 
 def synflow(model: nn.Module, shape: tuple[int, ...]) -> float:
-    """Log10 of the sum over weights of ``|w · dR/dw|``, where R sums the outputs for an input of ones and all weights
-    are taken positive; the network is left alone. Norms pass on what they are given.
+    """Log10 of how much signal flows through the weights: the sum of ``|w · dR/dw|``; the network is left alone.
+
+    R sums the outputs for an input of ones, all weights taken positive. Norms pass on what they are given.
 
     Source: Tanaka et al. 2020, sec. 6, https://arxiv.org/abs/2006.05467; as a score of architectures, Abdelfattah et
     al. 2021, sec. 3.2, https://arxiv.org/abs/2101.08134
@@ -79,4 +91,3 @@ def scores_of(model: nn.Module, shape: tuple[int, ...], *, params: int, macs: in
 
 def _passed_on(_module: nn.Module, given: tuple[Tensor, ...], _made: Tensor) -> Tensor:
     return given[0]
-
