@@ -19,6 +19,7 @@ from autocompress.passes.compose import Composed, compose
 from autocompress.recipe import PassStep, Recipe
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.train import training_losses
+from autocompress.students.family import families_for, load_family, smallest
 
 Settings = dict[str, Any]
 
@@ -102,7 +103,16 @@ def quantizing(name: str) -> list[Settings]:
     ]
 
 
+@cache
+def studying(name: str) -> list[Settings]:
+    """The smallest of one family that takes the model's inputs, in turns over the models."""
+    fitting = families_for(tuple(inputs_of(name, 1).shape[1:]))
+    each = smallest(load_family(fitting[len(name) % len(fitting)]))
+    return [{"family": each.family, "values": each.values}]
+
+
 EXAMPLES: dict[str, Callable[[str], list[Settings]]] = {
+    "student": studying,
     "drop_blocks": dropping,
     "prune_channels": pruning,
     "prune_weights": zeroing,
@@ -113,6 +123,7 @@ EXAMPLES: dict[str, Callable[[str], list[Settings]]] = {
 }
 # The layers that settings name, each of which is changed or skipped.
 NAMED: dict[str, Callable[[Settings], set[str]]] = {
+    "student": lambda settings: {settings["family"]},
     "drop_blocks": lambda settings: set(settings["blocks"]),
     "prune_channels": lambda settings: set(settings["ratios"]),
     "prune_weights": lambda settings: set(settings["layers"]),

@@ -155,7 +155,7 @@ def test_every_knob_changes_the_recipe(name, space):
             assert knob.kind in {"rank", "codebook"}
 
 
-@pytest.mark.parametrize("technique", list(PASSES))
+@pytest.mark.parametrize("technique", [name for name in PASSES if name != "student"])
 def test_a_single_technique_makes_recipes_of_that_pass_alone(technique):
     builder = builder_of("deep residual", (technique,), space_name="everything")
     recipe = builder.recipe(builder.uniform(0.5, Format.INT8, rank=0.5, strongest=True))

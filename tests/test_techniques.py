@@ -71,8 +71,9 @@ def test_settings_of_each_layer_stand_in_the_table_by_their_own_names():
     assert found["drop_blocks"].settings == ("blocks",)
 
 
-def test_every_pass_is_measured_somewhere():
-    assert {variant.technique for _, variant in TRIED} == set(PASSES)
+def test_every_pass_on_the_base_is_measured_somewhere():
+    """What a student costs is that of its architecture, not a share of some layers."""
+    assert {variant.technique for _, variant in TRIED} == set(PASSES) - {"student"}
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from autocompress.passes.prune_weights import PruneWeights
 from autocompress.passes.quantize import Quantize
 from autocompress.passes.share_layers import ShareLayers
 from autocompress.passes.share_weights import ShareWeights
+from autocompress.passes.student import Student
 from autocompress.registry import Registry
 
 PASSES: Registry[type[Pass]] = Registry("pass", RecipeError)
-for _pass in (DropBlocks, PruneChannels, PruneWeights, Factorize, ShareLayers, ShareWeights, Quantize):
+for _pass in (Student, DropBlocks, PruneChannels, PruneWeights, Factorize, ShareLayers, ShareWeights, Quantize):
     PASSES.register(_pass.name)(_pass)
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "ShareLayers",
     "ShareWeights",
     "Stage",
+    "Student",
 ]

@@ -2,7 +2,8 @@
 
 A pass declares its stage. Recipes list passes in order of stage, because each stage needs what the ones before it left:
 blocks and channels are removed while layers are whole, layers are factorized at their final width, what then has equal
-shapes can share its weights, clusters leave out the weights that are zero, precision is decided last.
+shapes can share its weights, clusters leave out the weights that are zero, precision is decided last. A student comes
+before all of them: it is another network.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from autocompress.precision import FilePlan
 class Stage(IntEnum):
     """When a pass has its turn."""
 
+    ARCHITECTURE = 5
     STRUCTURE = 10
     SPARSITY = 15
     DECOMPOSE = 20
@@ -57,16 +59,18 @@ class Outcome:
     """What a pass did: layer → what changed, layer → why it was left alone, layer → what its weight keeps to now.
 
     ``rewired`` says that layers hang together in another way now: the groups and blocks of the context no longer hold.
+    ``network`` stands in the place of the whole model, where it is another one.
     """
 
     changed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     constraints: dict[str, Constraint] = field(default_factory=dict)
     rewired: bool = False
+    network: nn.Module | None = None
 
 
 class Pass(Facts):
-    """Base of the techniques. ``apply`` works in place on a copy that it is given, before recovery."""
+    """Base of the techniques. ``apply`` works in place on a copy that it is given, or hands back another network."""
 
     name: ClassVar[str]
     stage: ClassVar[Stage]

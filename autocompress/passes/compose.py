@@ -69,6 +69,7 @@ def compose(base: nn.Module, recipe: Recipe, context: PassContext) -> Composed:
             raise type(error)(f"{error} (in {item.name}{f', after {after}' if after else ''})") from error
         changed |= {f"{item.name}: {layer}": what for layer, what in outcome.changed.items()}
         skipped |= {f"{item.name}: {layer}": why for layer, why in outcome.skipped.items()}
+        model = model if outcome.network is None else outcome.network
         constraints = _of_tied(model, constraints | outcome.constraints)
         plan = item.finalize(plan)
         if outcome.rewired:

@@ -14,6 +14,8 @@ def summary(recipe: Recipe) -> str:
 
 
 def _parts(recipe: Recipe) -> Iterator[str]:
+    if family := recipe.settings_of("student").get("family"):
+        yield f"{family} student"
     if blocks := recipe.settings_of("drop_blocks").get("blocks"):
         yield f"−{_counted(len(blocks), 'block')}"
     pruning = recipe.settings_of("prune_channels")

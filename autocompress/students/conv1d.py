@@ -22,8 +22,8 @@ class SeriesBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, before, t]`` to ``[n, after, t / stride]``."""
-        inner: Tensor = self.conv2(self.conv1(x).relu())
-        return (inner + self.shortcut(x)).relu()
+        both: Tensor = self.conv2(self.conv1(x).relu()) + self.shortcut(x)
+        return both.relu()
 
 
 class SeriesNet(nn.Module):

@@ -15,18 +15,18 @@ A family's file is YAML in ``search_spaces/students/``; what a parameter means a
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from autocompress.errors import SpaceError, near
 from autocompress.facts import Facts
 from autocompress.paths import spaces_folder
-from autocompress.students.knobs import FAMILIES, InputKind, Knobs, Value
+from autocompress.students.knobs import FAMILIES, InputKind, Knobs, Rule, Value
 
 __all__ = [
     "Architecture",
@@ -68,7 +68,8 @@ class Architecture(Facts):
         for rule in knobs.rules:
             if not rule.holds(values):
                 got = ", ".join(f"{name} {values[name]}" for name in rule.parameters)
-                raise ValueError(f"{rule.says}, got {got}{_nearest_valid(knobs, values, rule.parameters)}")
+                choices = {name: (value,) for name, value in values.items()}
+                raise ValueError(f"{rule.says}, got {got}{_nearest_valid(knobs, rule, choices)}")
         return {**data, "values": values}
 
     @property
@@ -93,27 +94,27 @@ class Family(Facts):
     def _is_known(cls, name: str) -> str:
         return _known(name)
 
-    @model_validator(mode="before")
+    @field_validator("kind")
     @classmethod
-    def _holds_together(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("name") not in FAMILIES:
-            return data
-        knobs = FAMILIES[data["name"]]
-        if data.get("kind", knobs.kind) != knobs.kind:
-            raise ValueError(f"{data['name']} is of kind {knobs.kind}, got {data['kind']!r}")
-        parameters = data.get("parameters")
-        if not isinstance(parameters, dict):
-            return data
-        _require_names(knobs, parameters)
-        return {**data, "parameters": {name: _choices(knobs, name, parameters[name]) for name in knobs.knobs}}
+    def _is_that_of_the_family(cls, kind: InputKind, info: ValidationInfo) -> InputKind:
+        wanted = FAMILIES[info.data["name"]].kind if "name" in info.data else kind
+        if kind != wanted:
+            raise ValueError(f"{info.data['name']} is of kind {wanted}, got {kind}")
+        return kind
 
-    @model_validator(mode="after")
-    def _has_an_architecture(self) -> Self:
-        for rule in FAMILIES[self.name].rules:
-            if not _valid(self, rule.parameters):
-                got = "; ".join(f"{name} {list(self.parameters[name])}" for name in rule.parameters)
-                raise ValueError(f"no choices go together: {rule.says}, got {got}")
-        return self
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _hold_together(cls, parameters: Any, info: ValidationInfo) -> Any:
+        if "name" not in info.data or not isinstance(parameters, dict):
+            return parameters
+        knobs = FAMILIES[info.data["name"]]
+        _require_names(knobs, parameters)
+        read = {name: _choices(knobs, name, parameters[name]) for name in knobs.knobs}
+        for rule in knobs.rules:
+            if not _valid((rule,), read, rule.parameters):
+                got = ", ".join(f"{name} {list(read[name])}" for name in rule.parameters)
+                raise ValueError(f"no choices go together: {rule.says}, got {got}{_nearest_valid(knobs, rule, read)}")
+        return read
 
 
 def shipped_families() -> dict[str, Path]:
@@ -158,7 +159,7 @@ def count(family: Family) -> int:
     """How many architectures the family has, exactly."""
     tied = _tied(family)
     free = math.prod(len(choices) for name, choices in family.parameters.items() if name not in tied)
-    return free * len(_valid(family, tied))
+    return free * len(_valid_of(family, tied))
 
 
 def enumerate_all(family: Family) -> Iterator[Architecture]:
@@ -172,7 +173,7 @@ def enumerate_all(family: Family) -> Iterator[Architecture]:
 def sample(family: Family, rng: np.random.Generator) -> Architecture:
     """One architecture, each as likely as any other."""
     tied = _tied(family)
-    valid = _valid(family, tied)
+    valid = _valid_of(family, tied)
     drawn = dict(zip(tied, valid[rng.integers(len(valid))], strict=True))
     values = {
         name: drawn[name] if name in drawn else choices[rng.integers(len(choices))]
@@ -196,7 +197,7 @@ def _extreme(family: Family, *, largest: bool) -> Architecture:
     tied = _tied(family)
     values = {name: pick(choices) for name, choices in family.parameters.items()}
     return Architecture(
-        family=family.name, values={**values, **dict(zip(tied, pick(_valid(family, tied)), strict=True))}
+        family=family.name, values={**values, **dict(zip(tied, pick(_valid_of(family, tied)), strict=True))}
     )
 
 
@@ -206,12 +207,17 @@ def _tied(family: Family) -> tuple[str, ...]:
     return tuple(name for name in family.parameters if name in named)
 
 
-def _valid(family: Family, names: tuple[str, ...]) -> list[tuple[Value, ...]]:
+def _valid_of(family: Family, names: tuple[str, ...]) -> list[tuple[Value, ...]]:
+    return _valid(FAMILIES[family.name].rules, family.parameters, names)
+
+
+def _valid(
+    rules: tuple[Rule, ...], choices: Mapping[str, Sequence[Value]], names: tuple[str, ...]
+) -> list[tuple[Value, ...]]:
     """The values of ``names`` that keep the rules; one empty tuple where there are no names."""
-    rules = [rule for rule in FAMILIES[family.name].rules if set(rule.parameters) <= set(names)]
     return [
         values
-        for values in itertools.product(*(family.parameters[name] for name in names))
+        for values in itertools.product(*(choices[name] for name in names))
         if all(rule.holds(dict(zip(names, values, strict=True))) for rule in rules)
     ]
 
@@ -251,19 +257,20 @@ def _read(knobs: Knobs, name: str, value: object) -> Value:
     return read
 
 
-def _nearest_valid(knobs: Knobs, values: dict[str, Value], names: tuple[str, ...]) -> str:
-    """The nearest value of the last of ``names`` with which the rules hold."""
-    knob = knobs.knobs[names[-1]]
+def _nearest_valid(knobs: Knobs, rule: Rule, choices: Mapping[str, Sequence[Value]]) -> str:
+    """The value of the rule's last parameter with which it can hold, nearest to what was chosen."""
+    *others, last = rule.parameters
+    knob = knobs.knobs[last]
     domain = range(int(knob.low), int(knob.high) + 1, knob.step)
-    fitting = [each for each in domain if all(rule.holds({**values, names[-1]: each}) for rule in knobs.rules)]
+    fitting = [each for each in domain if _valid((rule,), {**choices, last: (each,)}, (*others, last))]
     if not fitting:
         return ""
-    return f"; nearest: {names[-1]} {min(fitting, key=lambda each: abs(each - values[names[-1]]))}"
+    return f"; nearest: {last} {min(fitting, key=lambda each: min(abs(each - chosen) for chosen in choices[last]))}"
 
 
 def _where(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "the top level"
     rule = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+    got = "" if first["type"] in {"value_error", "missing"} else f", got {first['input']!r}"
     return f", at {place}: {rule}{got}"

@@ -8,7 +8,7 @@ from autocompress.students.knobs import Value
 
 
 class MlpBlock(nn.Module):
-    """``x + W2 relu(norm(W1 x))``, normed."""
+    """``x + norm(W2 relu(norm(W1 x)))``."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -19,8 +19,8 @@ class MlpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, width]`` to the same."""
-        inner = self.narrow(self.norm(self.widen(x)).relu())
-        return x + self.norm_out(inner)
+        inner: Tensor = self.norm_out(self.narrow(self.norm(self.widen(x)).relu()))
+        return x + inner
 
 
 def build_mlp(values: Mapping[str, Value], shape: tuple[int, ...], n_outputs: int) -> nn.Module:

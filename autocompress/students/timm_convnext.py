@@ -1,6 +1,7 @@
 """ConvNeXt by timm."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import timm
 from timm.layers import Mlp
@@ -21,7 +22,7 @@ def build_convnext(values: Mapping[str, Value], shape: tuple[int, ...], n_output
     channels, height, width = shape
     widths = stage_widths(values, STAGES)
     patch, stages = strides(min(height, width), STAGES, stem=(1, 2))
-    model: nn.Module = timm.create_model(
+    model: Any = timm.create_model(
         "convnext_atto",
         num_classes=n_outputs,
         in_chans=channels,
@@ -33,12 +34,14 @@ def build_convnext(values: Mapping[str, Value], shape: tuple[int, ...], n_output
     )
     for number, stage in enumerate(model.stages):
         _downsample(stage, stages[number])
-        for block, wide in ((block, widths[number]) for block in stage.blocks):
+        wide = widths[number]
+        for block in stage.blocks:  # whose expansion timm does not let through
             block.mlp = Mlp(wide, int(values["expansion"]) * wide, act_layer=nn.GELU, use_conv=True)
-    return model
+    network: nn.Module = model
+    return network
 
 
-def _downsample(stage: nn.Module, stride: int) -> None:
+def _downsample(stage: Any, stride: int) -> None:
     """Give the convolution between two stages this stride; timm's is 2, and after patches of 2 for the first too."""
     if isinstance(stage.downsample, nn.Identity):
         return

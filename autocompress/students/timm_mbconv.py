@@ -1,6 +1,7 @@
 """Inverted bottlenecks by timm."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from timm.models import build_model_with_cfg
 from timm.models._efficientnet_builder import decode_arch_def
@@ -33,7 +34,7 @@ def build_mbconv(values: Mapping[str, Value], shape: tuple[int, ...], n_outputs:
         for stage, count in enumerate(counts)
         if count
     ]
-    model: nn.Module = build_model_with_cfg(
+    model: Any = build_model_with_cfg(
         EfficientNet,  # create_model refuses block_args and multipliers of these
         "efficientnet_b0",
         False,
@@ -45,4 +46,5 @@ def build_mbconv(values: Mapping[str, Value], shape: tuple[int, ...], n_outputs:
         act_layer=nn.ReLU,
     )
     model.conv_stem.stride = (stem, stem)
-    return model
+    network: nn.Module = model
+    return network
