@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autocompress.budget import Metric
@@ -129,8 +129,15 @@ class Hunt:
             self.observer.progress(place, PILOTS, "exported for their times")
             self._file(self.pool.members[member])
         if isinstance(self.foreteller, ByLayers):
-            self._measure_now(list(self.filed.values()))
+            self._measure_pilots()
         self._set_right()
+
+    def _measure_pilots(self) -> None:
+        """For estimates only: drafts, and fewer rounds than those that are delivered get."""
+        files = list(self.filed.values())
+        if files:
+            latencies = self.measure([each.file for each in files], self.workshop.target, rounds=6, window_ms=30.0)
+            self.foreteller.learn([(each, item.median_ms) for each, item in zip(files, latencies, strict=True)])
 
     def _keeps_counts(self, member: Counted) -> bool:
         limits = self.wish.limits
@@ -185,15 +192,30 @@ class Hunt:
         if member.key in self.filed:
             return
         try:
-            self.filed[member.key] = self.workshop.file(member)
+            self.filed[member.key] = self.workshop.draft(member)
         except AutocompressError as error:
-            self.notes.append(f"{member.architecture.family} {member.key}: left out, {error}")
-            self.pool.members.pop(member.key)
+            self._leave_out(member, error)
+
+    def _finished(self, files: Sequence[Filed]) -> Iterator[Filed]:
+        """Files as they are delivered, in the place of drafts."""
+        for place, each in enumerate(files):
+            self.observer.progress(place, len(files), "exported")
+            try:
+                self.filed[each.key] = self.workshop.finished(each)
+            except AutocompressError as error:
+                self._leave_out(each.member, error)
+            else:
+                yield self.filed[each.key]
+
+    def _leave_out(self, member: Counted, error: AutocompressError) -> None:
+        self.notes.append(f"{member.architecture.family} {member.key}: left out, {error}")
+        self.pool.members.pop(member.key, None)
+        self.filed.pop(member.key, None)
 
     def _say(self, files: Sequence[Filed]) -> list[Forecast]:
         said = self.foreteller.say(files)
         for each, forecast in zip(files, said, strict=True):
-            self._first.setdefault(each.key, forecast)
+            self._first.setdefault(each.key, forecast)  # of the draft: nothing had been measured by then
         return said
 
     def _value(self, metric: Metric, filed: Filed) -> float | None:
@@ -254,6 +276,9 @@ class Hunt:
         return [(each, self.costs[each.key]) for each in picked]
 
     def _measure_now(self, files: Sequence[Filed], *, corrects: bool = True) -> None:
+        files = list(self._finished(files))
+        if not files:
+            return
         said = self._say(files)
         self.observer.progress(len(self.costs), len(self.costs) + len(files), "measured")
         latencies = self.measure([each.file for each in files], self.workshop.target)
@@ -262,9 +287,8 @@ class Hunt:
             self.costs[each.key] = Cost(
                 latency=latency, ram_bytes=ram, said=forecast, first=self._first[each.key], corrects=corrects
             )
-        self.foreteller.learn(
-            [(each, latency.median_ms) for each, latency in zip(files, latencies, strict=True) if not latency.noisy]
-        )
+        calm = [(each, item.median_ms) for each, item in zip(files, latencies, strict=True) if not item.noisy]
+        self.foreteller.learn(calm)
         self.observer.progress(len(self.costs), len(self.costs), "measured")
 
 

@@ -38,7 +38,7 @@ class ByProfile:
         self._raw = self._predictor = predictor
         self._target = target
         self._keep = keep
-        self._graphs: dict[str, RuntimeGraph | None] = {}
+        self._graphs: dict[tuple[str, bool], RuntimeGraph | None] = {}
         self._met: list[Met] = []
 
     def say(self, files: Sequence[Filed]) -> list[Forecast]:
@@ -67,15 +67,16 @@ class ByProfile:
         self._keep(new)
 
     def _graph(self, filed: Filed) -> RuntimeGraph | None:
-        if filed.key not in self._graphs:
+        key = filed.key, filed.is_draft
+        if key not in self._graphs:
             with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
                 path = Path(folder, "model.onnx")
                 path.write_bytes(filed.file)
                 try:
-                    self._graphs[filed.key] = runtime_graph(path, self._target)
+                    self._graphs[key] = runtime_graph(path, self._target)
                 except AutocompressError:
-                    self._graphs[filed.key] = None
-        return self._graphs[filed.key]
+                    self._graphs[key] = None
+        return self._graphs[key]
 
 
 class ByLayers:

@@ -77,7 +77,7 @@ def synflow(model: nn.Module, shape: tuple[int, ...]) -> float:
         for parameter in model.parameters():
             parameter.requires_grad_(True).abs_()
     model(torch.ones((1, *shape), dtype=torch.float64)).sum().backward()
-    total = sum(float((p * p.grad).abs().sum()) for p in model.parameters() if p.grad is not None)
+    total = sum(float((p * p.grad).detach().abs().sum()) for p in model.parameters() if p.grad is not None)
     return math.log10(total) if 0 < total < math.inf else -math.inf
 
 
