@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autocompress.api import apply, compress, plan
+    from autocompress.api import apply, candidates, compress, plan
     from autocompress.budget import Budget
     from autocompress.commands.doctor import doctor
     from autocompress.commands.measure import measure
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from autocompress.result import Result
     from autocompress.search.space import load_space, shipped_spaces
     from autocompress.students.family import load_family, shipped_families
+    from autocompress.students.architecture_file import build_student
     from autocompress.target import Target
     from autocompress.task import Augment, Layout, Preprocess, Split, Task
 
@@ -49,6 +50,8 @@ _HOMES = {
     "Target": "target",
     "Task": "task",
     "apply": "api",
+    "build_student": "students.architecture_file",
+    "candidates": "api",
     "compress": "api",
     "doctor": "commands.doctor",
     "export_kit": "commands.profile",
@@ -81,6 +84,8 @@ __all__ = [
     "Target",
     "Task",
     "apply",
+    "build_student",
+    "candidates",
     "compress",
     "doctor",
     "export_kit",

@@ -8,14 +8,17 @@ from torch import nn
 
 from autocompress.budget import Budget
 from autocompress.commands import apply as applying
+from autocompress.commands import candidates as hunting
 from autocompress.commands import compress as compressing
 from autocompress.commands import plan as planning
+from autocompress.commands.candidates_request import Request
 from autocompress.commands.config import OBJECT, RunConfig, read_or_explain
 from autocompress.data.options import DataOptions
 from autocompress.errors import InputError
 from autocompress.events import Observer, Silence
 from autocompress.recipe import Recipe
 from autocompress.result import Result
+from autocompress.search.candidates.facts import Candidates
 from autocompress.search.launcher import Launcher
 from autocompress.target import Target
 from autocompress.task import Task
@@ -148,6 +151,75 @@ def apply(
         overwrite=overwrite,
         model=_module(model),
         task=data if isinstance(data, Task) else None,
+    )
+
+
+def candidates(
+    space: str,
+    budget: BudgetLike,
+    out: str | Path,
+    *,
+    n: int = 20,
+    data: str | Task | None = None,
+    options: DataOptions | None = None,
+    input_size: int | None = None,
+    classes: int | None = None,
+    target: Target | None = None,
+    time: str | float | None = None,
+    seed: int = 0,
+    profile: str | Path | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+    launcher: Launcher | None = None,
+) -> Candidates:
+    """Up to ``n`` architectures that meet ``budget``, spread over its first cost, the best first; each a folder.
+
+    Args:
+        space: a student family, a YAML file of one, or ``all`` for every family that takes the inputs.
+        budget: limits on latency, size, ram, macs and params, in units; with ``data`` on accuracy too.
+        out: a new or empty folder, unless ``overwrite``.
+        n: how many.
+        data: what they race on for a short time; None ranks them by scores that need no training.
+        options: overrides the data's own normalization, size and augmentation.
+        input_size: height and width of images; 96 without data.
+        classes: outputs; 10 without data, whose own they are otherwise.
+        target: threads and batch that latency is meant for.
+        time: of the whole command, ``"5m"`` or seconds; 5 minutes, with data 10, most of them for the race.
+        seed: of everything random.
+        profile: the folder of a latency profile; None is this machine's, if there is one.
+        workers: of the race, with one thread each; None is one a core.
+        overwrite: replace the candidates in ``out``.
+        observer: told of stages and progress.
+        launcher: where the race runs; None is Ray.
+
+    Returns:
+        the same as ``out/candidates.json``; none in it where nothing in the space meets the budget.
+
+    Raises:
+        InputError: something handed in cannot be used; nothing has been written then.
+    """
+    request = Request.of(
+        space=space,
+        budget=str(Budget.parse(budget)),
+        n=n,
+        data=OBJECT if isinstance(data, Task) else data,
+        options=options,
+        input_size=input_size,
+        classes=classes,
+        target=target,
+        time_s=None if time is None else _seconds(time),
+        seed=seed,
+        profile=None if profile is None else str(profile),
+        workers=workers,
+    )
+    return hunting.find(
+        request,
+        Path(out),
+        observer=observer or Silence(),
+        overwrite=overwrite,
+        task=data if isinstance(data, Task) else None,
+        launcher=launcher,
     )
 
 

@@ -10,6 +10,8 @@ import typer
 from autocompress import __version__
 from autocompress.cli.apply import EXAMPLES as APPLY
 from autocompress.cli.apply import apply
+from autocompress.cli.candidates import EXAMPLES as CANDIDATES
+from autocompress.cli.candidates import candidates
 from autocompress.cli.command import command
 from autocompress.cli.compress import EXAMPLES as COMPRESS
 from autocompress.cli.compress import compress
@@ -42,6 +44,7 @@ COMMANDS = (
     (measure, MEASURE),
     (verify, VERIFY),
     (apply, APPLY),
+    (candidates, CANDIDATES),
     (report, REPORT),
     (spaces, SPACES),
     (techniques, TECHNIQUES),

@@ -9,6 +9,7 @@ from autocompress.graph.anatomy import Anatomy
 from autocompress.hardware.kept import circumstances_of
 from autocompress.hardware.predictor.circumstances import require_same
 from autocompress.hardware.predictor.kept_fit import predictor_in
+from autocompress.hardware.predictor.predictor import LatencyPredictor
 from autocompress.hardware.predictor.profile import is_profile, place_of, read_facts
 from autocompress.hardware.predictor.searched import keep_searched
 from autocompress.search.forecast import Forecaster, Met
@@ -19,26 +20,44 @@ from autocompress.target import Machine, Target
 
 def forecaster_for(machine: Machine, target: Target, anatomy: Anatomy, observer: Observer) -> Forecaster | None:
     """Forecasts by the profile of this machine; None, said to ``observer``, where there is none that can be used."""
+    found = usable_profile(machine, target, observer)
+    if found is None:
+        return None
+    folder, predictor = found
+    templates = KernelTemplates(Topology(anatomy, machine.channel_block), target)
+    return Forecaster(predictor, target, templates, keep=lambda met: keep_met(folder, met, observer))
+
+
+def usable_profile(
+    machine: Machine, target: Target, observer: Observer, given: Path | None = None
+) -> tuple[Path, LatencyPredictor] | None:
+    """The folder and predictor of this machine's profile; None, said to ``observer``, where none can be used.
+
+    Raises:
+        ProfileError: the profile in ``given`` cannot be used.
+    """
+    here = circumstances_of(machine, target.threads)
     try:
-        folder = place_of(circumstances_of(machine, target.threads))
-        if not is_profile(folder):
+        folder = given or place_of(here)
+        if given is None and not is_profile(folder):
             observer.note(
                 "no latency profile of this machine: every candidate is measured; `autocompress profile` makes one"
             )
             return None
         facts = read_facts(folder)
-        require_same(facts.circumstances, circumstances_of(machine, target.threads), folder)
+        require_same(facts.circumstances, here, folder)
         predictor, notes = predictor_in(folder, facts)
     except (ProfileError, RuntimeError, OSError) as error:
+        if given is not None:
+            raise
         observer.note(f"every candidate is measured, as the latency profile cannot be used: {error}")
         return None
     for note in notes:
         observer.note(note)
-    templates = KernelTemplates(Topology(anatomy, machine.channel_block), target)
-    return Forecaster(predictor, target, templates, keep=lambda met: _keep(folder, met, observer))
+    return folder, predictor
 
 
-def _keep(folder: Path, met: Sequence[Met], observer: Observer) -> None:
+def keep_met(folder: Path, met: Sequence[Met], observer: Observer) -> None:
     """A profile that cannot be written to serves as well, it only learns nothing."""
     try:
         keep_searched(folder, [(each.graph, each.measured_ms) for each in met])

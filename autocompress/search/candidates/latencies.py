@@ -1,0 +1,111 @@
+"""Latencies of files, said before they are measured: by the machine's profile, or by what like files took."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from autocompress.errors import AutocompressError
+from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, runtime_graph
+from autocompress.hardware.latency import measure_latency
+from autocompress.hardware.predictor.predictor import LatencyPredictor
+from autocompress.measurement import Latency
+from autocompress.search.candidates.draw import RoughTimes, set_right
+from autocompress.search.candidates.filed import Filed
+from autocompress.search.forecast import NORMAL_90, Forecast, Met, corrected
+from autocompress.target import Target
+
+Measure = Callable[[Sequence[bytes]], list[Latency]]
+
+
+class Foreteller(Protocol):
+    """Says what files will take, and learns from what they took."""
+
+    def say(self, files: Sequence[Filed]) -> list[Forecast]:
+        """One forecast a file."""
+
+    def learn(self, measured: Sequence[tuple[Filed, float]]) -> None:
+        """Take in measured milliseconds."""
+
+
+class ByProfile:
+    """Forecasts from kernels, corrected by the files that are measured."""
+
+    def __init__(
+        self, predictor: LatencyPredictor, target: Target, keep: Callable[[Sequence[Met]], None] = lambda _: None
+    ) -> None:
+        self._raw = self._predictor = predictor
+        self._target = target
+        self._keep = keep
+        self._graphs: dict[tuple[str, bool], RuntimeGraph | None] = {}
+        self._met: list[Met] = []
+
+    def say(self, files: Sequence[Filed]) -> list[Forecast]:
+        """A file that the runtime's profile does not describe has a forecast that nothing rests on."""
+        graphs = [self._graph(each) for each in files]
+        known = [[placed.kernel for placed in graph.kernels] for graph in graphs if graph is not None]
+        columns: Iterable[tuple[float, ...]] = zip(*map(list, self._predictor.predict_many(known)), strict=True)
+        said = iter([Forecast(ms=ms, low_ms=low, high_ms=high) for ms, low, high in columns] if known else [])
+        return [
+            Forecast(ms=math.inf, low_ms=0.0, high_ms=math.inf) if graph is None else next(said) for graph in graphs
+        ]
+
+    def learn(self, measured: Sequence[tuple[Filed, float]]) -> None:
+        """Shift all forecasts by what these were off."""
+        new = []
+        for filed, ms in measured:
+            graph = self._graph(filed)
+            if graph is not None:
+                whole = self._raw.whole(self._raw.guesses([placed.kernel for placed in graph.kernels]))
+                predicted_ms = whole.ms * self._predictor.scale / self._raw.scale
+                new.append(
+                    Met(graph=graph, raw_ms=whole.ms, spread=whole.spread, predicted_ms=predicted_ms, measured_ms=ms)
+                )
+        self._met += new
+        self._predictor = corrected(self._raw, self._met)
+        self._keep(new)
+
+    def _graph(self, filed: Filed) -> RuntimeGraph | None:
+        key = filed.key, filed.is_draft
+        if key not in self._graphs:
+            with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+                path = Path(folder, "model.onnx")
+                path.write_bytes(filed.file)
+                try:
+                    self._graphs[key] = runtime_graph(path, self._target)
+                except AutocompressError:
+                    self._graphs[key] = None
+        return self._graphs[key]
+
+
+class ByLayers:
+    """Where there is no profile: an estimate from layers, set right by the files that are measured."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Filed, float]] = []
+        self._rough: RoughTimes = set_right(())
+
+    def say(self, files: Sequence[Filed]) -> list[Forecast]:
+        """Ends of the interval from how far the measured files lie from their estimates."""
+        factor = math.exp(NORMAL_90 * self._rough.spread)
+        estimates = [self._rough.ms(each.member) for each in files]
+        return [Forecast(ms=ms, low_ms=ms / factor, high_ms=ms * factor) for ms in estimates]
+
+    def learn(self, measured: Sequence[tuple[Filed, float]]) -> None:
+        """Set the estimates right."""
+        self._known += measured
+        self._rough = set_right((filed.member, ms) for filed, ms in self._known)
+
+
+def measured(files: Sequence[bytes], target: Target, *, rounds: int = 12, window_ms: float = 60.0) -> list[Latency]:
+    """The latency of files, in turns.
+
+    Raises:
+        MeasurementError: the runtime cannot load or run one of them.
+    """
+    with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
+        paths = [Path(folder, f"{place}.onnx") for place in range(len(files))]
+        for path, content in zip(paths, files, strict=True):
+            path.write_bytes(content)
+        return measure_latency(paths, target, rounds=rounds, window_ms=window_ms)

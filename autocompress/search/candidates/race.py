@@ -1,0 +1,100 @@
+"""A short race of architectures on data: all train for the same steps, the better third again for thrice as many."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from autocompress.measurement import ModelFacts
+from autocompress.recipe import Arithmetic, Distill, PassStep, Recipe, Recovery
+from autocompress.search.launcher import Job, Launcher, Work
+from autocompress.students.family import Architecture
+from autocompress.trial import Bench
+
+GROWTH = 3  # of steps from one round to the next, which a third of the field sees
+ROUNDS = 2
+LEARNING_RATE = {True: 2e-3, False: 6e-4}  # with BatchNorm, and without
+WEIGHT_DECAY = 0.05
+FEWEST_STEPS = 20
+OVERHEAD_S = 4.0  # of a job beside training: building, exporting, judging
+STUDENT = "student"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """How far an architecture came: ``steps`` of its last round, and the trained file's accuracy in ``facts``."""
+
+    steps: int
+    facts: ModelFacts | None = None
+    error: str | None = None
+
+    @property
+    def merit(self) -> tuple[int, float]:
+        """Sorts places: later rounds first, then accuracy."""
+        accuracy = None if self.facts is None else self.facts.accuracy_val
+        return (self.steps, accuracy) if accuracy is not None else (-1, 0.0)
+
+
+def recipe_of(architecture: Architecture, recovery: Recovery, seed: int) -> Recipe:
+    """Training of an architecture from nothing."""
+    settings = {"family": architecture.family, "values": dict(architecture.values)}
+    return Recipe(passes=(PassStep(name=STUDENT, settings=settings),), recovery=recovery, seed=seed)
+
+
+def recovery_of(steps: int, *, arithmetic: Arithmetic, batch_norm: bool) -> Recovery:
+    """Settings of a training from nothing, on labels."""
+    return Recovery(
+        steps=steps,
+        learning_rate=LEARNING_RATE[batch_norm],
+        weight_decay=WEIGHT_DECAY,
+        distill=Distill(logits=0.0),
+        arithmetic=arithmetic,
+    )
+
+
+def affordable_steps(seconds: float, steps_per_s: float, slots: int, field: int) -> int:
+    """Steps of the first round, so that all rounds fit into ``seconds``.
+
+    Every round takes about as many steps in all as the first.
+    """
+    waves = math.ceil(field / slots) + sum(
+        math.ceil(math.ceil(field / GROWTH**turn) / slots) * GROWTH**turn for turn in range(1, ROUNDS)
+    )
+    jobs = sum(math.ceil(math.ceil(field / GROWTH**turn) / slots) for turn in range(ROUNDS))
+    return max(FEWEST_STEPS, int((seconds - jobs * OVERHEAD_S) * steps_per_s / waves))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """One race; ``bench.base`` is any network with as many outputs, as ``recoveries`` follow labels."""
+
+    bench: Bench
+    launcher: Launcher
+    recoveries: Sequence[Recovery]
+    seed: int = 0
+    progress: Callable[[int, int], None] = lambda _done, _total: None
+
+    def run(self, field: Sequence[Architecture]) -> list[Place]:
+        """The place of each."""
+        places = [Place(steps=0)] * len(field)
+        running = list(range(len(field)))
+        total = sum(math.ceil(len(field) / GROWTH**turn) for turn in range(ROUNDS))
+        ended = 0
+        for turn in range(ROUNDS):
+            jobs = [
+                Job(key=index, work=Work.TRIAL, recipe=self._recipe(field[index], index, turn)) for index in running
+            ]
+            for done in self.launcher.run(self.bench, jobs):
+                ended += 1
+                self.progress(ended, total)
+                steps = jobs[running.index(done.key)].recipe.recovery.steps
+                if done.product is not None:
+                    places[done.key] = Place(steps=steps, facts=done.product.facts)
+                elif turn == 0:
+                    places[done.key] = Place(steps=0, error=(done.error or "").strip().rpartition("\n")[2])
+            best = sorted(running, key=lambda index: places[index].merit, reverse=True)
+            running = best[: math.ceil(len(field) / GROWTH ** (turn + 1))]
+        return places
+
+    def _recipe(self, architecture: Architecture, index: int, turn: int) -> Recipe:
+        recovery = self.recoveries[index]
+        return recipe_of(architecture, recovery.model_copy(update={"steps": recovery.steps * GROWTH**turn}), self.seed)
