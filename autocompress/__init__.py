@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from autocompress.recipe import Recipe
     from autocompress.result import Result
     from autocompress.search.space import load_space, shipped_spaces
-    from autocompress.students.family import load_family, shipped_families
     from autocompress.students.architecture_file import build_student
+    from autocompress.students.family import load_family, shipped_families
     from autocompress.target import Target
     from autocompress.task import Augment, Layout, Preprocess, Split, Task
 

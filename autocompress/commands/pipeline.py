@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from autocompress.clock import Clock
+from autocompress.commands.allocating import outer_of
 from autocompress.commands.baseline import (
     FILE,
     Pace,
@@ -35,14 +36,17 @@ from autocompress.search.finish import FINALISTS, Finish
 from autocompress.search.ladder import Ladder
 from autocompress.search.launcher import Launcher
 from autocompress.search.loop import Search, first_guesses
+from autocompress.search.outer_start import enqueue_outer
 from autocompress.search.setting import Setting
 from autocompress.search.study import Study
 from autocompress.trial import Bench
 
+TABLE_SHARE = 0.2  # of the search's time
 TRIALS_AIMED = 16  # trained candidates that a run's search time should hold
 OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
 TRIAL_S = (3.0, 120.0)
 MOST_EPOCHS_A_TRIAL = 10
+LOSSES = "losses"
 RUNGS = "rungs"  # what a killed search goes on from; on a cluster, workers have no folder in common
 STARTUP_TRIALS = 12  # guesses and controls come first; the sampler models from then on
 TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against forward and backward with them
@@ -66,13 +70,14 @@ class Pipeline:
             return self._give_up(found)
         pace = self._train_baseline(found.bench)
         found = self._measure_baseline(found)
+        setting = self._with_outer(found, self._setting(found, Recovery()))
         recovery = self._trial_recovery(found.bench, pace)
-        study = self._study(found, recovery)
+        study = self._study(found, setting)
         if study.records():
-            recovery = study.records()[0].recipe.recovery
+            recovery = recovery.model_copy(update={"steps": study.records()[0].recipe.recovery.steps})
             self._recall(study)
         found = self._with_teacher(found, recovery, recovery.steps * recovery.batch)
-        setting = self._setting(found, recovery)
+        setting = setting.with_recovery(recovery, found.bench)
         if study.is_new:
             self._enqueue(study, setting, found.ladder)
         with self._stage("search", f"{recovery.steps} recovery steps a trial"):
@@ -122,10 +127,17 @@ class Pipeline:
         most = max(60, MOST_EPOCHS_A_TRIAL * self._stream.epoch_length // recovery.batch)
         return recovery.model_copy(update={"steps": max(10, min(most, int(seconds * pace.one_thread)))})
 
-    def _study(self, found: Survey, recovery: Recovery) -> Study:
+    def _with_outer(self, found: Survey, setting: Setting) -> Setting:
+        """With the outer search, where the network has parts to choose for."""
+        with self._stage("sensitivity", "what each treatment of each part loses"):
+            table_s = TABLE_SHARE * max(0.0, self.clock.search_left_s)
+            outer = outer_of(setting, found, table_s=table_s, folder=self.out / WORK / LOSSES)
+        return replace(setting, outer=outer) if outer.can_choose else setting
+
+    def _study(self, found: Survey, setting: Setting) -> Study:
         return Study(
             self.out / JOURNAL,
-            recipe_builder(self.prepared, found.anatomy, recovery).knobs(),
+            (setting.outer or setting.builder).knobs(),
             seed=self.prepared.config.seed,
             minimize=found.goal.minimizes_cost,
             startup=STARTUP_TRIALS,
@@ -140,7 +152,13 @@ class Pipeline:
     def _enqueue(self, study: Study, setting: Setting, ladder: Ladder) -> None:
         """Controls, then recipes that are sure to fit, then guesses around the mildest uniform ones that should."""
         with self._stage("controls", "the simple alternatives"):
-            for name, values in control_values(setting, ladder).items():
+            outer, seed = setting.outer, self.prepared.config.seed
+            controls = control_values(setting, ladder)
+            if outer is not None:
+                recipes = {name: setting.builder.recipe(values) for name, values in controls.items()}
+                enqueue_outer(study, outer, recipes, seed)
+                return
+            for name, values in controls.items():
                 study.enqueue(values, name)
             anchors = [rung.values for rung in ladder.anchors(setting.goal)]
             starts = ladder.starts(setting.goal, setting.builder) or anchors

@@ -33,17 +33,25 @@ class Asking:
 
     def ask(self) -> Candidate | None:
         """A new candidate that may fit; None if the next few asks give none."""
+        if self.setting.outer is not None:
+            self.setting.outer.learn(self.study.records())
         for _ in range(ASKS_AT_ONCE):
             self.barren += 1
             ask = self.study.ask()
-            candidate = Candidate(ask=ask, recipe=self.setting.builder.recipe(ask.values))
-            digest = candidate.recipe.structure_digest()
+            recipe = ask.recipe or self.setting.recipe(ask.values)
+            if recipe is None:
+                self.study.drop(ask)
+                continue
+            candidate = Candidate(ask=ask, recipe=recipe)
+            digest = recipe.structure_digest()
             if not candidate.is_control and digest in self.seen:
                 self.study.drop(ask)
                 continue
             self.seen.add(digest)
             if candidate.is_control or not self._is_beyond(candidate):
                 self.barren = 0
+                if self.setting.outer is not None and ask.recipe is None:
+                    self.study.settle(ask, recipe)
                 return candidate
         return None
 

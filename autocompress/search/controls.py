@@ -2,9 +2,11 @@
 
 from autocompress.measurement import ModelFacts
 from autocompress.precision import Format
+from autocompress.recipe import Recipe
 from autocompress.result import ControlRow, TrialRecord
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import HALF, Ladder
+from autocompress.search.outer import Outer
 from autocompress.search.parameters import Value
 from autocompress.search.setting import Setting
 
@@ -13,6 +15,9 @@ UNIFORM_INT8 = "uniform int8"
 UNIFORM_PRUNING = "uniform pruning + int8"
 UNIFORM_PRUNING_FLOAT = "uniform pruning"
 LEAST_PRUNED = 0.25  # of the channels, where int8 alone fits already: a control must differ from the other
+BEST_UNIFORM = "best uniform combination"
+BARE_TABLE = "the table's own allocation"
+AT_RANDOM = "random within the budget"
 STEPS = (0.0, 0.04, 0.08)  # beyond the interpolated ratio, tried at once: the least that fits is taken
 
 
@@ -29,6 +34,19 @@ def control_values(setting: Setting, ladder: Ladder) -> dict[str, dict[str, Valu
         name = UNIFORM_PRUNING if precision is Format.INT8 else UNIFORM_PRUNING_FLOAT
         found[name] = _least_that_fits(setting, ladder, ratio, precision)
     return found
+
+
+def outer_controls(outer: Outer, seed: int) -> dict[str, Recipe]:
+    """Name → recipe of the controls that the sensitivity table gives."""
+    neutral = outer.neutral()
+    picks: dict[str, tuple[int, ...] | None] = {
+        BEST_UNIFORM: next(iter(outer.uniforms(1)), None),
+        BARE_TABLE: found.picks if (found := outer.allocation(neutral)) else None,
+        AT_RANDOM: outer.at_random(seed),
+    }
+    return {
+        name: outer.remember(outer.recipe_of(each, neutral), each) for name, each in picks.items() if each is not None
+    }
 
 
 def control_rows(records: tuple[TrialRecord, ...], goal: Goal) -> tuple[ControlRow, ...]:

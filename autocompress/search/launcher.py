@@ -23,6 +23,7 @@ class Work(StrEnum):
 
     STRUCTURE = "structure"  # export untrained
     RUNG = "rung"  # recover as far as a rung goes, export, judge
+    TRIAL = "trial"  # recover as a whole, export, judge
     FINALIST = "finalist"  # recover, export, judge, and keep everything
     DIVERGENCE = "divergence"  # how far outputs move before recovery; of several recipes in one job
 
@@ -147,6 +148,9 @@ def _product(bench: Bench, job: Job, state: Any) -> tuple[Product, Any]:
     if job.work is Work.FINALIST:
         made = run_trial(bench, job.recipe, threads=job.threads, limit_s=job.limit_s)
         return finalist_of(made, bench), None
+    if job.work is Work.TRIAL:
+        made = run_trial(bench, job.recipe, threads=job.threads, most_samples=SCORED_SAMPLES, limit_s=job.limit_s)
+        return product_of(made, file=False), None
     assert job.rung is not None
     made, left = run_rung(
         bench,

@@ -89,7 +89,8 @@ class Session:
     def _take_up(self) -> None:
         """Go on with what an earlier session left between rungs."""
         for ask, text in self.study.left():
-            candidate = self.kept.found(ask, self.setting.builder.recipe(ask.values), Reached.from_json(text))
+            recipe = ask.recipe or self.setting.recipe(ask.values)
+            candidate = None if recipe is None else self.kept.found(ask, recipe, Reached.from_json(text))
             if candidate is None:
                 self.study.ask_again(ask)
                 continue

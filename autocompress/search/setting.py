@@ -1,15 +1,16 @@
 """What every stage of a search works with, and the one way to learn what candidates cost."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autocompress.events import Observer
 from autocompress.measurement import ModelFacts
-from autocompress.recipe import Recipe
+from autocompress.recipe import Recipe, Recovery
 from autocompress.search.costing import Costing
 from autocompress.search.goal import Goal
 from autocompress.search.launcher import Job, Launcher, Work
-from autocompress.search.parameters import RecipeBuilder
+from autocompress.search.outer import Outer
+from autocompress.search.parameters import RecipeBuilder, Value
 from autocompress.trial import Bench
 
 
@@ -25,7 +26,10 @@ class Costed:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Network and data, how recipes are made, what is sought, where work is done and who watches."""
+    """Network and data, how recipes are made, what is sought, where work is done and who watches.
+
+    ``builder`` has a setting for each stage of the network; with ``outer`` the study's parameters are that one's.
+    """
 
     bench: Bench
     builder: RecipeBuilder
@@ -33,6 +37,17 @@ class Setting:
     costing: Costing
     launcher: Launcher
     observer: Observer
+    outer: Outer | None = None
+
+    def recipe(self, values: Mapping[str, Value]) -> Recipe | None:
+        """The recipe that a study's parameters mean; None where nothing within the limits does."""
+        return self.builder.recipe(values) if self.outer is None else self.outer.recipe(values)
+
+    def with_recovery(self, recovery: Recovery, bench: Bench) -> "Setting":
+        """A copy whose recipes are recovered so, on a bench with what that needs."""
+        builder = replace(self.builder, recovery=recovery)
+        outer = None if self.outer is None else self.outer.with_recovery(recovery)
+        return replace(self, bench=bench, builder=builder, outer=outer)
 
     def cost(self, recipes: Mapping[int, Recipe], what: str, always: Collection[int] = ()) -> Costed:
         """Export every recipe untrained, then learn what the files cost while nothing else of ours runs.

@@ -13,6 +13,7 @@ from autocompress.passes.prune_weights import MOST_SPARSE
 from autocompress.passes.share_weights import LEAST_BITS, MOST_BITS
 from autocompress.paths import spaces_folder
 from autocompress.precision import Format
+from autocompress.students.family import shipped_families
 
 DEFAULT = "default"
 
@@ -46,6 +47,21 @@ class PruneRange(Facts):
         if ratio.low < 0 or ratio.high > MOST_PRUNED:
             raise ValueError(f"a pruned ratio lies in [0, {MOST_PRUNED}], got [{ratio.low}, {ratio.high}]")
         return ratio
+
+
+class StudentChoice(Facts):
+    """Of ``student``: the families whose networks race against the compressed one."""
+
+    families: tuple[str, ...] | None = Field(None, min_length=1, description="None: all that take the model's inputs")
+
+    @field_validator("families")
+    @classmethod
+    def _are_known(cls, families: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        known = shipped_families()
+        for name in families or ():
+            if name not in known:
+                raise ValueError(f"families of students are {', '.join(known)}, not {name!r}{near(name, known)}")
+        return families
 
 
 class DropRange(Facts):
@@ -108,6 +124,7 @@ class PrecisionChoice(Facts):
 class Techniques(Facts):
     """The passes of a space, in the order in which they run; one that is missing is not used."""
 
+    student: StudentChoice | None = None
     drop_blocks: DropRange | None = None
     prune_channels: PruneRange | None = None
     prune_weights: SparsityRange | None = None

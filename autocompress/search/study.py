@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -18,24 +18,30 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autocompress.budget import Metric
+from autocompress.recipe import Recipe
 from autocompress.result import TrialRecord
 from autocompress.result import TrialState as RecordState
 from autocompress.search.parameters import Knob, Value
 
 STUDY = "autocompress"
-RECORD, CONTROL, REACHED = "record", "control", "reached"
+RECORD, CONTROL, RECIPE, GIVEN, REACHED = "record", "control", "recipe", "given", "reached"
 # More than the budget by this factor says no more about where to look; keeps one far miss from ruling the sampler.
 WORST_VIOLATION = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """Parameters to try. ``control`` names the control that they belong to."""
+    """Parameters to try. ``control`` names the control that they belong to.
+
+    ``recipe`` is what is tried, where that does not follow from the parameters; ``given``: it never came from them.
+    """
 
     number: int
     values: dict[str, Value]
     control: str | None
     trial: Trial
+    recipe: Recipe | None = None
+    given: bool = False
 
 
 class Study:
@@ -76,25 +82,35 @@ class Study:
         newer = {record.number: record for record in records}
         self._records = [newer.get(record.number, record) for record in self._records]
 
-    def enqueue(self, values: Mapping[str, Value], control: str | None = None) -> None:
-        """Let ``ask`` give these values next, unless they were asked for before."""
-        attributes = {} if control is None else {CONTROL: control}
-        self._study.enqueue_trial(self._clipped(values), user_attrs=attributes, skip_if_exists=control is None)
+    def enqueue(self, values: Mapping[str, Value], control: str | None = None, recipe: Recipe | None = None) -> None:
+        """Let ``ask`` give these values next; without a control or a recipe, unless they were asked for before."""
+        attributes = _attributes(control, recipe, given=recipe is not None)
+        self._study.enqueue_trial(self._clipped(values), user_attrs=attributes, skip_if_exists=not attributes)
 
     def ask(self) -> Ask:
         """The next parameters."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = self._study.ask(self._space)
-        return Ask(number=trial.number, values=dict(trial.params), control=trial.user_attrs.get(CONTROL), trial=trial)
+        return _ask_of(trial)
+
+    def settle(self, ask: Ask, recipe: Recipe) -> None:
+        """Remember what a trial tries, for a session that takes it up."""
+        ask.trial.set_user_attr(RECIPE, recipe.model_dump_json())
 
     def tell(self, ask: Ask, record: TrialRecord, violation: Mapping[Metric, float], value: float | None) -> None:
-        """Close a trial: its constraints (value / limit - 1, at most 0 when met), its record, its objective."""
+        """Close a trial: its constraints (value / limit - 1, at most 0 when met), its record, its objective.
+
+        One whose recipe was given ends as failed, which samplers leave out of account: its parameters do not say what
+        it was. Its record does.
+        """
         for metric in sorted(violation):
             ask.trial.set_constraint(metric.value, min(violation[metric], WORST_VIOLATION))
         ask.trial.set_user_attr(RECORD, record.model_dump_json())
         self._records.append(record)
-        if record.state is RecordState.COMPLETE and value is not None:
+        if ask.given:
+            self._study.tell(ask.trial, state=TrialState.FAIL)
+        elif record.state is RecordState.COMPLETE and value is not None:
             self._study.tell(ask.trial, value)
         else:
             self._study.tell(ask.trial, state=_STATES[record.state])
@@ -113,8 +129,7 @@ class Study:
     def ask_again(self, ask: Ask) -> None:
         """Close a trial without a record, and let ``ask`` give its parameters next."""
         self._study.tell(ask.number, state=TrialState.FAIL)
-        attributes = {} if ask.control is None else {CONTROL: ask.control}
-        self._study.enqueue_trial(ask.values, user_attrs=attributes)
+        self._study.enqueue_trial(ask.values, user_attrs=_attributes(ask.control, ask.recipe, given=ask.given))
 
     def drop(self, ask: Ask) -> None:
         """Close a trial that repeats another, or is one too many; it leaves no record.
@@ -129,12 +144,7 @@ class Study:
             if RECORD in trial.user_attrs or not trial.params:
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 continue
-            ask = Ask(
-                number=trial.number,
-                values=dict(trial.params),
-                control=trial.user_attrs.get(CONTROL),
-                trial=Trial(self._study, trial._trial_id),  # noqa: SLF001  # the storage's only key
-            )
+            ask = _ask_of(Trial(self._study, trial._trial_id))  # noqa: SLF001  # the storage's only key
             if REACHED in trial.user_attrs:
                 self._left.append((ask, trial.user_attrs[REACHED]))
             else:
@@ -142,6 +152,25 @@ class Study:
 
     def _clipped(self, values: Mapping[str, Value]) -> dict[str, Value]:
         return {name: values[name] for name in self._space if name in values}
+
+
+def _ask_of(trial: Trial) -> Ask:
+    recipe = trial.user_attrs.get(RECIPE)
+    return Ask(
+        number=trial.number,
+        values=dict(trial.params),
+        control=trial.user_attrs.get(CONTROL),
+        trial=trial,
+        recipe=None if recipe is None else Recipe.model_validate_json(recipe),
+        given=GIVEN in trial.user_attrs,
+    )
+
+
+def _attributes(control: str | None, recipe: Recipe | None, *, given: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {} if control is None else {CONTROL: control}
+    if recipe is not None:
+        found[RECIPE] = recipe.model_dump_json()
+    return {**found, GIVEN: True} if given else found
 
 
 _STATES = {

@@ -1,0 +1,153 @@
+"""The outer search of a run: its units and their choices, what those lose and cost, and who else is in the race."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from autocompress.budget import Metric
+from autocompress.commands.survey import Survey
+from autocompress.errors import MeasurementError
+from autocompress.graph.layer_cost import estimated_time
+from autocompress.graph.layer_table import LayerFacts
+from autocompress.graph.units import by_units, units_of
+from autocompress.precision import Format
+from autocompress.search.allocation.allocate import Allocator
+from autocompress.search.allocation.choices import PRUNED, Choice, choices_of
+from autocompress.search.allocation.costs import CostModel
+from autocompress.search.allocation.layer_times import time_layers
+from autocompress.search.allocation.network_costs import COSTS, NetworkCosts, UniformFile
+from autocompress.search.allocation.sensitivity import measure_table
+from autocompress.search.candidates.draw import Sizes
+from autocompress.search.goal import Goal
+from autocompress.search.ladder import Ladder
+from autocompress.search.launcher import Job, Work
+from autocompress.search.outer import Outer, stages_of_units
+from autocompress.search.setting import Setting
+from autocompress.search.student_arms import StudentArms
+from autocompress.students.family import families_for
+
+MILLIS = 1e6  # nanoseconds
+
+
+def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -> Outer:
+    """Measure the table and the layers' times, and put the outer search together.
+
+    Args:
+        setting: without an outer search.
+        found: the survey of the network, with its measured baseline.
+        table_s: seconds that the table may take.
+        folder: where measured losses are kept.
+    """
+    table = measure_table(
+        setting.bench, setting.builder, setting.launcher, limit_s=table_s, folder=folder, observer=setting.observer
+    )
+    for note in table.notes:
+        setting.observer.note(f"sensitivity: {note}")
+    units = units_of(found.anatomy)
+    fine = by_units(found.anatomy)
+    builder = replace(setting.builder, anatomy=fine)
+    choices = [choices_of(unit, fine, builder.space) for unit in units]
+    raw = _network_costs(setting, found, choices)
+    model = CostModel(raw=raw, n_choices=[len(row) for row in choices])
+    baseline = found.goal.baseline
+    outer = Outer(
+        builder=builder,
+        allocator=Allocator(units=units, choices=choices, loss=table.loss, model=model),
+        stages=stages_of_units(found.anatomy, units),
+        limits=_limits(found.goal),
+        original_accuracy=baseline.accuracy_val or 0.0,
+        open_ended=found.goal.minimizes_cost,
+        students=_students(setting, found),
+    )
+    _learn_of(outer, found.ladder)
+    return outer
+
+
+def _network_costs(setting: Setting, found: Survey, choices: list[tuple[Choice, ...]]) -> NetworkCosts:
+    """Costs from the original's file and the one with every layer in int8, measured now."""
+    builder, layers = setting.builder, found.anatomy.layers
+    files, facts = [found.baseline_file], [found.goal.baseline]
+    quantize = builder.space.passes.quantize
+    if quantize and Format.INT8 in quantize.precision:
+        job = Job(key=0, work=Work.STRUCTURE, recipe=builder.recipe(builder.uniform(0.0, Format.INT8)))
+        (done,) = setting.launcher.run(setting.bench, [job])
+        if done.product is not None and done.product.file is not None:
+            files.append(done.product.file)
+            facts.append(done.product.facts)
+    try:
+        times = list(time_layers(files, layers, setting.bench.target))
+    except MeasurementError as error:
+        setting.observer.note(f"times of single layers are estimated: {error}")
+        times = []
+    if len(times) != len(files):
+        uniform = [UniformFile(facts=each) for each in facts]
+    else:
+        uniform = [UniformFile(facts=each, times=time) for each, time in zip(facts, times, strict=True)]
+    plain, *int8 = uniform
+    return NetworkCosts(
+        anatomy=by_units(found.anatomy),
+        units=units_of(found.anatomy),
+        choices=choices,
+        align=builder.align,
+        channel_block=setting.bench.machine.channel_block,
+        plain=plain,
+        int8=int8[0] if int8 else None,
+    )
+
+
+def _limits(goal: Goal) -> dict[Metric, float]:
+    """The limits of costs that are known without a file; those of the original where only accuracy is limited."""
+    if goal.minimizes_cost:
+        metric = goal.minimize if goal.minimize in COSTS else Metric.LATENCY
+        value = metric.of(goal.baseline)
+        return {} if value is None else {metric: float(value)}
+    rows = goal.budget.cost_rows(goal.baseline, goal.baseline)
+    return {row.metric: row.limit for row in rows if row.metric in COSTS}
+
+
+def _students(setting: Setting, found: Survey) -> StudentArms | None:
+    """The families of the space that take this network's inputs."""
+    choice, task = setting.builder.space.passes.student, setting.bench.task
+    shape = tuple(task.preprocess.shape)
+    fitting = families_for(shape, task.preprocess.dtype)
+    if choice is None or not fitting:
+        return None
+    families = fitting if choice.families is None else tuple(name for name in choice.families if name in fitting)
+    if not families:
+        return None
+    quantize = setting.builder.space.passes.quantize
+    precision = Format.INT8 if quantize and Format.INT8 in quantize.precision else Format.FP32
+    block = setting.bench.machine.channel_block
+    return StudentArms(
+        families=families,
+        sizes=Sizes(shape=shape, n_outputs=task.n_outputs, channel_block=block),
+        base=setting.builder.base,
+        recovery=setting.builder.recovery,
+        seed=setting.builder.seed,
+        precision=precision,
+        ms_a_rough=_ms_a_rough(found.anatomy.layers, block, found, precision),
+    )
+
+
+def _ms_a_rough(layers: tuple[LayerFacts, ...], channel_block: int, found: Survey, precision: Format) -> float:
+    """What the network itself takes for each estimated millisecond, in the students' precision."""
+    times = {
+        rung.precision: rung.facts.latency_ms for rung in found.ladder.rungs if rung.ratio == 0 and rung.only_pruned
+    }
+    measured = times.get(precision) or found.goal.baseline.latency_ms or 1.0
+    return measured / max(estimated_time(layers, channel_block) / MILLIS, 1e-9)
+
+
+def _learn_of(outer: Outer, ladder: Ladder) -> None:
+    """Correct the costs by the uniform files that were measured before."""
+    known = [rung for rung in ladder.rungs if rung.only_pruned and rung.ratio in PRUNED]
+    if not known:
+        return
+    picks = np.array([outer.uniform(Choice(prune=rung.ratio, precision=rung.precision)) for rung in known])
+    costs: dict[Metric, list[float]] = {
+        Metric.LATENCY: [rung.facts.latency_ms or math.nan for rung in known],
+        Metric.SIZE: [float(rung.facts.size_bytes) for rung in known],
+    }
+    outer.allocator.model.learn(picks, costs)

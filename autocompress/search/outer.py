@@ -1,0 +1,255 @@
+"""A few outer parameters, and the full recipe that each choice of them means: one choice for every unit of the network.
+
+Samplers are weak in dozens of per-layer dimensions (``research/search.md``). So the study sees at most twenty: how much
+of each limit to use, and factors by which the measured losses of the sensitivity table are taken for more or less than
+they are, by stage and by technique; the recipe is what then loses least within the limits. All factors at 1 give the
+table's own allocation. The same idea, by layer: Frantar and Alistarh 2022, https://arxiv.org/abs/2201.13096.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from autocompress.budget import Metric
+from autocompress.graph.anatomy import Anatomy
+from autocompress.graph.units import Unit
+from autocompress.measurement import ModelFacts
+from autocompress.recipe import Recipe, Recovery
+from autocompress.result import TrialRecord, TrialState
+from autocompress.search.allocation.allocate import Allocation, Allocator
+from autocompress.search.allocation.choices import Choice, values_of
+from autocompress.search.allocation.correction import Result, factors
+from autocompress.search.parameters import Knob, RecipeBuilder
+from autocompress.search.space import Range
+from autocompress.search.steps import Value
+from autocompress.search.student_arms import DRAWS, StudentArms
+
+AIM = Range(low=0.8, high=1.0)  # of a limit
+WIDE_AIM = Range(low=0.05, high=1.0)  # of the original's cost, where accuracy is what is limited
+FACTOR = Range(low=-1.0, high=1.0)  # powers of ``BASE``
+BASE = 4.0
+OPEN_AIMS = (0.5, 0.35, 0.25, 0.7)
+RATE = Range(low=-1.0, high=1.0)  # powers of ``RATE_BASE``
+RATE_BASE = 3.0
+FEW_BITS = "few_bits"  # integers of less than eight bits
+ORIGINAL = "original"
+REPEATS = 4
+NOISE = 0.5
+PARTS = ("drop_blocks", "prune_channels", "factorize", "prune_weights", "share_weights", FEW_BITS)
+
+
+@dataclass(kw_only=True)
+class Outer:
+    """``builder`` is that of the network by units; ``stages`` gives the stage of each unit; ``limits`` are the costs'.
+
+    ``open_ended`` says that ``limits`` are the original's costs, of which any share may be aimed at. ``students`` are
+    other networks in the same race. ``original_accuracy`` is the validation accuracy that losses count from.
+    """
+
+    builder: RecipeBuilder
+    allocator: Allocator
+    stages: tuple[int, ...]
+    limits: Mapping[Metric, float]
+    original_accuracy: float
+    open_ended: bool = False
+    students: StudentArms | None = None
+    factors: dict[str, float] = field(default_factory=dict)
+    _picks: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    _learned: int = field(default=0, repr=False)
+
+    @property
+    def can_choose(self) -> bool:
+        """Whether any part of the network may become anything else."""
+        return any(len(row) > 1 for row in self.allocator.choices)
+
+    def with_recovery(self, recovery: Recovery) -> "Outer":
+        """A copy whose recipes are recovered so."""
+        students = None if self.students is None else replace(self.students, recovery=recovery)
+        return replace(self, builder=replace(self.builder, recovery=recovery), students=students)
+
+    def knobs(self) -> tuple[Knob, ...]:
+        """Every parameter, in a fixed order."""
+        return tuple(self._knobs())
+
+    def neutral(self) -> dict[str, Value]:
+        """The parameters at which the table decides alone."""
+        return {
+            knob.name: knob.choices[0] if knob.range is None else (self.aims[0] if knob.kind == "aim" else 0.0)
+            for knob in self.knobs()
+        }
+
+    @property
+    def aims(self) -> tuple[float, ...]:
+        """Shares of the limits at which the table's allocation is tried first."""
+        return OPEN_AIMS if self.open_ended else (1.0,)
+
+    def recipe(self, values: Mapping[str, Value]) -> Recipe | None:
+        """The recipe that ``values`` mean; None where nothing that is known meets the limits.
+
+        Where that recipe was given before, one beside it: with the losses of single choices a little off.
+        """
+        family = str(values.get("network", ORIGINAL))
+        if family != ORIGINAL and self.students is not None:
+            return self.students.recipe(family, int(values.get("draw", 0)), self._limits(values))
+        recipe = None
+        for repeat in range(REPEATS):
+            found = self.allocation(values, noise=NOISE * repeat)
+            if found is None:
+                break
+            recipe = self.recipe_of(found.picks, values)
+            if recipe.structure_digest() not in self._picks:
+                return self.remember(recipe, found.picks)
+        return recipe
+
+    def recipe_of(self, picks: Sequence[int], values: Mapping[str, Value]) -> Recipe:
+        """The recipe of a selection of choices, with what ``values`` say beside it."""
+        parameters = values_of({unit: self.allocator.choices[unit][place] for unit, place in enumerate(picks)})
+        if "criterion" in values:
+            parameters["criterion"] = values["criterion"]
+        recipe = self.builder.recipe(parameters)
+        rate = recipe.recovery.learning_rate * RATE_BASE ** float(values.get("rate", 0.0))
+        return recipe.model_copy(update={"recovery": recipe.recovery.model_copy(update={"learning_rate": rate})})
+
+    def allocation(
+        self, values: Mapping[str, Value], without: str | None = None, noise: float = 0.0
+    ) -> Allocation | None:
+        """The selection that ``values`` mean; ``without`` a part of ``PARTS`` if one is named.
+
+        ``noise``: standard deviation of the logarithm of what each choice's loss is taken times.
+        """
+        forbid = None if without is None else [[without in each for each in row] for row in self._parts]
+        coefficients = self._coefficients(values)
+        if noise:
+            rng = np.random.default_rng(len(self._picks))
+            coefficients = [[each * math.exp(rng.normal(0.0, noise)) for each in row] for row in coefficients]
+        return self.allocator.allocate(self._limits(values), coefficients=coefficients, forbid=forbid)
+
+    def learn(self, records: Sequence[TrialRecord]) -> None:
+        """Take in what candidates cost and lost; the earlier records are known already."""
+        new, self._learned = records[self._learned :], len(records)
+        for record in new:
+            picks = self._picks.get(record.recipe.structure_digest())
+            if record.facts is None:
+                continue
+            if picks is not None:
+                costs = {metric: [_cost(metric, record.facts)] for metric in (Metric.LATENCY, Metric.SIZE)}
+                self.allocator.model.learn(np.array([picks]), costs)
+            elif self.students is not None:
+                self.students.learn([(record.recipe, record.facts)])
+        if new:
+            self.factors = factors(self.allocator.loss, self._parts_at, self._results(records))
+
+    def uniform(self, wanted: Choice) -> tuple[int, ...]:
+        """The selection in which every unit has ``wanted``, or what comes nearest to it there."""
+        return tuple(
+            min(range(len(row)), key=lambda place, row=row: _distance(row[place], wanted))  # type: ignore[misc]
+            for row in self.allocator.choices
+        )
+
+    def uniforms(self, count: int) -> list[tuple[int, ...]]:
+        """The uniform selections within the limits that lose least by the table, the best first; fewer if few fit."""
+        wanted = dict.fromkeys(choice for row in self.allocator.choices for choice in row if not choice.drop)
+        picks = np.array(list(dict.fromkeys(map(self.uniform, wanted))))
+        limits = np.array([self.limits.get(metric, np.inf) for metric in self.allocator.model.metrics])
+        fitting = picks[(self.allocator.model.upper(picks) <= limits).all(axis=1)]
+        loss = [sum(row[at] for row, at in zip(self.allocator.loss, each, strict=True)) for each in fitting]
+        return [tuple(fitting[place].tolist()) for place in np.argsort(loss, kind="stable")[:count]]
+
+    def at_random(self, seed: int) -> tuple[int, ...] | None:
+        """A selection within the limits, by losses that are drawn."""
+        rng = np.random.default_rng(seed)
+        drawn = replace(self.allocator, loss=[rng.random(len(row)).tolist() for row in self.allocator.loss])
+        found = drawn.allocate(self.limits)
+        return None if found is None else found.picks
+
+    def remember(self, recipe: Recipe, picks: Sequence[int]) -> Recipe:
+        """The recipe, known as that of a selection: what it comes to is learned from."""
+        self._picks[recipe.structure_digest()] = tuple(picks)
+        return recipe
+
+    def _limits(self, values: Mapping[str, Value]) -> dict[Metric, float]:
+        return {metric: limit * float(values.get(f"aim.{metric}", 1.0)) for metric, limit in self.limits.items()}
+
+    def _results(self, records: Sequence[TrialRecord]) -> list[Result]:
+        """Of selections that came to the end of their recovery."""
+        found = []
+        for record in records:
+            picks = self._picks.get(record.recipe.structure_digest())
+            if picks is not None and record.state is TrialState.COMPLETE and record.facts is not None:
+                accuracy = record.facts.accuracy_val
+                if accuracy is not None:
+                    found.append(Result(picks=picks, lost=self.original_accuracy - accuracy))
+        return found
+
+    def _parts_at(self, unit: int, place: int) -> frozenset[str]:
+        return self._parts[unit][place]
+
+    def _knobs(self) -> Iterator[Knob]:
+        for metric in self.limits:
+            yield Knob(name=f"aim.{metric}", range=WIDE_AIM if self.open_ended else AIM)
+        if len(set(self.stages)) > 1:
+            for stage in sorted(set(self.stages)):
+                yield Knob(name=f"stage.{stage}", range=FACTOR)
+        used = {part for row in self._parts for parts in row for part in parts}
+        for part in PARTS:
+            if part in used:
+                yield Knob(name=f"part.{part}", range=FACTOR)
+        pruning = self.builder.space.passes.prune_channels
+        if "prune_channels" in used and pruning and len(pruning.criterion) > 1:
+            yield Knob(name="criterion", choices=tuple(pruning.criterion))
+        yield Knob(name="rate", range=RATE)
+        if self.students is not None:
+            yield Knob(name="network", choices=(ORIGINAL, *self.students.families))
+            yield Knob(name="draw", choices=DRAWS)
+
+    @cached_property
+    def _parts(self) -> list[list[frozenset[str]]]:
+        return [[parts_of(choice) for choice in row] for row in self.allocator.choices]
+
+    def _coefficients(self, values: Mapping[str, Value]) -> list[list[float]]:
+        """Of each unit and choice, what its loss is taken times."""
+        of_part = {
+            part: float(values.get(f"part.{part}", 0.0)) + math.log(self.factors.get(part, 1.0), BASE) for part in PARTS
+        }
+        return [
+            [
+                float(BASE ** (float(values.get(f"stage.{stage}", 0.0)) + sum(of_part[part] for part in parts)))
+                for parts in row
+            ]
+            for stage, row in zip(self.stages, self._parts, strict=True)
+        ]
+
+
+def parts_of(choice: Choice) -> frozenset[str]:
+    """What of ``PARTS`` a choice uses."""
+    used = set(choice.technique_names & set(PARTS))
+    bits = choice.precision.bits
+    return frozenset(used | ({FEW_BITS} if bits is not None and bits < 8 else set()))
+
+
+def stages_of_units(anatomy: Anatomy, units: Sequence[Unit]) -> tuple[int, ...]:
+    """The stage of ``anatomy`` in which each unit begins; of channels alone, that of the unit before them."""
+    found: list[int] = []
+    for unit in units:
+        here = [anatomy.stage_of[name] for name in unit.layers if name in anatomy.stage_of]
+        found.append(min(here) if here else (found[-1] if found else 0))
+    return tuple(found)
+
+
+def _distance(choice: Choice, wanted: Choice) -> tuple[float, ...]:
+    """How far a choice is from the wanted one: what is another technique counts before how much of it."""
+    if choice.drop != wanted.drop:
+        return (100.0, 0.0)
+    bits = [(each.codebook or each.precision.bits or 32) for each in (choice, wanted)]
+    others = (choice.codebook is None) != (wanted.codebook is None)
+    amounts = (choice.prune - wanted.prune, choice.rank - wanted.rank, choice.sparse - wanted.sparse)
+    return (others + abs(np.log2(bits[0] / bits[1])) + sum(map(abs, amounts)), bits[0])
+
+
+def _cost(metric: Metric, facts: ModelFacts) -> float:
+    """As measured or counted; not a number where it is not known."""
+    value = metric.of(facts)
+    return math.nan if value is None else float(value)

@@ -1,0 +1,48 @@
+"""Factors of techniques, learned from what whole recipes lost."""
+
+import numpy as np
+import pytest
+
+from autocompress.search.allocation.correction import LEAST_RESULTS, Result, factors
+
+UNITS, KINDS = 6, ("none", "prune", "rank", "bits")
+PARTS = [frozenset(), frozenset({"prune"}), frozenset({"rank"}), frozenset({"bits"})]
+LOSS = [[0.0, *row] for row in np.random.default_rng(0).uniform(0.1, 1.0, (UNITS, 3))]
+
+
+def results(true: dict[str, float], count: int, noise: float = 0.0) -> list[Result]:
+    rng = np.random.default_rng(1)
+    found = []
+    for _ in range(count):
+        picks = tuple(int(p) for p in rng.integers(0, 4, UNITS))
+        lost = sum(LOSS[u][p] * true[KINDS[p]] for u, p in enumerate(picks) if p)
+        found.append(Result(picks=picks, lost=0.02 * lost + 0.01 + noise * float(rng.normal())))
+    return found
+
+
+def fitted(true: dict[str, float], count: int, noise: float = 0.0) -> dict[str, float]:
+    return factors(LOSS, lambda _, place: PARTS[place], results(true, count, noise))
+
+
+def test_a_technique_that_recovers_worse_gets_the_larger_factor():
+    found = fitted({"prune": 4.0, "rank": 1.0, "bits": 0.25}, 40)
+    assert found["prune"] > 2 * found["rank"] > 4 * found["bits"]
+
+
+def test_equal_techniques_keep_equal_factors():
+    found = fitted(dict.fromkeys(KINDS, 1.0), 40, noise=0.002)
+    assert list(found.values()) == pytest.approx([1.0] * 3, rel=0.25)
+
+
+def test_few_results_say_nothing():
+    assert fitted({"prune": 4.0, "rank": 1.0, "bits": 0.25}, LEAST_RESULTS - 1) == {}
+
+
+def test_results_that_do_not_follow_the_table_say_nothing():
+    upside_down = [Result(picks=each.picks, lost=-each.lost) for each in results(dict.fromkeys(KINDS, 1.0), 20)]
+    assert factors(LOSS, lambda _, place: PARTS[place], upside_down) == {}
+
+
+def test_a_part_that_was_never_used_has_no_factor():
+    only = [each for each in results(dict.fromkeys(KINDS, 1.0), 400) if 3 not in each.picks]
+    assert "bits" not in factors(LOSS, lambda _, place: PARTS[place], only)
