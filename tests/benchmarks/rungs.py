@@ -1,4 +1,4 @@
-"""What recovery in rungs with restarts comes to, against one schedule that is cut: Spearman, accuracy. Prints JSON.
+"""What recovery in rungs with restarts comes to, against one schedule that is cut. Prints JSON.
 
 ``python tests/benchmarks/rungs.py --recipes 16 --steps 270``, by hand. Random recipes of a small network on ``digits``
 are recovered in both ways. An early rung is worth what its ranks say of the ranks at the end of one whole schedule,
