@@ -59,6 +59,11 @@ class TrialRecord(Facts):
     notes: tuple[str, ...] = Field((), description="what passes skipped and why")
     error: str | None = Field(None, description="traceback, for failed trials")
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether its recovery ended early, as others were better by then."""
+        return self.state is TrialState.PRUNED and self.rung is not None
+
 
 class LayerRow(Facts):
     """What was done to one layer."""

@@ -221,3 +221,11 @@ def test_a_trial_that_was_never_built_shows_what_ruled_it_out():
 def test_the_picture_marks_what_is_predicted_of_the_best():
     record = trial(3, facts=PREDICTED.model_copy(update={"accuracy_val": 0.95}), within_budget=True)
     assert "latency 2 ms ≈ 1.5 ms" in drawn(add_trial(running("latency<=90%"), record))
+
+
+def test_a_trial_that_fell_behind_counts_as_trained_and_is_never_the_best():
+    behind = trial(4, 0.99, state=TrialState.PRUNED, rung=1, steps=10)
+    assert trial_line(behind) == "trial 4: behind others after 10 steps: accuracy 0.9900: recipe 4"
+    seen = add_trial(add_trial(running(), trial(3, 0.96)), behind)
+    assert (seen.count(TrialState.COMPLETE), seen.count(TrialState.PRUNED)) == (2, 0)
+    assert seen.best.number == 3

@@ -25,11 +25,11 @@ def latency(*, noisy: bool) -> Latency:
 
 
 @pytest.mark.parametrize(
-    ("noise", "measured"),
-    [([False], 1), ([True, False], 2), ([True] * 9, MEASURE_ATTEMPTS)],
-    ids=["calm", "calm at the second time", "never calm"],
+    ("noise", "time_s", "measured"),
+    [([False], 600.0, 1), ([True, False], 600.0, 2), ([True] * 9, 600.0, MEASURE_ATTEMPTS), ([True] * 9, 1.0, 1)],
+    ids=["calm", "calm at the second time", "never calm", "never calm and time is up"],
 )
-def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, measured):
+def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, time_s, measured):
     calls, notes, pending = [], [], iter(noise)
 
     def measure_files(baseline, files, target, **protocol):
@@ -39,7 +39,10 @@ def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, 
     monkeypatch.setattr(finish, "measure_files", measure_files)
     monkeypatch.setattr(finish, "PAUSE_S", 0.0)
     run = SimpleNamespace(
-        baseline_file=b"", bench=SimpleNamespace(target=None), observer=SimpleNamespace(note=notes.append)
+        baseline_file=b"",
+        bench=SimpleNamespace(target=None),
+        observer=SimpleNamespace(note=notes.append),
+        clock=Clock(time_s),
     )
 
     _, found = Finish._measure_calmly(run, {0: b""})

@@ -242,7 +242,7 @@ def test_a_budget_that_nothing_meets_is_said_to_be_so_without_any_training(tmp_p
     for module, name in (
         (pipeline, "ensure_trained"),
         (pipeline, "measure_pace"),
-        (launcher, "run_trial"),
+        (launcher, "run_rung"),
         (torch.optim, "AdamW"),
     ):
         monkeypatch.setattr(module, name, trains)
@@ -330,7 +330,7 @@ def test_when_every_trial_fails_the_run_ends_with_the_first_cause(tmp_path, monk
     def breaks(*_, **__):
         raise ValueError("this network never recovers")
 
-    monkeypatch.setattr(launcher, "run_trial", breaks)
+    monkeypatch.setattr(launcher, "run_rung", breaks)
     with pytest.raises(RunError, match=r"(?s)every trial failed; the first cause:.*ValueError: this network never rec"):
         compress_briefly(tmp_path / "run", "size<=90%", techniques=["quantize"])
     assert not (tmp_path / "run" / "result.json").exists()

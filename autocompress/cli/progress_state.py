@@ -70,7 +70,8 @@ def begin_stage(seen: Seen, name: str, detail: str, now: float) -> Seen:
 def add_trial(seen: Seen, record: TrialRecord) -> Seen:
     """A trial has ended; it is the best if nothing before ranks above it."""
     counts = dict(seen.counts)
-    counts[record.state] = counts.get(record.state, 0) + 1
+    ended = TrialState.COMPLETE if record.is_behind else record.state  # trained, as far as it went
+    counts[ended] = counts.get(ended, 0) + 1
     trials = (*seen.trials, record)[-KEPT:]
     return replace(seen, counts=tuple(counts.items()), trials=trials, best=_better(seen, record))
 
@@ -82,7 +83,7 @@ def add_note(seen: Seen, text: str) -> Seen:
 
 def _better(seen: Seen, record: TrialRecord) -> TrialRecord | None:
     goal, facts = seen.goal(), record.facts
-    if goal is None or facts is None or facts.accuracy_val is None or not record.within_budget:
+    if goal is None or facts is None or facts.accuracy_val is None or not record.within_budget or record.is_behind:
         return seen.best
     if seen.best is None or seen.best.facts is None:
         return record

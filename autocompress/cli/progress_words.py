@@ -40,6 +40,8 @@ def trial_line(record: TrialRecord) -> str:
     name = f"trial {record.number}" + (f" ({record.control})" if record.control else "")
     if record.state is TrialState.FAILED:
         return f"{name}: failed: {last_line(record)}"
+    if record.is_behind:
+        return f"{name}: behind others after {record.steps} steps: accuracy {outcome(record)}: {record.summary}"
     if record.state is TrialState.PRUNED:
         if record.facts is None:
             return f"{name}: outside the budget as predicted, not built: {trial_ms(record)}: {record.summary}"

@@ -198,8 +198,10 @@ def _caption(result: Result, points: tuple[Point, ...], ticks: tuple[Tick, ...],
         said.append(f"Triangles at the bottom: {counted(low, 'score')} far below the rest, true value on hover.")
     if ticks:
         said.append(f"Ticks at the bottom: {counted(len(ticks), 'trial')} known to break the budget and not trained.")
-    pruned = sum(trial.state is TrialState.PRUNED for trial in result.trial_log) - len(ticks)
+    behind = sum(trial.is_behind for trial in result.trial_log)
+    pruned = sum(trial.state is TrialState.PRUNED for trial in result.trial_log) - behind - len(ticks)
     absent = [("trial", pruned, " of that sort, outside the frame" if ticks else " known to break the budget")]
+    absent.append(("trial", behind, " behind others after the first steps of its recovery"))
     absent.append(("failed trial", result.trials.failed, ""))
     said += [f"Not drawn: {counted(number, what)}{why}." for what, number, why in absent if number > 0]
     return " ".join(said)

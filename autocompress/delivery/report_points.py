@@ -109,12 +109,12 @@ def axis_of(result: Result, metric: Metric) -> Axis:
 
 
 def points_of(result: Result, axis: Axis) -> tuple[Point, ...]:
-    """Every model that has a cost and a score on the validation split."""
+    """Every model that has a cost and a score on the validation split, of its whole recovery."""
     named = {row.name for row in result.controls if row.facts is not None}
     found = [
         _trial_point(trial, trial.facts, axis)
         for trial in result.trial_log
-        if trial.facts is not None and trial.control not in named
+        if trial.facts is not None and trial.control not in named and not trial.is_behind
     ]
     found += [_point(Series.EXPORTED, at.facts, axis, f"pareto/{at.name}", at.summary) for at in result.pareto]
     baseline = _point(Series.BASELINE, result.baseline, axis, "baseline", result.model, label="baseline")

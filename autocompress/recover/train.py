@@ -16,6 +16,7 @@ from autocompress.recover.losses import label_loss, recovery_loss
 from autocompress.recover.sample_stream import SampleStream
 
 WARM_UP = 0.1  # of the way
+SLACK = 0.1  # of the way that is left: so far time may be ahead of the steps before it decides
 NORM_SAMPLES = 1024  # enough for a mean and variance per channel
 Progress = Callable[[int, int], None]
 
@@ -42,7 +43,8 @@ def recover(
         teacher_model: the original itself, whose features are followed where ``settings.distill.features`` is not 0;
             it runs along at every step. Left alone.
         first: steps that lie behind in the stream.
-        limit_s: seconds after which the schedule is at its end whatever steps are left, as in ``train_baseline``.
+        limit_s: seconds after which the schedule is at its end whatever steps are left; it has no effect before it
+            is clear that there is no time for all of them.
         progress: called with ``(step, steps)`` after each step.
 
     Returns:
@@ -66,7 +68,7 @@ def recover(
                 stream,
                 settings,
                 loss_at,
-                way_at=lambda step: max(step / settings.steps, (time.monotonic() - started) / limit_s),
+                way_at=lambda step: _way(step / settings.steps, (time.monotonic() - started) / limit_s),
                 first=first,
                 more=() if features is None else features.parameters,
                 progress=progress,
@@ -182,6 +184,11 @@ def _descend(
     if channels_last:
         model.to(memory_format=torch.contiguous_format)
     return taken
+
+
+def _way(steps_share: float, time_share: float) -> float:
+    """How much of the schedule lies behind: what the steps say, to the last bit, as long as there is time for all."""
+    return steps_share if time_share - steps_share <= SLACK * (1 - steps_share) else time_share
 
 
 def _one_cycle(way: float) -> float:

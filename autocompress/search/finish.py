@@ -200,7 +200,7 @@ class Finish:
         assert product.portable is not None
         notes = product.notes
         if product.steps < recipe.recovery.steps:
-            notes += (f"recovery: time was up after {product.steps} of {recipe.recovery.steps} steps",)
+            notes += (f"recovery: steps: time was up after {product.steps} of {recipe.recovery.steps} steps",)
             recipe = recipe.with_steps(product.steps)
         record = trial.model_copy(
             update={

@@ -103,7 +103,7 @@ class Session:
     def _fill(self) -> None:
         """Give every free slot something to do; none if all must land so that measuring can begin."""
         self.slots = self.setting.launcher.slots()
-        while len(self.flying) < self.slots and len(self.unsure) < MEASURED_PER_SLOT * self.slots:
+        while len(self.flying) < self.slots and len(self.unsure) < self._measured_at_once():
             candidate = self._next_to_train()
             if candidate is not None:
                 self._submit(candidate, self._rung_of(candidate))
@@ -179,7 +179,9 @@ class Session:
         return [each for each, job, _ in self.flying.values() if job.work is Work.STRUCTURE]
 
     def _next_asked(self) -> Candidate | None:
-        """Who is built next; asked now if nobody was asked for before."""
+        """Who is built next; asked now if nobody was asked for before. None while enough wait to be measured."""
+        if len(self.unsure) + len(self._in_building()) >= self._measured_at_once():
+            return None
         if self.asked:
             return self.asked.popleft() if self._has_time(self.pace.whole_s()) else None
         while self._may_ask():
@@ -187,6 +189,9 @@ class Session:
             if candidate is not None or self.flying:
                 return candidate
         return None
+
+    def _measured_at_once(self) -> int:
+        return MEASURED_PER_SLOT * self.slots
 
     def _look_ahead(self) -> None:
         """Ask while the slots are busy, so that none waits for the sampler."""
