@@ -4,6 +4,7 @@ A selection is a place in ``choices_of`` for each unit. What a layer costs is wo
 widths that it meets.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ Picks = npt.NDArray[np.intp]
 COSTS = (Metric.LATENCY, Metric.SIZE, Metric.MACS, Metric.PARAMS)
 _WIDEST = 1 << 21  # of a layer, in a number that stands for a treatment and two widths
 _MOST_NODE_BYTES = 300.0  # of a float layer's nodes and headers; what is beyond lies beside the layers
+_ZERO_POINTS = 5  # bytes a channel: of the 8-bit weights and of the 32-bit bias
 _MORE_NODE_BYTES = 150.0  # of the second one of a pair
 
 
@@ -83,6 +85,7 @@ class NetworkCosts:
             for group, place in self._groups
         ]
         self._times = self._file_times()
+        self._alike = Counter(layer.c_out for layer in layers)
         self._attention = self._products_of_heads()
         self._beside, self._per_layer = self._constants()
 
@@ -124,11 +127,15 @@ class NetworkCosts:
         parts = parts_of(layer, c_in, c_out, choice, align=self.align, is_copy=is_copy)
         if not parts:
             return (0.0, 0.0, 0.0, 0.0, -1.0, 0.0)
-        size = sum(map(part_bytes, parts)) + self._nodes(parts)
+        size = sum(map(part_bytes, parts)) + self._zero_points(layer, parts) + self._nodes(parts)
         macs = sum(part.layer.macs for part in parts) + self._attention.get(layer.name, 0.0) * c_out / layer.c_out
         params = 0 if is_copy else sum(part.layer.params for part in parts)
         values = c_out * layer.positions
         return (self._ms(at, layer, parts, c_out), size, macs, params, float(parts[0].is_int8), values)
+
+    def _zero_points(self, layer: LayerFacts, parts: Sequence[Part]) -> float:
+        """Bytes of the zero points of weights and biases; layers of equal width have one set of them."""
+        return sum(_ZERO_POINTS * part.layer.c_out / self._alike[layer.c_out] for part in parts if part.is_int8)
 
     def _nodes(self, parts: Sequence[Part]) -> float:
         plain, more_int8 = self._per_layer
@@ -166,7 +173,8 @@ class NetworkCosts:
         more = 0.0
         if self.int8 is not None:
             rounded = [self._uniform(layer, Format.INT8) for layer in layers]
-            more = (self.int8.facts.size_bytes - sum(map(part_bytes, rounded)) - rest) / count
+            zeros = sum(self._zero_points(layer, [part]) for layer, part in zip(layers, rounded, strict=True))
+            more = (self.int8.facts.size_bytes - sum(map(part_bytes, rounded)) - zeros - rest) / count
         macs = facts.macs - sum(layer.macs for layer in layers) - sum(self._attention.values())
         params = facts.params - sum(part.layer.params for part in base if not part.is_copy)
         beside = np.array([self._times[0].beside_ms, rest - node * count, macs, params])

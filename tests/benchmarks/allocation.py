@@ -1,0 +1,70 @@
+"""How fast allocation is, and how near counted bytes come to files. Prints JSON; about half a minute.
+
+PYTHONPATH=.:tests python tests/benchmarks/allocation.py
+"""
+
+import json
+import random
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from made_up_costs import case_of, costs_of
+from test_allocation_solve import made_up
+
+from autocompress.search.allocation.solve import solve
+
+UNITS, CHOICES, BUDGETS = 60, 40, 3
+NETWORKS = ("residual", "depthwise", "concat")
+FILES = 6  # of each network
+RECIPES = 20_000
+
+
+def solver_seconds() -> list[float]:
+    seconds = []
+    for seed in range(4):
+        losses, costs = made_up(UNITS, CHOICES, BUDGETS, seed)
+        limits = 0.3 * sum(cost[0] for cost in costs)
+        started = time.perf_counter()
+        assert solve(losses, costs, limits) is not None
+        seconds.append(round(time.perf_counter() - started, 3))
+    return seconds
+
+
+def recipes_a_second(name: str) -> int:
+    case, costs, rng = case_of(name), costs_of(name), np.random.default_rng(0)
+    picks = np.stack([rng.integers(0, len(choices), RECIPES) for choices in case.choices], axis=1)
+    costs(picks)
+    started = time.perf_counter()
+    costs(picks)
+    return round(RECIPES / (time.perf_counter() - started))
+
+
+def byte_errors(name: str) -> dict[str, float]:
+    case, draw, errors = case_of(name), random.Random(0), []
+    for _ in range(FILES):
+        picks = [draw.randrange(len(choices)) for choices in case.choices]
+        real = case.facts([choices[at] for choices, at in zip(case.choices, picks, strict=True)]).size_bytes
+        errors.append(abs(float(costs_of(name)(np.array([picks]))[0, 1]) / real - 1))
+    return {"median": round(statistics.median(errors), 4), "most": round(max(errors), 4)}
+
+
+if __name__ == "__main__":
+    print(
+        json.dumps(
+            {
+                "units": UNITS,
+                "choices": CHOICES,
+                "budgets": BUDGETS,
+                "solver_s": solver_seconds(),
+                "recipes_a_second": {name: recipes_a_second(name) for name in NETWORKS},
+                "relative_error_of_bytes": {name: byte_errors(name) for name in NETWORKS},
+            },
+            indent=2,
+        )
+    )
