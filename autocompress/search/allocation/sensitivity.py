@@ -13,7 +13,7 @@ from autocompress.events import Observer, Silence
 from autocompress.graph.units import by_units, units_of
 from autocompress.recipe import Recipe, Recovery
 from autocompress.search.allocation.choices import Choice, choices_of, values_of
-from autocompress.search.allocation.interpolate import interpolated, strengths
+from autocompress.search.allocation.interpolate import interpolated, strengths, used
 from autocompress.search.allocation.kept_losses import KeptLosses
 from autocompress.search.allocation.table import SensitivityTable
 from autocompress.search.launcher import Job, Launcher, Work
@@ -100,17 +100,17 @@ def _worth(choices: Sequence[Choice]) -> Iterator[tuple[int, float]]:
     Extremes of one technique first, then all techniques at their strongest, then single ones, pairs and the rest.
     """
     rows = np.stack([strengths(choice) for choice in choices])
-    most, used = rows.max(0), (rows > 0).sum(1)
+    most, is_used = rows.max(0), used(choices)
     strongest = int(np.argmax(np.where(rows[:, 4] > 0, -1.0, rows.sum(1))))
     order = np.random.default_rng(0).permutation(len(choices))  # neighbours are measured in different units
     for place, row in enumerate(rows):
-        is_extreme = bool((row[row > 0] == most[row > 0]).all())
-        if used[place] <= 1:
-            level = 0 if is_extreme else 2
+        count = int(is_used[place].sum())
+        if count <= 1:
+            level = 0 if (row[is_used[place]] == most[is_used[place]]).all() else 2
         elif place == strongest:
             level = 1
         else:
-            level = 3 if used[place] == 2 else 4
+            level = min(count, 3) + 1
         yield level, float(order[place])
 
 
