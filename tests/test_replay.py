@@ -59,10 +59,16 @@ def test_what_runs_before_the_change_is_computed_once():
 
 def test_a_layer_that_is_only_touched_counts_as_changed():
     recording = Recording(tiny("deep residual"), batches("deep residual"), ready)
-    model = tiny("deep residual")
-    model.get_submodule("features.2.conv1.0").register_forward_hook(lambda _m, _i, output: output * 2)
-    found = recording.outputs_of(model, ["features.2.conv1.0"])
-    assert not torch.equal(found, recording.outputs)
+
+    def changed() -> nn.Module:
+        model = halved(tiny("deep residual"), "head")
+        model.get_submodule("features.2.conv1.0").register_forward_hook(lambda _m, _i, output: output * 2)
+        return model
+
+    expected = outputs(changed(), batches("deep residual"))
+    for _ in range(2):
+        recording.outputs_of(halved(tiny("deep residual"), "head"))
+    assert torch.equal(recording.outputs_of(changed(), ["features.2.conv1.0"]), expected)
 
 
 class OwnWeights(nn.Module):
