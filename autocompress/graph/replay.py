@@ -50,20 +50,26 @@ class Recording:
         self._model, self._batches, self._ready = model, batches, ready
         self._calls: dict[str, _Calls] = {}
         self._kept: dict[str, list[Tensor]] = {}
-        self._tried: dict[frozenset[str], bool] = {}
+        self._can_replay: dict[frozenset[str], bool] = {}
         self.outputs = self._watched()
 
     @torch.no_grad()
     def outputs_of(self, changed: nn.Module, touched: Collection[str] = ()) -> Tensor:
         """Outputs ``[n, ...]`` of a changed network, which is used up.
 
-        ``touched`` are modules that work otherwise although type, parameters and buffers are the original's.
+        What runs before the change is recorded, and replayed the next time that the same runs before it. ``touched``
+        are modules that work otherwise although type, parameters and buffers are the original's.
         """
         names = self._before_change(changed, touched)
-        if names and not self._can_replay(names):
-            names = frozenset()
         self._ready(changed)
-        return self._run(changed, names)
+        if names and names == self._kept.keys() and self._is_sound(names):
+            return self._run(changed, names)
+        self._kept = {}
+        if sum(self._calls[name].bytes for name in names) <= MOST_BYTES:
+            self._kept = {name: [] for name in names}
+            for name in names:
+                changed.get_submodule(name).register_forward_hook(self._keep(name))
+        return self._run(changed, ())
 
     def _run(self, model: nn.Module, names: Collection[str]) -> Tensor:
         for name in names:
@@ -125,20 +131,13 @@ class Recording:
                 found.append(name)
         return frozenset(found)
 
-    def _can_replay(self, names: frozenset[str]) -> bool:
-        """Record ``names``, and see whether the original gives the same outputs with them replayed."""
-        if names not in self._tried:
-            self._kept = {}
-            fits = sum(self._calls[name].bytes for name in names) <= MOST_BYTES
-            self._tried = {names: fits and self._replays(names)}
-        return self._tried[names]
+    def _is_sound(self, names: frozenset[str]) -> bool:
+        """Whether the original gives the same outputs with what was recorded; tried once."""
+        if names not in self._can_replay:
+            self._can_replay[names] = self._replays(names)
+        return self._can_replay[names]
 
     def _replays(self, names: frozenset[str]) -> bool:
-        self._kept = {name: [] for name in names}
-        model = self._fresh()
-        for name in names:
-            model.get_submodule(name).register_forward_hook(self._keep(name))
-        self._run(model, ())
         if any(len(parts) != len(self._batches) for parts in self._kept.values()):
             return False
         try:

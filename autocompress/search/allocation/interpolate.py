@@ -35,6 +35,13 @@ def strengths(choice: Choice) -> Array:
     return np.array([choice.prune, 1 - choice.rank, choice.sparse, error, float(choice.drop)])
 
 
+def used(choices: Sequence[Choice]) -> Array:
+    """``[choices, 5]``: which techniques go further than the mildest of the choices does, the original or int8, say."""
+    rows = np.stack([strengths(choice) for choice in choices])
+    found: Array = rows > rows[[not choice.drop for choice in choices]].min(0)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Unit:
     choices: tuple[Choice, ...]
@@ -53,7 +60,8 @@ class _Unit:
     def alone(self, technique: int) -> tuple[Array, Array]:
         """Strengths and losses, both above zero, of what was measured of one technique alone; in ascending order."""
         rows = self.strengths
-        chosen = (rows[:, technique] > 0) & (np.delete(rows, technique, 1) == 0).all(1) & self.is_known
+        others = np.delete(used(self.choices), technique, 1).any(1)
+        chosen = (rows[:, technique] > 0) & ~others & self.is_known
         order = np.argsort(rows[chosen, technique], kind="stable")
         losses = np.maximum.accumulate(np.maximum(self.losses[chosen][order], LEAST))
         return rows[chosen, technique][order], losses
@@ -118,7 +126,7 @@ def _factors(units: Sequence[_Unit], sums: Sequence[Array]) -> list[Array]:
     """
     numbers = {choice: number for number, choice in enumerate({c: None for unit in units for c in unit.choices})}
     width = 1 + len(units) + len(numbers)
-    joint = [(unit.strengths > 0).sum(1) > 1 for unit in units]
+    joint = [used(unit.choices).sum(1) > 1 for unit in units]
     normal, right = np.diag([1e-9] + [RIDGE] * (width - 1)), np.zeros(width)
     for place, (unit, total) in enumerate(zip(units, sums, strict=True)):
         for choice in np.flatnonzero(joint[place] & unit.is_known & (total > 0)):

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from autocompress.events import Observer, Silence
 from autocompress.graph.units import by_units, units_of
 from autocompress.recipe import Recipe, Recovery
 from autocompress.search.allocation.choices import Choice, choices_of, values_of
-from autocompress.search.allocation.interpolate import interpolated, strengths
+from autocompress.search.allocation.interpolate import interpolated, strengths, used
 from autocompress.search.allocation.kept_losses import KeptLosses
 from autocompress.search.allocation.table import SensitivityTable
 from autocompress.search.launcher import Job, Launcher, Work
@@ -23,6 +24,7 @@ from autocompress.trial import Bench
 ROUND_S = 6.0  # of work between two looks at the clock
 MOST_A_JOB = 16  # recipes; what they share is computed once for them
 JOBS_A_SLOT = 2  # in a round, so that slots end together
+TOGETHER = 8  # choices of a unit one after another: what runs before it is computed for the first of them
 BROKEN = 100.0  # nats, of a choice that cannot be composed or gives no numbers: beyond anything that still works
 
 Entry = tuple[int, int]  # unit, choice
@@ -87,31 +89,31 @@ class _Entries:
     def in_order(self) -> list[str]:
         """Digests in the order in which they are worth measuring; each once."""
         ranked = [
-            (level, spread, place, choice)
+            (level, turn, place, choice)
             for place, row in enumerate(self.choices)
-            for choice, (level, spread) in enumerate(_worth(row))
+            for choice, (level, turn) in enumerate(_worth(row))
         ]
         return list(dict.fromkeys(self.digests[place][choice] for _, _, place, choice in sorted(ranked)))
 
 
-def _worth(choices: Sequence[Choice]) -> Iterator[tuple[int, float]]:
-    """For each choice of a unit how late it has its turn, and where among those of all units that come as late.
+def _worth(choices: Sequence[Choice]) -> Iterator[tuple[int, int]]:
+    """For each choice of a unit its level, and its turn among those of all units at that level.
 
     Extremes of one technique first, then all techniques at their strongest, then single ones, pairs and the rest.
     """
     rows = np.stack([strengths(choice) for choice in choices])
-    most, used = rows.max(0), (rows > 0).sum(1)
+    most, is_used = rows.max(0), used(choices)
     strongest = int(np.argmax(np.where(rows[:, 4] > 0, -1.0, rows.sum(1))))
-    order = np.random.default_rng(0).permutation(len(choices))  # neighbours are measured in different units
-    for place, row in enumerate(rows):
-        is_extreme = bool((row[row > 0] == most[row > 0]).all())
-        if used[place] <= 1:
-            level = 0 if is_extreme else 2
-        elif place == strongest:
-            level = 1
-        else:
-            level = 3 if used[place] == 2 else 4
-        yield level, float(order[place])
+    levels = np.minimum(is_used.sum(1), 3) + 1
+    levels[levels <= 2] = 2
+    levels[[bool((row[own] == most[own]).all()) and own.sum() <= 1 for row, own in zip(rows, is_used, strict=True)]] = 0
+    levels[strongest] = min(levels[strongest], 1)
+    seen: Counter[int] = Counter()
+    turns = np.zeros(len(choices), int)
+    for place in np.random.default_rng(0).permutation(len(choices)):  # so that no technique has to wait
+        turns[place] = seen[levels[place]] // TOGETHER
+        seen[levels[place]] += 1
+    return zip(levels.tolist(), turns.tolist(), strict=True)
 
 
 @dataclass(kw_only=True)
