@@ -134,7 +134,7 @@ def settings_of(kind: str) -> dict[str, object]:
 LATER = [kind for kind in PASSES if kind != "student"]
 
 
-@pytest.mark.parametrize("kinds", [*([kind] for kind in LATER), LATER], ids=[*LATER, "all"])
+@pytest.mark.parametrize("kinds", [["prune_channels"], ["share_weights", "quantize"], LATER], ids="+".join)
 def test_a_student_is_compressed_like_any_network(bench, kinds):
     recovery = BRIEF.model_copy(update={"quantize_aware": kinds == LATER})
     steps = (student_step(), *(PassStep(name=kind, settings=settings_of(kind)) for kind in kinds))
