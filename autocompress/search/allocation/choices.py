@@ -56,9 +56,7 @@ def choices_of(unit: Unit, anatomy: Anatomy, space: SearchSpace) -> tuple[Choice
     bits: Sequence[int | None] = (None, *(passes.share_weights.bits if passes.share_weights else ()))
     found = [
         Choice(prune=share, rank=rank, sparse=zeros, codebook=codebook, precision=form)
-        for share, rank, zeros, (form, codebook) in product(
-            _pruned(unit, space), ranks, sparse, _stored(formats, bits)
-        )
+        for share, rank, zeros, (form, codebook) in product(_pruned(unit, space), ranks, sparse, _stored(formats, bits))
         if not (zeros and rank < 1)  # factors are not made sparse
     ]
     found.sort(key=_strength)
@@ -98,4 +96,4 @@ def _within(values: Sequence[float], range_: Range) -> tuple[float, ...]:
 def _strength(choice: Choice) -> float:
     """About what share of a layer's bits is gone."""
     bits = choice.codebook or choice.precision.bits or 32
-    return -(1 - choice.prune) ** 2 * choice.rank * (1 - choice.sparse) * bits
+    return -((1 - choice.prune) ** 2) * choice.rank * (1 - choice.sparse) * bits
