@@ -1,6 +1,5 @@
 import itertools
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from autocompress.errors import SpaceError
+from autocompress.search.parameters import Knob
 from autocompress.search.sampler import SurrogateSampler
+from autocompress.search.space import Range
 from autocompress.search.study import Sampler, Study, optuna_sampler
 
 CHOICES = {f"op{place}": CategoricalDistribution(tuple("abcd")) for place in range(5)}
@@ -128,7 +129,7 @@ def test_broken_limits_are_learned_from_what_is_told():
         else:
             study.tell(trial, additive(trial.params))
     assert sum(broken[30:]) < 10
-    two_best = sorted((max(row) - np.sort(row)[-2] for row in EFFECTS))
+    two_best = sorted(max(row) - np.sort(row)[-2] for row in EFFECTS)
     best = EFFECTS.max(axis=1).sum() - sum(two_best[:3])
     assert study.best_value == pytest.approx(best)
 
@@ -138,7 +139,7 @@ def test_before_anything_kept_the_limits_what_breaks_them_least_is_followed():
     over = []
     for _ in range(30):
         trial = study.ask(CHOICES)
-        over.append(0.25 + max(all_of(additive)) - additive(trial.params))
+        over.append(0.25 + (max(all_of(additive)) - additive(trial.params)) / 4)
         trial.set_constraint("size", over[-1])
         study.tell(trial, 0.0)
     assert min(over) == pytest.approx(0.25)
@@ -187,17 +188,14 @@ def test_a_thousand_finished_trials_take_no_time():
         study.add_trial(create_trial(params=params, distributions=space, value=params["x0"] - params["x1"] ** 2))
     seconds = []
     for _ in range(6):
-        started = time.perf_counter()
+        started = time.process_time()  # other programs' work does not count
         study.tell(trial := study.ask(space), trial.params["x0"])
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     assert np.median(seconds[1:]) < 0.2  # the first one learns the kernel
 
 
 @pytest.mark.parametrize("sampler", Sampler)
 def test_every_sampler_can_be_chosen(sampler, tmp_path: Path):
-    from autocompress.search.parameters import Knob
-    from autocompress.search.space import Range
-
     knobs = (Knob(name="prune.0", range=Range(low=0.0, high=0.8)), Knob(name="precision.0", choices=("int8", "fp32")))
     study = Study(tmp_path / "journal", knobs, seed=0, minimize=True, startup=2, sampler=sampler)
     for _ in range(6):

@@ -101,10 +101,10 @@ def without(codes: Array, seen: set[bytes]) -> NDArray[np.bool_]:
 
 
 def best_allowed(
-    codes: Array, worth: Array, allowed: Callable[[Array], NDArray[np.bool_]], wanted: int, most: int
+    codes: Array, worth: Array, allowed: Callable[[Array], NDArray[np.bool_]], wanted: int
 ) -> NDArray[np.intp]:
-    """Places of up to ``wanted`` allowed rows of the highest worth; asks about ``most`` rows at most, best first."""
-    order = np.argsort(-worth, kind="stable")[:most]
+    """Places of up to ``wanted`` allowed rows of the highest worth; few of the others are asked about."""
+    order = np.argsort(-worth, kind="stable")
     found: list[NDArray[np.intp]] = []
     start, size = 0, max(16, wanted)
     while start < len(order) and sum(map(len, found)) < wanted:

@@ -21,14 +21,13 @@ Array = NDArray[np.float64]
 
 LEAST_ROWS = 3  # finished trials below which there is nothing to learn from
 # Rows that a prediction rests on, half the best, half the latest: keeps a proposal to tens of milliseconds.
-MOST_ROWS = 400
-MOST_VIOLATIONS = 300  # the latest: a violation is close to additive and needs fewer
+MOST_ROWS = 300
+MOST_VIOLATIONS = 200  # the latest: a violation is close to additive and needs fewer
 KERNEL_EVERY = 1.25  # growth of the past after which the kernel is learned anew
 RANDOM, NEAR_BEST, NEAR_LIKELY = 400, 600, 400  # sizes of a pool's parts
 PARENTS = 8
-MOST_ASKED = 4096  # configurations of one pool at most whose feasibility is asked for
-TRIES = 20  # pools of random configurations until one holds an allowed one
-REFERENCE_SHARE = 0.1  # of the finished trials lie below the point from where on hypervolume counts
+TRIES = 10  # pools of random configurations until one holds an allowed one
+LIKELY = np.log(0.5)  # of the probability to keep all limits
 VIOLATION = (-1.0, 3.0)  # beyond which a violation says no more
 
 
@@ -72,65 +71,82 @@ class Proposer:
     def __init__(self, space: Space, rules: Rules, startup: int) -> None:
         self._space, self._rules, self._startup = space, rules, startup
         self._features = Features(choices=tuple(axis.choices for axis in space.axes))
-        self._listed = space.listed()
+        self._listed = _listed(space, rules)
+        self._places = {} if self._listed is None else {key: at for at, key in enumerate(pool.keys(self._listed))}
         self._kernels: dict[object, tuple[int, Kernel]] = {}
 
     def propose(self, past: Past, rng: np.random.Generator) -> Array:
         """One row of codes: new and allowed, as long as any such can be found."""
         if len(past.codes) < LEAST_ROWS or len(past.codes) + len(past.pending) < self._startup:
             return self._start(past, rng)
-        worth = self._worth(past)
-        rows = self._pool(past, worth, rng)
-        found = self._best(rows, worth, 1)
+        found = self._best(*self._pool(past, self._worth(past), rng), 1)
         return found[0] if len(found) else self._at_random(past, rng)
 
     def _start(self, past: Past, rng: np.random.Generator) -> Array:
         """At random, or every other time what the prior expects most of."""
-        if self._rules.prior is None or (len(past.codes) + len(past.pending)) % 2:
+        prior = self._rules.prior
+        if prior is None or (len(past.codes) + len(past.pending)) % 2:
             return self._at_random(past, rng)
-        rows = self._new(self._listed if self._listed is not None else self._space.draw(rng, 4 * RANDOM), past)
-        found = self._best(rows, self._rules.prior, 1)
+        rows = self._new(self._space.draw(rng, 4 * RANDOM), past) if self._listed is None else self._remaining(past)
+        found = self._best(rows, _judged(rows, prior), 1)
         return found[0] if len(found) else self._at_random(past, rng)
 
     def _at_random(self, past: Past, rng: np.random.Generator) -> Array:
-        """New and allowed if there is any, else new, else anything."""
+        """New and allowed if there is any, else new, else anything; what likely keeps the limits goes first."""
+        enough = np.count_nonzero(~np.isnan(past.violation)) + len(past.ruled_out) >= self._startup
+        limits = self._limits(past) if enough else None
         fallback = self._space.draw(rng, 1)
-        for _ in range(TRIES):
-            drawn = self._new(self._space.draw(rng, 64) if self._listed is None else self._shuffled(rng), past)
+        for _ in range(1 if self._listed is not None else TRIES):
+            drawn = self._drawn(past, rng)
             fallback = drawn[:1] if len(drawn) else fallback
-            found = self._best(drawn, lambda codes: -np.arange(len(codes), dtype=np.float64), 1)
+            value = np.linspace(1.0, 0.0, len(drawn))
+            if limits is not None:
+                chance = _judged(drawn, limits)
+                value = np.where(chance > LIKELY, value, chance)
+            found = self._best(drawn, value, 1)
             if len(found):
                 return found[0]
-            if self._listed is not None:
-                break
         return fallback[0]
 
-    def _shuffled(self, rng: np.random.Generator) -> Array:
-        assert self._listed is not None
-        return self._listed[rng.permutation(len(self._listed))]
-
-    def _pool(self, past: Past, worth: Worth, rng: np.random.Generator) -> Array:
-        """Everything new of a small space; else random ones, some near the best, and some near the likeliest."""
+    def _drawn(self, past: Past, rng: np.random.Generator) -> Array:
+        """New ones in random order; of a large space, after some time without success also ones near the least bad."""
         if self._listed is not None:
-            self._listed = self._new(self._listed, past)
-            return self._listed
+            return rng.permutation(self._remaining(past))
+        rows = self._space.draw(rng, RANDOM)
+        if len(past.ruled_out):
+            least = past.ruled_out[np.argsort(past.ruled_out_violation, kind="stable")[:PARENTS]]
+            rows = np.vstack([rows, self._space.mutated(rng, least, RANDOM)])
+        return self._new(rows, past)
+
+    def _pool(self, past: Past, worth: Worth, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Rows and their worth: all new ones of a small space; else some at random, near the best and the worthiest."""
+        if self._listed is not None:
+            rows = self._remaining(past)
+            return rows, _judged(rows, worth)
         drawn = [self._space.draw(rng, RANDOM), self._space.mutated(rng, _parents(past), NEAR_BEST)]
         rows = self._new(np.vstack(drawn), past)
-        likely = self._best(rows, worth, PARENTS)
-        if len(likely):
-            rows = self._new(np.vstack([rows, self._space.mutated(rng, likely, NEAR_LIKELY)]), past)
-        return rows
+        value = _judged(rows, worth)
+        likely = self._best(rows, value, PARENTS)
+        if not len(likely):
+            return rows, value
+        near = self._new(self._space.mutated(rng, likely, NEAR_LIKELY), past)
+        return np.vstack([rows, near]), np.concatenate([value, _judged(near, worth)])
+
+    def _remaining(self, past: Past) -> Array:
+        """Of a small space what is allowed and new."""
+        assert self._listed is not None
+        new = np.ones(len(self._listed), dtype=bool)
+        new[[self._places[key] for key in past.seen if key in self._places]] = False
+        return np.asarray(self._listed[new])
 
     def _new(self, rows: Array, past: Past) -> Array:
-        return rows[pool.without(rows, past.seen)]
+        return np.asarray(rows[pool.without(rows, past.seen)])
 
-    def _best(self, rows: Array, worth: Worth, wanted: int) -> Array:
+    def _best(self, rows: Array, value: Array, wanted: int) -> Array:
         """The worthiest allowed rows."""
-        most = MOST_ASKED if self._listed is None else len(rows)
-        return rows[pool.best_allowed(rows, worth(rows), self._allowed, wanted, most)] if len(rows) else rows
-
-    def _allowed(self, rows: Array) -> NDArray[np.bool_]:
-        return np.ones(len(rows), dtype=bool) if self._rules.allowed is None else self._rules.allowed(rows)
+        if self._listed is not None or self._rules.allowed is None:
+            return np.asarray(rows[np.argsort(-value, kind="stable")[:wanted]])
+        return np.asarray(rows[pool.best_allowed(rows, value, self._rules.allowed, wanted)])
 
     def _worth(self, past: Past) -> Worth:
         limits = self._limits(past)
@@ -159,7 +175,7 @@ class Proposer:
 
     def _gain(self, past: Past) -> Worth:
         beliefs = [None if at in self._rules.known else self._belief(past, at) for at in (0, 1)]
-        reference = np.quantile(past.scores, REFERENCE_SHARE, axis=0)
+        reference = past.scores.min(axis=0)  # a higher one cuts off the front's ends, which then are never found
         pending = np.column_stack([self._middle(at, beliefs[at], past.pending) for at in (0, 1)])
         points = np.vstack([past.scores[past.kept], pending])
 
@@ -226,6 +242,16 @@ class _Belief:
     def believing(self, pending: Array) -> "_Belief":
         """With ``pending`` as if they had come out as believed: means stay, doubt near them goes."""
         return replace(self, surrogate=self.surrogate.believing(pending))
+
+
+def _listed(space: Space, rules: Rules) -> Array | None:
+    """Every allowed configuration of a small space."""
+    rows = space.listed()
+    return rows if rows is None or rules.allowed is None else np.asarray(rows[rules.allowed(rows)])
+
+
+def _judged(rows: Array, worth: Worth) -> Array:
+    return worth(rows) if len(rows) else np.zeros(0)
 
 
 def _rows(scores: Array) -> NDArray[np.intp]:

@@ -30,7 +30,7 @@ class SurrogateSampler(BaseSampler):
         seed: of all draws.
         startup: finished or running trials before anything is learned.
         feasible: of many configurations at once, which may be tried. None that may not is proposed, as long as an
-            allowed one can be found.
+            allowed one can be found. A space of up to ``pool.MOST_LISTED`` configurations is asked about as a whole.
         known: by the place of an objective: its values for many configurations at once.
         prior: what to expect of many configurations at once, in any unit that grows as the only objective improves.
     """

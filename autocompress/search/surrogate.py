@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 KNOTS = 7  # of a continuous parameter
 REACH = 0.35  # of its range over which values are alike
-EVIDENCE_ROWS = 256  # at most that decide the kernel; all decide the prediction
+EVIDENCE_ROWS = 200  # at most that decide the kernel; all decide the prediction
 STEPS = 40  # of the evidence's ascent; later ones change its value by less than noise does
 # Priors of the kernel's logarithms: relevances, then additive, pairwise, product and noise variance (of unit scores).
 RELEVANCE_PRIOR = (np.log(0.3), 1.2)
@@ -77,9 +77,14 @@ class Kernel:
     def of(self, similarity: Array) -> Array:
         """Covariance without noise, for similarities of 0 to 1."""
         additive, pairwise, product, _ = np.exp(self.variance)
-        found = np.exp(np.exp(self.relevance).sum() * (similarity - 1.0))
-        found *= product
-        found += similarity * (additive + pairwise * similarity)
+        reach = np.exp(self.relevance).sum()
+        found = reach * similarity
+        found += np.log(product) - reach
+        np.exp(found, out=found)
+        added = pairwise * similarity
+        added += additive
+        added *= similarity
+        found += added
         return np.asarray(found)
 
     @property
@@ -203,7 +208,9 @@ class Surrogate:
         expected, _ = self.of(codes)
         residual = np.concatenate([self.residual, expected])
         all_codes = np.vstack([self.codes, codes])
-        return _conditioned(self.features, self.kernel, all_codes, residual, self.slope, self.mean, self.scale)
+        return _conditioned(
+            self.features, self.kernel, all_codes, residual, slope=self.slope, mean=self.mean, scale=self.scale
+        )
 
     def _weighted(self, codes: Array) -> Array:
         return self.kernel.weighted(self.features.of(codes), self.features.owners())
@@ -221,11 +228,11 @@ def fit(
     if kernel is None:
         kernel = fitted_kernel(features, codes, residual)
     _, mean, scale = _unit(residual)
-    return _conditioned(features, kernel, codes, residual, slope, mean, scale)
+    return _conditioned(features, kernel, codes, residual, slope=slope, mean=mean, scale=scale)
 
 
 def _conditioned(
-    features: Features, kernel: Kernel, codes: Array, residual: Array, slope: float, mean: float, scale: float
+    features: Features, kernel: Kernel, codes: Array, residual: Array, *, slope: float, mean: float, scale: float
 ) -> Surrogate:
     weighted = kernel.weighted(features.of(codes), features.owners())
     covariance = kernel.of(weighted @ weighted.T)
