@@ -80,7 +80,7 @@ class Proposer:
         if len(past.codes) < LEAST_ROWS or len(past.codes) + len(past.pending) < self._startup:
             return self._start(past, rng)
         found = self._best(*self._pool(past, self._worth(past), rng), 1)
-        return found[0] if len(found) else self._at_random(past, rng)
+        return np.asarray(found[0]) if len(found) else self._at_random(past, rng)
 
     def _start(self, past: Past, rng: np.random.Generator) -> Array:
         """At random, or every other time what the prior expects most of."""
@@ -89,7 +89,7 @@ class Proposer:
             return self._at_random(past, rng)
         rows = self._new(self._space.draw(rng, 4 * RANDOM), past) if self._listed is None else self._remaining(past)
         found = self._best(rows, _judged(rows, prior), 1)
-        return found[0] if len(found) else self._at_random(past, rng)
+        return np.asarray(found[0]) if len(found) else self._at_random(past, rng)
 
     def _at_random(self, past: Past, rng: np.random.Generator) -> Array:
         """New and allowed if there is any, else new, else anything; what likely keeps the limits goes first."""
@@ -105,8 +105,8 @@ class Proposer:
                 value = np.where(chance > LIKELY, value, chance)
             found = self._best(drawn, value, 1)
             if len(found):
-                return found[0]
-        return fallback[0]
+                return np.asarray(found[0])
+        return np.asarray(fallback[0])
 
     def _drawn(self, past: Past, rng: np.random.Generator) -> Array:
         """New ones in random order; of a large space, after some time without success also ones near the least bad."""
