@@ -1,7 +1,7 @@
 """How near samplers come to the best of NAS-Bench-201 in few evaluations, in JSON.
 
 ``pip install "autocompress[benchmarks]"``, then ``python tests/benchmarks/nas_bench_201.py [--seeds 10] [--samplers
-surrogate tpe nsga2 random] [--data cifar100 imagenet16]``; about 20 minutes on one core. 15,625 architectures of six
+surrogate tpe nsga2 random] [--data cifar100 imagenet16] [--tasks distance hypervolume]``. 15,625 architectures of six
 choices each, with validation accuracy (mean of the table's seeds) and latency. Two tasks:
 
 - ``distance``: points of accuracy below the best architecture within the 25th percentile of latency. Latency is looked
