@@ -30,7 +30,7 @@ FLOORS = {
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 # Where a package may be imported; those not listed may be imported anywhere.
 HOMES = {
-    "optuna": ["search/study.py"],
+    "optuna": ["search/study.py", "search/sampler.py"],
     "ray": ["search/launch_ray.py"],
     "timm": ["models/timm_zoo.py", "students/timm_"],
     "onnxruntime": ["hardware/", "evaluate.py", "export/", "delivery/report_snippet.py"],

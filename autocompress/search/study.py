@@ -1,4 +1,4 @@
-"""The Optuna study: asked for parameters, told what became of them. The only file that knows Optuna.
+"""The Optuna study: asked for parameters, told what became of them. Optuna is known here and in ``sampler`` only.
 
 The journal is written by the driver alone. Each finished trial's whole record is kept in it, so that a run goes on from
 the journal and nothing else.
@@ -6,13 +6,15 @@ the journal and nothing else.
 
 import fcntl
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -22,11 +24,25 @@ from autocompress.recipe import Recipe
 from autocompress.result import TrialRecord
 from autocompress.result import TrialState as RecordState
 from autocompress.search.parameters import Knob, Value
+from autocompress.search.sampler import SurrogateSampler
 
 STUDY = "autocompress"
 RECORD, CONTROL, RECIPE, GIVEN, REACHED = "record", "control", "recipe", "given", "reached"
 # More than the budget by this factor says no more about where to look; keeps one far miss from ruling the sampler.
 WORST_VIOLATION = 3.0
+# Of NSGA-II: Optuna's 50 would be most of a search before it learns anything.
+POPULATION = 20
+
+Feasible = Callable[[Sequence[Mapping[str, Value]]], Sequence[bool]]
+
+
+class Sampler(StrEnum):
+    """What proposes parameters."""
+
+    SURROGATE = "surrogate"
+    TPE = "tpe"
+    NSGA2 = "nsga2"
+    RANDOM = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +63,33 @@ class Ask:
 class Study:
     """One search's memory: parameters, constraint values and records of all trials, on disk.
 
-    ``minimize`` says whether told values are better when smaller.
+    ``minimize`` says whether told values are better when smaller. ``feasible`` says of many parameters at once which
+    are worth a trial; sampler surrogate proposes no others, the rest learn it from what they are told.
     """
 
-    def __init__(self, journal: Path, knobs: tuple[Knob, ...], *, seed: int, minimize: bool, startup: int) -> None:
+    def __init__(
+        self,
+        journal: Path,
+        knobs: tuple[Knob, ...],
+        *,
+        seed: int,
+        minimize: bool,
+        startup: int,
+        sampler: Sampler = Sampler.SURROGATE,
+        feasible: Feasible | None = None,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = {knob.name: _distribution(knob) for knob in knobs}
         _cut_torn_line(journal)
         storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=_KernelLock(journal)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(
-                multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed + _finished(storage)
-            )
+        if sampler is Sampler.SURROGATE:
+            chosen: BaseSampler = SurrogateSampler(self._space, seed=seed, startup=startup, feasible=feasible)
+        else:
+            chosen = optuna_sampler(sampler, seed=seed + _finished(storage), startup=startup)
         self._study = optuna.create_study(
             study_name=STUDY,
             storage=storage,
-            sampler=sampler,
+            sampler=chosen,
             load_if_exists=True,
             direction="minimize" if minimize else "maximize",
         )
@@ -178,6 +204,17 @@ _STATES = {
     RecordState.PRUNED: TrialState.PRUNED,
     RecordState.FAILED: TrialState.FAIL,
 }
+
+
+def optuna_sampler(sampler: Sampler, *, seed: int, startup: int) -> BaseSampler:
+    """One of Optuna's own. Random search alone takes no notice of constraints."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if sampler is Sampler.TPE:
+            return TPESampler(multivariate=True, constant_liar=True, n_startup_trials=startup, seed=seed)
+        if sampler is Sampler.NSGA2:
+            return NSGAIISampler(population_size=POPULATION, seed=seed)
+    return RandomSampler(seed=seed)
 
 
 def _distribution(knob: Knob) -> BaseDistribution:

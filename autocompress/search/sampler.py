@@ -1,0 +1,194 @@
+"""An Optuna sampler that learns a surrogate of what trials return; how it chooses is in ``proposal``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from autocompress.errors import SpaceError
+from autocompress.search.pool import Axis, Space, keys
+from autocompress.search.proposal import Past, Proposer, Rules
+
+Array = NDArray[np.float64]
+Params = Mapping[str, Any]
+
+
+class SurrogateSampler(BaseSampler):
+    """Proposes what a surrogate of one or two objectives expects most of; the same seed and past, the same proposal.
+
+    Completed trials teach it the objectives; constraints of completed and pruned trials teach it what is infeasible;
+    running trials count as if they came out as expected. Nothing that was asked for before is proposed again, as long
+    as there is anything new. At most ``proposal.MOST_ROWS`` completed trials (best and latest) are looked at.
+
+    Args:
+        space: every parameter that is proposed; others are drawn at random.
+        seed: of all draws.
+        startup: finished or running trials before anything is learned.
+        feasible: of many configurations at once, which may be tried. None that may not is proposed, as long as an
+            allowed one can be found. A space of up to ``pool.MOST_LISTED`` configurations is asked about as a whole.
+        known: by the place of an objective: its values for many configurations at once.
+        prior: what to expect of many configurations at once, in any unit that grows as the only objective improves.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, BaseDistribution],
+        *,
+        seed: int,
+        startup: int = 10,
+        feasible: Callable[[Sequence[Params]], Sequence[bool]] | None = None,
+        known: Mapping[int, Callable[[Sequence[Params]], Sequence[float]]] | None = None,
+        prior: Callable[[Sequence[Params]], Sequence[float]] | None = None,
+    ) -> None:
+        self._space = {name: distribution for name, distribution in space.items() if not distribution.single()}
+        self._fixed = {name: _only(distribution) for name, distribution in space.items() if distribution.single()}
+        self._axes = Space(axes=tuple(map(_axis, self._space.values())))
+        self._seed, self._startup = seed, startup
+        self._feasible, self._known, self._prior = feasible, dict(known or {}), prior
+        self._others = RandomSampler(seed=seed)
+        self._rows: dict[int, Array] = {}
+        self._proposer: Proposer | None = None
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002  # as Optuna calls it
+        """The parameters that are proposed together."""
+        return dict(self._space)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The next configuration.
+
+        Raises:
+            SpaceError: the study has more than two objectives.
+        """
+        if not search_space:
+            return {}
+        signs = np.array([1.0 if way is StudyDirection.MAXIMIZE else -1.0 for way in study.directions])
+        if len(signs) > 2:
+            raise SpaceError(
+                f"sampler surrogate takes one or two objectives, got {len(signs)}; take sampler tpe or nsga2"
+            )
+        if self._proposer is None:
+            self._proposer = Proposer(self._axes, self._rules(signs), self._startup)
+        past = self._past(study.get_trials(deepcopy=False), signs)
+        row = self._proposer.propose(past, np.random.default_rng((self._seed, trial.number)))
+        return self._params(row)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """At random: what is outside of the given space."""
+        return self._others.sample_independent(study, trial, param_name, param_distribution)
+
+    def _rules(self, signs: Array) -> Rules:
+        feasible = None if self._feasible is None else _by_codes(self._feasible, self._many, 1.0)
+        return Rules(
+            allowed=None if feasible is None else lambda codes: feasible(codes) > 0,
+            known={at: _by_codes(function, self._many, signs[at]) for at, function in self._known.items()},
+            prior=None if self._prior is None else _by_codes(self._prior, self._many, 1.0),
+        )
+
+    def _many(self, codes: Array) -> list[dict[str, Any]]:
+        return [{**self._fixed, **self._params(row)} for row in codes]
+
+    def _params(self, row: Array) -> dict[str, Any]:
+        return {name: _value(self._space[name], code) for name, code in zip(self._space, row, strict=True)}
+
+    def _past(self, trials: list[FrozenTrial], signs: Array) -> Past:
+        """What Optuna knows; trials without all of the space's parameters are left out."""
+        told = [trial for trial in trials if self._row(trial) is not None]
+        complete = [trial for trial in told if trial.state is TrialState.COMPLETE and trial.values is not None]
+        ruled_out = [trial for trial in told if trial.state is TrialState.PRUNED and trial.constraints]
+        pending = [trial for trial in told if trial.state is TrialState.RUNNING]
+        return Past(
+            codes=self._stacked(complete),
+            scores=np.array([trial.values for trial in complete], dtype=np.float64).reshape(-1, len(signs)) * signs,
+            violation=_violations(complete),
+            ruled_out=self._stacked(ruled_out),
+            ruled_out_violation=_violations(ruled_out),
+            pending=self._stacked(pending),
+            seen=set(keys(self._stacked(told))),
+        )
+
+    def _stacked(self, trials: list[FrozenTrial]) -> Array:
+        return np.array([self._row(trial) for trial in trials], dtype=np.float64).reshape(len(trials), len(self._space))
+
+    def _row(self, trial: FrozenTrial) -> Array | None:
+        """A trial's codes, kept once it is finished."""
+        if trial.number in self._rows:
+            return self._rows[trial.number]
+        if not all(name in trial.params for name in self._space):
+            return None
+        row = np.array([_code(way, trial.params[name]) for name, way in self._space.items()])
+        if trial.state.is_finished():
+            self._rows[trial.number] = row
+        return row
+
+
+def _by_codes(
+    function: Callable[[Sequence[Params]], Sequence[Any]], many: Callable[[Array], list[dict[str, Any]]], sign: float
+) -> Callable[[Array], Array]:
+    """A function of rows of codes that asks for every configuration once."""
+    known: dict[bytes, float] = {}
+
+    def values(codes: Array) -> Array:
+        names = keys(codes)
+        new = [at for at, name in enumerate(names) if name not in known]
+        if new:
+            found = function(many(codes[new]))
+            known.update((names[at], sign * float(value)) for at, value in zip(new, found, strict=True))
+        return np.array([known[name] for name in names], dtype=np.float64)
+
+    return values
+
+
+def _violations(trials: list[FrozenTrial]) -> Array:
+    """The largest of each trial's constraints; NaN without any."""
+    return np.array([max(trial.constraints.values(), default=np.nan) for trial in trials], dtype=np.float64)
+
+
+def _axis(distribution: BaseDistribution) -> Axis:
+    if isinstance(distribution, CategoricalDistribution):
+        return Axis(choices=len(distribution.choices))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if distribution.step is None or distribution.log:
+        return Axis()
+    return Axis(steps=round((distribution.high - distribution.low) / distribution.step) + 1)
+
+
+def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    low, high = float(distribution.low), float(distribution.high)
+    return (float(np.log(low)), float(np.log(high))) if distribution.log else (low, high)
+
+
+def _code(distribution: BaseDistribution, value: Any) -> float:
+    if isinstance(distribution, CategoricalDistribution):
+        return float(distribution.to_internal_repr(value))
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = _ends(distribution)
+    code = ((np.log(value) if distribution.log else value) - low) / (high - low)
+    return float(_axis(distribution).snapped(np.array([code]))[0])
+
+
+def _value(distribution: BaseDistribution, code: float) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(code)]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = _ends(distribution)
+    value = low + code * (high - low)
+    value = float(np.exp(value)) if distribution.log else value
+    held = min(max(value, distribution.low), distribution.high)
+    return round(held) if isinstance(distribution, IntDistribution) else float(held)
+
+
+def _only(distribution: BaseDistribution) -> Any:
+    """The one value of a parameter without choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low
