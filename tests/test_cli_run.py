@@ -65,8 +65,7 @@ def test_a_run_stopped_by_sigterm_goes_on_with_the_command_that_it_names(tmp_pat
     words = ["compress", NET, "--data", TASK, "--budget", "size<=100B", "--out", str(out), *SETTINGS]
     with started(*words) as process:
         assert process.stderr is not None
-        while "original: " not in process.stderr.readline():
-            pass
+        assert any("original: " in line for line in iter(process.stderr.readline, ""))
         process.send_signal(signal.SIGTERM)
         *_, before, last = process.stderr.read().splitlines()
     assert process.returncode == 143

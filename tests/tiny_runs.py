@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import autocompress as ac
 from autocompress.commands import prepare
+from autocompress.hardware import memory
 from autocompress.hardware.latency import measure_latency
 from autocompress.hardware.machine import this_machine
 from autocompress.measurement import Latency
@@ -129,13 +130,14 @@ def one_core() -> Machine:
 
 @contextmanager
 def brief_measuring(rounds: int = 3, window_ms: float = 8.0) -> Iterator[None]:
-    """Real measurements, all of a few short rounds, as on a machine with one core."""
+    """Real measurements, all of a few short rounds, memory in one process, as on a machine with one core."""
 
     def brief(files: Sequence[Path], target: Target, **_: Any) -> list[Latency]:
         return measure_latency(files, target, rounds=rounds, window_ms=window_ms)
 
     with (
         mock.patch.object(costing, "measure_latency", brief),
+        mock.patch.object(memory, "PROCESSES", 1),
         mock.patch.object(finish, "MEASURE_ATTEMPTS", 1),
         mock.patch.object(prepare, "this_machine", one_core),
     ):
