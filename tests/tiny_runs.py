@@ -43,6 +43,20 @@ passes:
 """
 FILE = Path(__file__)
 TASK, NET = f"{FILE}:tiny_task", f"{FILE}:tiny_net"
+# The command line with short measurements, for a process of its own.
+BRIEF_COMMAND = f"""
+import sys
+sys.path.insert(0, {str(FILE.parent)!r})
+from tiny_runs import brief_measuring
+from autocompress.cli import main
+
+with brief_measuring():
+    main()
+"""
+BRIEF_COMMAND_WITHOUT_RAY = (
+    "import autocompress.commands.compress as c; from autocompress.search.launcher import SerialLauncher\n"
+    "c.ray_launcher = lambda *_: SerialLauncher()\n" + BRIEF_COMMAND
+)
 
 
 def tiny_task(n_train: int = 240, n_val: int = 90, n_test: int = 90) -> Task:
