@@ -28,7 +28,7 @@ with brief_measuring():
                 space="small.yaml", workers=2, time=200, trials=int(sys.argv[1]), resume=sys.argv[2] == "resume")
 """
 PATIENCE_S = 150.0
-LINGER_S = 30.0
+LINGER_S = 90.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 

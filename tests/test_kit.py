@@ -118,7 +118,7 @@ def test_it_runs_with_numpy_and_onnxruntime_alone_and_becomes_a_profile(kit, bar
 def test_killed_in_the_middle_it_goes_on_behind_what_is_written(kit, bare_python):
     plan(kit, window_ms=400.0)
     process = subprocess.Popen([bare_python, "runner.py", "plan.json"], cwd=kit, stdout=subprocess.DEVNULL)
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 200
     while not (kit / "results.jsonl").exists() or (kit / "results.jsonl").read_bytes().count(b"\n") < 2:
         assert time.monotonic() < ends
         time.sleep(0.02)
