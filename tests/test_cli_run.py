@@ -8,22 +8,21 @@ import subprocess
 import sys
 
 import pytest
-from tiny_runs import NET, TASK
+from tiny_runs import BRIEF_COMMAND, BRIEF_COMMAND_WITHOUT_RAY, NET, TASK
 
-COMMAND = [sys.executable, "-c", "from autocompress.cli import main; main()"]
+COMMAND = "from autocompress.cli import main; main()"
 SETTINGS = ["--workers", "1", "--time", "20s", "--techniques", "quantize"]
 
 
-def started(*words: str) -> subprocess.Popen[str]:
+def started(*words: str, program: str = COMMAND) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    command = [sys.executable, "-c", program, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def ended(*words: str) -> tuple[int, dict, str]:
+def ended(*words: str, program: str = COMMAND) -> tuple[int, dict, str]:
     """Exit code, the one JSON object on standard output, and standard error."""
-    process = started(*words, "--json")
+    process = started(*words, "--json", program=program)
     out, err = process.communicate()
     return process.returncode, json.loads(out), err
 
@@ -63,17 +62,16 @@ def test_a_run_stopped_by_sigterm_goes_on_with_the_command_that_it_names(tmp_pat
     """The budget is out of reach, which is found without training: whole runs that train are tested elsewhere."""
     out = tmp_path / "run"
     words = ["compress", NET, "--data", TASK, "--budget", "size<=100B", "--out", str(out), *SETTINGS]
-    with started(*words) as process:
+    with started(*words, program=BRIEF_COMMAND) as process:
         assert process.stderr is not None
-        while "original: " not in process.stderr.readline():
-            pass
+        assert any("original: " in line for line in iter(process.stderr.readline, ""))
         process.send_signal(signal.SIGTERM)
         *_, before, last = process.stderr.read().splitlines()
     assert process.returncode == 143
     assert before == "stopped by SIGTERM"
     assert last == f"go on with: {shlex.join(['autocompress', *words, '--resume'])}"
 
-    code, answer, err = ended(*words, "--resume")
+    code, answer, err = ended(*words, "--resume", program=BRIEF_COMMAND_WITHOUT_RAY)
     assert (code, answer["status"]) == (3, "infeasible"), err
     assert answer == json.loads((out / "result.json").read_text())
     assert "size<=100B binds" in err

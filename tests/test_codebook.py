@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.strategies import booleans, composite, integers, sampled_from
 from sklearn.cluster import KMeans
 
@@ -31,7 +31,6 @@ def problems(draw):
     return weight, {"levels": draw(integers(2, 12)), "groups": draw(integers(1, c_out)), "kept": kept}
 
 
-@settings(deadline=None)
 @given(drawn=problems())
 def test_every_kept_value_gets_the_nearest_entry_of_its_group(drawn):
     weight, given_to_it = drawn
@@ -43,7 +42,6 @@ def test_every_kept_value_gets_the_nearest_entry_of_its_group(drawn):
         torch.testing.assert_close((row - found.dense[channel]).abs()[kept[channel]], least[kept[channel]])
 
 
-@settings(deadline=None)
 @given(drawn=problems())
 def test_what_is_not_kept_is_zero_and_changes_nothing(drawn):
     weight, given_to_it = drawn
@@ -55,7 +53,6 @@ def test_what_is_not_kept_is_zero_and_changes_nothing(drawn):
     assert torch.equal(found.indices, disturbed.indices)
 
 
-@settings(deadline=None)
 @given(drawn=problems())
 def test_it_is_never_worse_than_equally_spaced_levels(drawn):
     weight, given_to_it = drawn
@@ -65,7 +62,6 @@ def test_it_is_never_worse_than_equally_spaced_levels(drawn):
     assert float((found.dense - weight).double().square().sum()) <= uniform_error * (1 + 1e-5) + 1e-10
 
 
-@settings(deadline=None)
 @given(seed=integers(0, 10_000), distinct=integers(1, 8), groups=integers(1, 3))
 def test_no_more_distinct_values_than_levels_are_kept_exactly(seed, distinct, groups):
     values = normal(distinct, seed=seed)
@@ -87,7 +83,6 @@ def test_each_entry_is_the_mean_of_its_values():
     torch.testing.assert_close(found.values[0], torch.stack(means))
 
 
-@settings(deadline=None)
 @given(seed=integers(0, 10_000), n=integers(3, 9), levels=integers(2, 4), power=sampled_from([1, 3]))
 def test_few_values_get_the_best_of_all_partitions(seed, n, levels, power):
     values = normal(n, seed=seed).double() ** power

@@ -26,7 +26,7 @@ def test_a_kernel_of_that_rank_is_found(rank):
 
 
 @given(shape=tuples(integers(1, 8), integers(1, 8), integers(1, 3), integers(1, 3)), seed=integers(0, 999))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_error_is_the_one_that_it_reports_and_at_least_the_best_of_any_unfolding(shape, seed):
     """A sum of r outer products is a matrix of rank r along every axis: Eckart–Young bounds it from below."""
     kernel = noise(*shape, seed=seed)

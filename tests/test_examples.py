@@ -1,44 +1,81 @@
 """The examples and the README's commands do what they say, run as a user runs them, with less time."""
 
 import re
+import runpy
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from tiny_runs import BRIEF_COMMAND, brief_measuring
+
+from autocompress.commands import baseline, compress
+from autocompress.measurement import Latency
+from autocompress.search import costing
+from autocompress.search.launcher import SerialLauncher
+from autocompress.target import Target
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = pytest.mark.slow
 
 
-def run_python(*words: str, timeout_s: float = 280) -> str:
-    """Standard output of Python with these arguments, in the repository's folder; it must end with 0."""
-    ended = subprocess.run(
-        [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
-    )
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    return ended.stdout
+def by_size(files: Sequence[Path], target: Target, **_: object) -> list[Latency]:
+    """A millisecond a megabyte: the same however busy the machine is."""
+    times = [file.stat().st_size / 1e6 for file in files]
+    return [
+        Latency(median_ms=ms, p95_ms=ms, interval_ms=(ms, ms), rounds=3, runs=15, load_ms=1, threads=target.threads)
+        for ms in times
+    ]
 
 
-@pytest.mark.quiet  # a part of the original's latency is asked for
-def test_the_python_call_ends_in_a_verdict_and_a_module(tmp_path):
-    said = run_python("examples/python_call.py", "--out", str(tmp_path / "run"), "--time", "30s")
+@pytest.fixture
+def run_script(monkeypatch, capsys):
+    """Runs a script as a program, in this process and without Ray; what it prints. Latencies are made up or brief."""
+
+    def run(script: Path, *words: str, measures: bool = False) -> str:
+        monkeypatch.setattr(sys, "argv", [str(script), *words])
+        monkeypatch.setattr(compress, "ray_launcher", lambda *_: SerialLauncher())
+        monkeypatch.setattr(baseline, "LEAST_S", 1.0)
+        with brief_measuring(), nullcontext() if measures else mock.patch.object(costing, "measure_latency", by_size):
+            runpy.run_path(str(script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_python_call_ends_in_a_verdict_and_a_module(run_script, tmp_path):
+    """With timm's smallest network of the kind."""
+    example = (ROOT / "examples/python_call.py").read_text()
+    assert '"resnet10t"' in example
+    (script := tmp_path / "python_call.py").write_text(example.replace('"resnet10t"', '"test_resnet"'))
+
+    said = run_script(script, "--out", str(tmp_path / "run"), "--time", "4s")
 
     assert said.startswith("Met:")
     assert re.search(r"^\d+ parameters$", said, re.MULTILINE)
 
 
-def test_a_recipe_replayed_gives_the_same_file(tmp_path):
-    said = run_python("examples/replay_recipe.py", "--out", str(tmp_path), "--time", "8s")
+def test_a_recipe_replayed_gives_the_same_file(run_script, tmp_path):
+    """With a tenth of the recipe's steps."""
+    recipe = (ROOT / "examples/recipe.yaml").read_text()
+    assert "steps: 60," in recipe
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("steps: 60,", "steps: 6,"))
+    script = shutil.copy(ROOT / "examples/replay_recipe.py", tmp_path)
+
+    said = run_script(Path(script), "--out", str(tmp_path / "run"), "--time", "3s")
 
     assert "the same file twice: True" in said
 
 
-def test_an_own_network_with_its_own_task_and_metric(tmp_path):
-    said = run_python("examples/own_module_and_task.py", "--out", str(tmp_path / "run"), "--time", "15s")
+def test_an_own_network_with_its_own_task_and_metric(run_script, tmp_path):
+    said = run_script(ROOT / "examples/own_module_and_task.py", "--out", str(tmp_path / "run"), "--time", "6s")
 
     assert said.startswith("Met:")
 
@@ -58,27 +95,31 @@ def test_the_first_command_of_the_readme_is_what_make_demo_runs():
     )
 
 
+@pytest.mark.ray
 def test_the_other_commands_of_the_readme_run(tmp_path):
+    """In a process of their own, with Ray."""
     (command,) = readme_commands()[1:]
     words = shlex.split(command)[1:]
     words[words.index("--out") + 1] = str(tmp_path / "run")
-    words[words.index("--time") + 1] = "15s"
+    words[words.index("--time") + 1] = "6s"
 
-    run_python("-m", "autocompress", *words)
+    ended = subprocess.run(
+        [sys.executable, "-c", BRIEF_COMMAND, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
+    assert ended.returncode == 0, ended.stderr[-2000:]
     assert (tmp_path / "run/report.html").is_file()
 
 
-@pytest.mark.quiet
-def test_the_python_block_of_the_readme_runs(tmp_path):
+@pytest.mark.quiet  # a part of the original's latency is asked for
+def test_the_python_block_of_the_readme_runs(run_script, tmp_path):
     """With less time and a smaller network than ``make demo``, which runs the same with the one that is named."""
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     shortened = (
-        block.replace('"3m"', '"30s"')
+        block.replace('"3m"', '"12s"')
         .replace('"resnet18"', '"resnet10t"')
         .replace('"runs/digits"', repr(str(tmp_path / "run")))
     )
-    script = tmp_path / "readme.py"
-    script.write_text("if __name__ == '__main__':\n" + "".join(f"    {line}\n" for line in shortened.splitlines()))
+    (script := tmp_path / "readme.py").write_text(shortened)
 
-    assert run_python(str(script)).startswith("Met:")
+    assert run_script(script, measures=True).startswith("Met:")

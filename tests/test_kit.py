@@ -118,7 +118,7 @@ def test_it_runs_with_numpy_and_onnxruntime_alone_and_becomes_a_profile(kit, bar
 def test_killed_in_the_middle_it_goes_on_behind_what_is_written(kit, bare_python):
     plan(kit, window_ms=400.0)
     process = subprocess.Popen([bare_python, "runner.py", "plan.json"], cwd=kit, stdout=subprocess.DEVNULL)
-    ends = time.monotonic() + 60
+    ends = time.monotonic() + 200
     while not (kit / "results.jsonl").exists() or (kit / "results.jsonl").read_bytes().count(b"\n") < 2:
         assert time.monotonic() < ends
         time.sleep(0.02)
@@ -137,15 +137,22 @@ def test_killed_in_the_middle_it_goes_on_behind_what_is_written(kit, bare_python
 
 
 def test_a_model_that_is_refused_or_hangs_costs_itself_only(kit, bare_python):
-    """A model hangs where its process does not answer in time: here at a pipe that nobody writes to."""
+    """A model hangs where its process does not answer in time: here at a pipe that nobody writes to.
+
+    The others have time enough, however slow the machine is.
+    """
+    limit = 'timeout=plan["timeout_s"]'
+    runner = (kit / "runner.py").read_text()
+    assert limit in runner
+    (kit / "runner.py").write_text(runner.replace(limit, f'{limit} if "0001" in plan["files"][0] else 100'))
     (kit / "models/0000.onnx").write_bytes(b"no model")
     (kit / "models/0001.onnx").unlink()
     os.mkfifo(kit / "models/0001.onnx")
-    plan(kit, timeout_s=2.0)
+    plan(kit, timeout_s=1.0)
     run_kit(bare_python, kit)
     refused, hung, fine = results(kit)[1:]
     assert (refused["kind"], hung["kind"], fine["kind"]) == ("error", "error", "kernels")
-    assert hung["message"] == "took longer than 2 s"
+    assert hung["message"] == "took longer than 1 s"
     found = read_kit_results(kit / "results.jsonl")
     assert [each.name for each in found.failures] == ["drawn-0", "drawn-1"]
     assert [each.name for each in found.observations] == ["drawn-2"]

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import cloudpickle
 import made_up_search
@@ -21,9 +22,11 @@ from autocompress.result import TrialRecord, TrialState
 from autocompress.search.launch_ray import RayLauncher
 from autocompress.search.loop import Search
 from autocompress.search.study import Study
+from autocompress.task import Array
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 TRIALS = 4
+PATIENCE_S = 200.0
 
 
 class OneMillisecond:
@@ -43,26 +46,32 @@ class OneMillisecond:
 
 
 class NodeRemover(Silence):
-    """Takes the second node away, without a warning, when the first trial has ended and all CPUs are at work again."""
+    """Takes the second node away, without a warning, when the first trial has ended."""
 
-    def __init__(self, cluster: Cluster, node: object) -> None:
-        self.cluster, self.node, self.was_busy = cluster, node, False
+    def __init__(self, cluster: Cluster, node: object, sign: Path) -> None:
+        self.cluster, self.node, self.sign, self.was_busy = cluster, node, sign, False
 
     def trial(self, record: TrialRecord) -> None:  # noqa: ARG002  # as the protocol has it
         if self.node is None:
             return
-        self.was_busy = wait_until(lambda: ray.available_resources().get("CPU", 0) == 0)
+        self.was_busy = self.sign.exists()
         self.cluster.remove_node(self.node, allow_graceful=False)
         self.node = None
 
 
-def wait_until(holds: Callable[[], bool], patience_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        if holds():
-            return True
-        time.sleep(0.01)
-    return False
+def judging_until_lost(lost: str, sign: Path) -> Callable[[Array, Array], float]:
+    """A metric that never ends on the node ``lost``; elsewhere it waits for the ``sign`` that work has begun there."""
+
+    def metric(outputs: Array, targets: Array) -> float:  # as a metric is called
+        if ray.get_runtime_context().get_node_id() == lost:
+            sign.touch()
+            time.sleep(PATIENCE_S)
+        ends = time.monotonic() + PATIENCE_S
+        while not sign.exists() and time.monotonic() < ends:
+            time.sleep(0.02)
+        return 0.5
+
+    return metric
 
 
 @pytest.fixture
@@ -85,13 +94,16 @@ def test_a_search_goes_on_when_a_node_is_lost(cluster, tmp_path):
     launcher = RayLauncher(workers=1, address=cluster.address)
     try:
         assert launcher.slots() == 2
-        setting = made_up_setting("size<=100MB")
+        setting, sign = made_up_setting("size<=100MB"), tmp_path / "at work on the second node"
+        metric = judging_until_lost(node.node_id, sign)
+        task = replace(setting.bench.task, metric=metric, metric_name="own metric")
         setting = replace(
             setting,
+            bench=replace(setting.bench, task=task),
             builder=replace(setting.builder, recovery=Recovery(steps=20, batch=32)),
             costing=OneMillisecond(),
             launcher=launcher,
-            observer=(remover := NodeRemover(cluster, node)),
+            observer=(remover := NodeRemover(cluster, node, sign)),
         )
         study = Study(tmp_path / "journal", setting.builder.knobs(), seed=0, minimize=False, startup=TRIALS)
         records = Search(setting=setting, study=study, clock=Clock(600.0), most_trials=TRIALS).run()

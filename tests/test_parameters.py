@@ -20,7 +20,7 @@ from autocompress.search.parameters import Knob, RecipeBuilder
 from autocompress.search.space import Techniques, load_space
 from autocompress.search.summary import summary
 
-SLOWER = settings(max_examples=8, deadline=None)  # each example traces the network several times
+SLOWER = settings(max_examples=8)  # each example traces the network several times
 
 
 @lru_cache

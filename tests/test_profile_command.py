@@ -2,6 +2,10 @@
 
 import json
 import os
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 from made_up_profile import HERE, made_profile, observation
@@ -184,18 +188,34 @@ runner.main(json.loads(open(sys.argv[1]).read()), runner.line_writer(results))
 """
 
 
+class OnceItHangs(threading.Timer):
+    """Time is over when the runner hangs, and not when it is slow."""
+
+    def __init__(self, sign: Path, interval: float, function: Callable[[], None]) -> None:
+        super().__init__(interval, function)
+        self.sign = sign
+
+    def run(self) -> None:
+        while not self.finished.wait(0.02):
+            if self.sign.exists():
+                self.sign.unlink()
+                self.function()
+                return
+
+
 @pytest.mark.parametrize(
     ("harm", "silence_s", "reason"),
     [
         ("os.kill(os.getpid(), 11)", 30, "the process died with signal SIGSEGV"),
         ("os._exit(3)", 30, "the process died with exit code 3"),
-        ("time.sleep(60)", 2.5, "took longer than 2.5 s"),
+        ("open(sys.argv[0] + '.hangs', 'w').close(); time.sleep(60)", 2.5, "took longer than 2.5 s"),
     ],
 )
 def test_a_file_that_kills_or_hangs_its_process_costs_itself_only(tmp_path, monkeypatch, harm, silence_s, reason):
     script = tmp_path / "broken.py"
     script.write_text(BROKEN_RUNNER.format(folder=os.path.dirname(each_file.RUNNER), harm=harm))  # noqa: PTH120
     monkeypatch.setattr(each_file, "RUNNER", script)
+    monkeypatch.setattr(each_file.threading, "Timer", partial(OnceItHangs, tmp_path / "broken.py.hangs"))
     files = files_with(tmp_path, dense_file(tmp_path / "b.onnx"))
     lines = list(measured_each("kernels", files, silence_s=silence_s, **PLAN))
     assert [(line.kind, line.file) for line in lines] == [("kernels", 0), ("error", 1), ("kernels", 2)]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.strategies import composite, integers, sampled_from
 
 from autocompress.linalg.quantizers import ScaleBy, to_integers
@@ -23,7 +23,6 @@ def problems(draw):
     return weight, draw(integers(2, 8))
 
 
-@settings(deadline=None)
 @given(drawn=problems())
 def test_without_clipping_no_value_moves_by_more_than_half_a_step(drawn):
     weight, bits = drawn
@@ -33,7 +32,6 @@ def test_without_clipping_no_value_moves_by_more_than_half_a_step(drawn):
     assert found.codes.abs().max() == 2 ** (bits - 1) - 1
 
 
-@settings(deadline=None)
 @given(drawn=problems())
 def test_least_error_is_never_worse_than_the_maximum_and_stays_in_range(drawn):
     weight, bits = drawn
@@ -42,7 +40,6 @@ def test_least_error_is_never_worse_than_the_maximum_and_stays_in_range(drawn):
     assert to_integers(weight, bits, scale_by=ScaleBy.ERROR).codes.abs().max() <= 2 ** (bits - 1) - 1
 
 
-@settings(deadline=None)
 @given(drawn=problems(), scale_by=sampled_from(ScaleBy))
 def test_integers_of_the_integers_are_the_same(drawn, scale_by):
     weight, bits = drawn

@@ -33,7 +33,7 @@ def activations(draw):
     ]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(values=activations(), method=sampled_from(sorted(METHODS)))
 def test_every_range_contains_zero_and_lies_within_the_whole(values, method):
     low, high = METHODS[method](histogram_of(values))
@@ -42,7 +42,7 @@ def test_every_range_contains_zero_and_lies_within_the_whole(values, method):
     assert low < high
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(values=activations(), percent=sampled_from([90.0, 99.0, 99.9, 100.0]))
 def test_a_percentile_leaves_no_more_outside_than_it_says(values, percent):
     low, high = percentile(histogram_of(values), percent)
@@ -55,7 +55,7 @@ def test_a_percentile_of_evenly_spread_values_is_known():
     assert percentile(histogram, 90) == pytest.approx((-0.9, 0.9))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(values=activations(), share=sampled_from([1.0, 0.6, 0.2]), levels=sampled_from([4, 16, 256]))
 def test_the_expected_error_is_that_of_rounding_the_values(values, share, levels):
     bounds = tuple(each * share for each in min_max(histogram_of(values)))
@@ -99,7 +99,7 @@ def divergence_by_loops(histogram: Histogram, bounds: tuple[float, float], level
     return divergence
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(values=activations(), share=sampled_from([1.0, 0.7, 0.3]), levels=sampled_from([4, 16, 64]))
 def test_the_divergence_is_that_of_the_published_algorithm(values, share, levels):
     histogram = histogram_of(values, bins=256)  # no center lies on the border of two levels of the whole range

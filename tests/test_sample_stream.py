@@ -30,7 +30,7 @@ def equal(one: tuple[torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, tor
     second=integers(1, 2 * N),
     seed=integers(0, 3),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_batch_is_its_parts_also_across_epochs(augment, start, first, second, seed):
     stream = SampleStream(TASKS[augment], seed)
     whole = stream.batch(start, first + second)

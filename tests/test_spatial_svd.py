@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.strategies import composite, integers
 
 from autocompress.linalg.spatial_svd import spatial_factors
@@ -17,7 +17,6 @@ def kernels(draw):
 
 
 @given(drawn=kernels())
-@settings(deadline=None)
 def test_the_error_is_the_dropped_energy(drawn):
     """Eckart–Young on the kernel as a matrix whose rows are (c_in, k_h) and whose columns are (c_out, k_w)."""
     kernel, rank = drawn
@@ -29,7 +28,6 @@ def test_the_error_is_the_dropped_energy(drawn):
 
 
 @given(drawn=kernels())
-@settings(deadline=None)
 def test_both_filters_of_a_channel_have_the_same_norm(drawn):
     kernel, rank = drawn
     column, row = spatial_factors(kernel, rank)

@@ -249,7 +249,7 @@ def test_a_lock_left_by_a_kill_holds_nobody_up(tmp_path, monkeypatch):
     again = study_at(journal)
     assert tell(again) in again.records()
     assert told in again.records()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # Optuna's own lock waits for 30 s
 
 
 def test_a_process_that_dies_while_it_writes_lets_go_of_the_journal(journal):

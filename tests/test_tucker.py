@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis.strategies import composite, integers
 
 from autocompress.linalg.scale import of_equal_norms
@@ -29,14 +29,12 @@ def dropped_energy(kernel, axis, rank):
 
 
 @given(drawn=kernels())
-@settings(deadline=None)
 def test_at_full_ranks_nothing_is_lost(drawn):
     kernel, *_ = drawn
     torch.testing.assert_close(tucker2(kernel, *kernel.shape[:2]).dense(), kernel)
 
 
 @given(drawn=kernels())
-@settings(deadline=None)
 def test_the_bases_are_orthonormal(drawn):
     kernel, rank_out, rank_in = drawn
     found = tucker2(kernel, rank_out, rank_in)
@@ -46,7 +44,6 @@ def test_the_bases_are_orthonormal(drawn):
 
 
 @given(drawn=kernels())
-@settings(deadline=None)
 def test_the_error_stays_below_the_bound_of_the_truncated_hosvd(drawn):
     """De Lathauwer, De Moor & Vandewalle 2000, property 10: at most the sum of what each axis drops."""
     kernel, rank_out, rank_in = drawn

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import autocompress as ac
 from autocompress.commands import prepare
+from autocompress.hardware import memory
 from autocompress.hardware.latency import measure_latency
 from autocompress.hardware.machine import this_machine
 from autocompress.measurement import Latency
@@ -42,6 +43,20 @@ passes:
 """
 FILE = Path(__file__)
 TASK, NET = f"{FILE}:tiny_task", f"{FILE}:tiny_net"
+# The command line with short measurements, for a process of its own.
+BRIEF_COMMAND = f"""
+import sys
+sys.path.insert(0, {str(FILE.parent)!r})
+from tiny_runs import brief_measuring
+from autocompress.cli import main
+
+with brief_measuring():
+    main()
+"""
+BRIEF_COMMAND_WITHOUT_RAY = (
+    "import autocompress.commands.compress as c; from autocompress.search.launcher import SerialLauncher\n"
+    "c.ray_launcher = lambda *_: SerialLauncher()\n" + BRIEF_COMMAND
+)
 
 
 def tiny_task(n_train: int = 240, n_val: int = 90, n_test: int = 90) -> Task:
@@ -99,10 +114,13 @@ def tiny_net() -> nn.Module:
 
 @lru_cache
 def _trained_state() -> dict[str, Tensor]:
+    """The same whichever test asks first: dropout draws from torch's own generator."""
     torch.set_num_threads(1)
     model = tiny_net()
     settings = Recovery(steps=60, batch=64, learning_rate=1e-2, distill=Distill(logits=0))
-    recover(model, SampleStream(tiny_task(), 0), settings, teacher=None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        recover(model, SampleStream(tiny_task(), 0), settings, teacher=None)
     return model.state_dict()
 
 
@@ -126,13 +144,14 @@ def one_core() -> Machine:
 
 @contextmanager
 def brief_measuring(rounds: int = 3, window_ms: float = 8.0) -> Iterator[None]:
-    """Real measurements, all of a few short rounds, as on a machine with one core."""
+    """Real measurements, all of a few short rounds, memory in one process, as on a machine with one core."""
 
     def brief(files: Sequence[Path], target: Target, **_: Any) -> list[Latency]:
         return measure_latency(files, target, rounds=rounds, window_ms=window_ms)
 
     with (
         mock.patch.object(costing, "measure_latency", brief),
+        mock.patch.object(memory, "PROCESSES", 1),
         mock.patch.object(finish, "MEASURE_ATTEMPTS", 1),
         mock.patch.object(prepare, "this_machine", one_core),
     ):
