@@ -241,7 +241,7 @@ class Judge:
     def slots(self) -> int:
         return 1
 
-    def run(self, bench, jobs):
+    def run(self, _bench, jobs):
         for job in jobs:
             settings = job.recipe.passes[0].settings
             assert settings["family"] == "resnet"
@@ -277,7 +277,7 @@ def test_with_data_the_race_ranks_and_the_better_third_trains_longer(space, tmp_
 
 def test_the_race_shows_who_failed():
     class Failing(Judge):
-        def run(self, bench, jobs):
+        def run(self, _bench, jobs):
             return (Done(key=job.key, error="Traceback\nRunError: the loss must stay a number") for job in jobs)
 
     member = next(iter(pool().members.values()))
@@ -318,7 +318,7 @@ def test_numbers_out_of_range_are_named_by_their_flag():
 
 
 def test_an_unknown_family_is_answered_with_near_names():
-    with pytest.raises(SpaceError, match="resnet.*`all` takes every family"):
+    with pytest.raises(SpaceError, match=r"resnet.*`all` takes every family"):
         families_of("resnt", Preprocess(layout=Layout.IMAGE, shape=SHAPE))
 
 
