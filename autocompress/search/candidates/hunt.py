@@ -266,7 +266,7 @@ class Hunt:
         for turn in range(MEASURINGS):
             files = self._fitting()
             new = [each for each in self._choice(files) if each.key not in self.costs]
-            if not new:
+            if not new or (self.costs and self._share_gone() > 1 and turn > 1):
                 break
             if turn == 0 and not isinstance(self.foreteller, ByLayers):
                 new = sorted(new, key=lambda each: self._first[each.key].ms)
