@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from learned_profile import learned_profile
 from tiny_tasks import images
 from torch import nn
 
 import autocompress
 from autocompress.budget import Metric
+from autocompress.cli.app import run
 from autocompress.commands import candidates_race
 from autocompress.commands.baseline import Pace
 from autocompress.commands.candidates_request import Request, families_of, subject_of
@@ -19,7 +21,8 @@ from autocompress.delivery.candidates import ARCHITECTURE, FILE, PAGE, README, R
 from autocompress.errors import BudgetError, InputError, OutputError, SpaceError
 from autocompress.events import Silence
 from autocompress.export.draft_export import draft_onnx
-from autocompress.hardware.kept import FOLDER
+from autocompress.hardware.kept import FOLDER, circumstances_of
+from autocompress.hardware.machine import this_machine
 from autocompress.measurement import Latency, ModelFacts
 from autocompress.recipe import Arithmetic
 from autocompress.search.candidates import filed, hunt, latencies
@@ -358,3 +361,36 @@ def test_an_architecture_file_that_does_not_hold_is_refused(tmp_path):
     file.write_text("schema: 1\nshape: [3, 8, 8]\nn_outputs: 2\narchitecture: {family: resnt, values: {}}\n")
     with pytest.raises(SpaceError, match="a family is one of"):
         autocompress.build_student(file)
+
+
+def test_the_command_shows_a_table_and_how_near_forecasts_were(space, tmp_path, capfd):
+    out = tmp_path / "found"
+    words = ["candidates", space, "--budget", "latency<=2.5ms", "-n", "2", "--input-size", "16", "--classes", "4"]
+    assert run([*words, "--out", str(out)]) == 0
+    shown = capfd.readouterr().out
+    found = Candidates.from_json((out / RECORD).read_text())
+    assert shown.startswith("2 architectures of resnet meet the budget")
+    assert all(each.folder in shown for each in found.candidates)
+    assert "none is reliably better than counting parameters" in " ".join(shown.split())
+    assert run([*words, "--out", str(out)]) == 2
+    assert "already holds candidates" in capfd.readouterr().err
+
+
+def test_the_command_ends_in_3_where_nothing_meets_the_budget(space, tmp_path, capfd):
+    words = ["candidates", space, "--budget", "params<=10", "--input-size", "16", "--out", str(tmp_path / "found")]
+    assert run([*words, "--json"]) == 3
+    assert json.loads(capfd.readouterr().out)["candidates"] == []
+
+
+def test_a_latency_profile_is_corrected_by_the_first_measured_files(space, tmp_path):
+    profile = learned_profile(tmp_path / "profile", circumstances_of(this_machine()))
+    found = autocompress.candidates(
+        space, "latency<=4ms", tmp_path / "found", n=3, input_size=16, classes=4, profile=profile
+    )
+    assert found.profiled.files == len(found.candidates)
+    assert sum(each.corrects for each in found.candidates) <= 1
+    later = [each for each in found.candidates if not each.corrects]
+    assert later
+    for each in later:  # the made-up machine is slower than the profile says, and that was seen before
+        raw, said = each.profile_ms, each.facts.latency_predicted_ms
+        assert abs(said / each.facts.latency_ms - 1) < abs(raw / each.facts.latency_ms - 1)
