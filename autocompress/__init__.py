@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from autocompress.commands.predict import predict
     from autocompress.commands.profile import export_kit, import_results, profile
     from autocompress.commands.report import report
+    from autocompress.commands.spaces import spaces
     from autocompress.commands.techniques import techniques
     from autocompress.commands.verify import verify
     from autocompress.data.options import DataOptions
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from autocompress.result import Result
     from autocompress.search.space import load_space, shipped_spaces
     from autocompress.students.architecture_file import build_student
+    from autocompress.students.family import load_family, shipped_families
     from autocompress.target import Target
     from autocompress.task import Augment, Layout, Preprocess, Split, Task
 
@@ -55,13 +57,16 @@ _HOMES = {
     "export_kit": "commands.profile",
     "import_results": "commands.profile",
     "load": "delivery.bundle",
+    "load_family": "students.family",
     "load_space": "search.space",
     "measure": "commands.measure",
     "plan": "api",
     "predict": "commands.predict",
     "profile": "commands.profile",
     "report": "commands.report",
+    "shipped_families": "students.family",
     "shipped_spaces": "search.space",
+    "spaces": "commands.spaces",
     "techniques": "commands.techniques",
     "verify": "commands.verify",
 }
@@ -86,13 +91,16 @@ __all__ = [
     "export_kit",
     "import_results",
     "load",
+    "load_family",
     "load_space",
     "measure",
     "plan",
     "predict",
     "profile",
     "report",
+    "shipped_families",
     "shipped_spaces",
+    "spaces",
     "techniques",
     "verify",
 ]

@@ -284,7 +284,7 @@ def test_the_race_shows_who_failed():
             return (Done(key=job.key, error="Traceback\nRunError: the loss must stay a number") for job in jobs)
 
     member = next(iter(pool().members.values()))
-    recovery = recovery_of(5, arithmetic=Arithmetic.FP32, batch_norm=True)
+    recovery = recovery_of(5, Arithmetic.FP32, nn.Linear(1, 1))
     (place,) = Race(bench=None, launcher=Failing(), recoveries=[recovery]).run([member.architecture])
     assert place.error == "RunError: the loss must stay a number"
     assert place.facts is None

@@ -16,6 +16,8 @@ from autocompress.commands import plan as planning
 from autocompress.commands import report as reporting
 from autocompress.commands import verify as verifying
 from autocompress.result import Status
+from autocompress.search.space import shipped_spaces
+from autocompress.students.family import count, load_family, shipped_families
 
 RUN = ["resnet18", "--data", "digits", "--budget", "latency<=50%,size<=300kB"]
 
@@ -112,20 +114,67 @@ def test_report_prints_the_path_alone_and_whole(monkeypatch, capfd, tmp_path):
 def test_spaces_lists_passes_and_ranges(capfd):
     text = shown(capfd, ["spaces"])
     assert "prune_channels ratio 0 to 0.85" in text
-    assert "quantize precision int8, fp32" in text
+    assert "quantize precision int8, fp32 2" in text
+    assert "prune_channels ratio 0 to 0.85 continuous" in text
+
+
+def test_spaces_lists_families_with_their_parameters_and_how_many_architectures_they_have(capfd):
+    text = shown(capfd, ["spaces", "vit"])
+    assert text.startswith("vit: Vision transformers")
+    assert "heads 2, 3, 4, 6 attention heads" in text
+    assert text.rstrip().endswith("3,888 architectures for inputs of the kind image")
+    assert run(["spaces", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [each["space"]["name"] for each in found["spaces"]] == list(shipped_spaces())
+    assert [each["family"]["name"] for each in found["families"]] == list(shipped_families())
+    assert all(each["architectures"] == count(load_family(each["file"])) for each in found["families"])
+
+
+def test_spaces_counts_the_choices_of_a_stage_where_none_is_continuous(capfd, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "schema: 1\nname: mine\npasses:\n  share_weights: {bits: [3, 4]}\n  quantize: {precision: [int8, int4, fp32]}\n"
+    )
+    assert run(["spaces", str(file), "--json"]) == 0
+    (found,) = json.loads(capfd.readouterr().out)["spaces"]
+    assert (found["choices"], found["per_stage"]) == ({"share_weights.bits": 2, "quantize.precision": 3}, 6)
+    assert "6 combinations a stage" in shown(capfd, ["spaces", str(file)])
+    assert run(["spaces", "default", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["spaces"][0]["per_stage"] is None
 
 
 def test_spaces_as_json_holds_each_space_as_its_file_states_it(capfd):
     assert run(["spaces", "default", "--json"]) == 0
-    (space,) = json.loads(capfd.readouterr().out)["spaces"]
-    assert space["passes"]["prune_channels"]["ratio"] == {"low": 0.0, "high": 0.85}
+    (found,) = json.loads(capfd.readouterr().out)["spaces"]
+    assert found["space"]["passes"]["prune_channels"]["ratio"] == {"low": 0.0, "high": 0.85}
 
 
-def test_spaces_refuses_a_file_that_does_not_hold_together(capfd, tmp_path):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("schema: 1\nname: mine\npasses: {factorize: {rank: {low: 0.5, high: 2}}}", "the full rank lies in (0, 1]"),
+        (
+            "name: mlp\nkind: vector\nparameters: {width: [], depth: [1], expansion: [1]}",
+            "width has a list of at least",
+        ),
+        ("name: mlp\nkind: vector\nparameters: {width: [9], depth: [1], expansion: [1]}", "got 9; nearest: 8"),
+        ("name: mlp\nkind: vector\nparameters: {widht: [8]}", "got 'widht'; near: width"),
+        ("name: mine\nchoices: {}", "must be a search space, which has passes, or a family of students"),
+        ("- 1", "got [1]; begin with a copy of one that is shipped"),
+        ("name: [", "must be YAML"),
+    ],
+)
+def test_spaces_refuses_a_file_that_does_not_hold_together(capfd, tmp_path, text, message):
     file = tmp_path / "mine.yaml"
-    file.write_text("schema: 1\nname: mine\npasses: {factorize: {rank: {low: 0.5, high: 2}}}\n")
+    file.write_text(text)
     assert run(["spaces", str(file)]) == 2
-    assert "a share of the full rank lies in (0, 1]" in capfd.readouterr().err
+    err = " ".join(capfd.readouterr().err.split())
+    assert message in err
+
+
+def test_a_name_that_is_neither_a_space_nor_a_family_is_refused_with_the_near_ones(capfd):
+    assert run(["spaces", "mbconf"]) == 2
+    assert "got 'mbconf'; near: mbconv" in " ".join(capfd.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

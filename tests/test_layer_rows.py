@@ -1,15 +1,20 @@
 """The table of layers: what became of each, in the file."""
 
+from collections import OrderedDict
+
 import pytest
+import torch
 from tiny_models import inputs_of, tiny
+from torch import nn
 
 from autocompress.delivery.layer_rows import Treated, layer_rows
 from autocompress.graph.layer_table import layer_table
-from autocompress.passes import PassContext
+from autocompress.passes import PassContext, Student
 from autocompress.passes.compose import compose
 from autocompress.passes.stored import stored_as
 from autocompress.recipe import PassStep, Recipe
 from autocompress.result import LayerRow
+from autocompress.students.family import load_family, smallest
 
 MODEL = "deep residual"
 
@@ -87,3 +92,26 @@ def test_a_factorized_layer_shows_its_parts_and_one_precision():
     assert row.after == "Conv2d 8→2 3×3 then Conv2d 2→8 1×1"
     assert row.precision == "int4/int8"
     assert row.params_after < row.params_before
+
+
+def test_layers_of_a_student_follow_on_those_that_it_replaces_whatever_their_names():
+    model = nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 4, 3), pool=nn.Flatten(), fc=nn.Linear(4 * 14 * 14, 2)))
+    x = torch.zeros(1, 3, 16, 16)
+    student = PassStep(name="student", settings=Student.of(smallest(load_family("resnet"))).model_dump())
+    composed = compose(model, Recipe(passes=(student, PassStep(name="quantize"))), PassContext(example=x))
+    before, after = layer_table(model, x), layer_table(composed.model, x)
+    treated = Treated(
+        layers={layer.name: str(layer) for layer in after},
+        params={layer.name: layer.params for layer in after},
+        stored=stored_as(composed),
+        changed=composed.changed,
+    )
+    rows = layer_rows(before, treated)
+    assert [(row.layer, row.after, row.params_after) for row in rows[:2]] == [
+        ("conv1", "removed", 0),
+        ("fc", "removed", 0),
+    ]
+    assert [row.layer for row in rows[2:]] == [layer.name for layer in after]
+    assert {(row.before, row.params_before, row.precision, row.note) for row in rows[2:]} == {
+        ("–", 0, "int8/int8", "of the student")
+    }

@@ -27,8 +27,26 @@ class Treated:
 
 
 def layer_rows(before: tuple[LayerFacts, ...], after: Treated) -> tuple[LayerRow, ...]:
-    """One row per layer of the base; a layer that became several shows them joined by ``then``."""
-    return tuple(_row(layer, after) for layer in before)
+    """One row per layer of the base; a layer that became several shows them joined by ``then``.
+
+    Where a student has the network's place, all of its layers follow on the base's, whatever their names.
+    """
+    if not any(key.startswith("student: ") for key in after.changed):
+        return tuple(_row(layer, after) for layer in before)
+    gone = Treated(layers={}, params={}, stored={}, changed={})
+    return (*(_row(layer, gone) for layer in before), *(_new_row(name, after) for name in after.layers))
+
+
+def _new_row(name: str, after: Treated) -> LayerRow:
+    return LayerRow(
+        layer=name,
+        before=NOTHING,
+        after=after.layers[name],
+        precision=after.stored[name],
+        params_before=0,
+        params_after=after.params[name],
+        note="; ".join(["of the student", *_with_its_block(name, after), *_skipped(name, after)]),
+    )
 
 
 def _row(layer: LayerFacts, after: Treated) -> LayerRow:

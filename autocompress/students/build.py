@@ -26,6 +26,7 @@ BUILDERS: Mapping[str, Builder] = {
     "conv1d": build_conv1d,
 }
 LEAST_PIXELS = 4
+JITTER = 1e-3
 
 
 def build(architecture: Architecture, *, shape: tuple[int, ...], n_outputs: int, seed: int) -> nn.Module:
@@ -39,11 +40,9 @@ def build(architecture: Architecture, *, shape: tuple[int, ...], n_outputs: int,
     _require_shape(architecture, shape)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if architecture.kind is not InputKind.IMAGE:
-            return BUILDERS[architecture.family](architecture.values, shape, n_outputs).train()
-        size = input_size(architecture, shape)
-        network = BUILDERS[architecture.family](architecture.values, (shape[0], *size), n_outputs)
-        return (network if size == shape[1:] else Resized(network, size)).train()
+        network = _network(architecture, shape, n_outputs)
+        _tell_apart(network)
+        return network.train()
 
 
 def input_size(architecture: Architecture, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -51,6 +50,27 @@ def input_size(architecture: Architecture, shape: tuple[int, ...]) -> tuple[int,
     share = float(architecture.values["resolution"])
     height, width = (max(LEAST_PIXELS, round(share * pixels)) for pixels in shape[1:])
     return vit_size(architecture.values, (height, width)) if architecture.family == "vit" else (height, width)
+
+
+def _network(architecture: Architecture, shape: tuple[int, ...], n_outputs: int) -> nn.Module:
+    builder = BUILDERS[architecture.family]
+    if architecture.kind is not InputKind.IMAGE:
+        return builder(architecture.values, shape, n_outputs)
+    size = input_size(architecture, shape)
+    network = builder(architecture.values, (shape[0], *size), n_outputs)
+    return network if size == shape[1:] else Resized(network, size)
+
+
+@torch.no_grad()
+def _tell_apart(network: nn.Module) -> None:
+    """Move biases and the weights of norms, which begin as zeros and ones, by a thousandth, each another way.
+
+    A file holds equal constants once. So that of the untrained student, from which its size is known before it is
+    trained, would be smaller than that of the trained one, where no two are equal.
+    """
+    for parameter in network.parameters():
+        if parameter.dim() == 1:
+            parameter.add_(torch.randn_like(parameter), alpha=JITTER)
 
 
 def _require_shape(architecture: Architecture, shape: tuple[int, ...]) -> None:
