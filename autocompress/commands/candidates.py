@@ -189,8 +189,8 @@ def _message(hunt: Hunt, found: int) -> str:
         for metric, limit in wish.limits.items()
         if metric in least
     ]
-    alone = " each by itself," if len(reached) > 1 else ""
+    alone = ", each by itself," if len(reached) > 1 else ""
     return (
-        f"no architecture of {families} meets the budget; the least that was reached,{alone} is {', '.join(reached)}. "
+        f"no architecture of {families} meets the budget; the least that was reached{alone} is {', '.join(reached)}. "
         f"Raise the limit, lower --input-size {hunt.pool.sizes.shape[-1]}, or try another family"
     )

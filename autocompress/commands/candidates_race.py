@@ -44,9 +44,7 @@ def raced(
         most = max(1, MOST_EPOCHS * stream.epoch_length // BATCH // GROWTH)
         steps = min(most, affordable_steps(seconds, pace.one_thread, slots, len(field)))
         observer.stage("race", f"{len(field)} for {steps} steps each, the better third for {GROWTH * steps}")
-        recoveries = [
-            recovery_of(steps, arithmetic=pace.arithmetic, batch_norm=_has_batch_norm(each)) for each in networks
-        ]
+        recoveries = [recovery_of(steps, pace.arithmetic, each) for each in networks]
         bench = Bench(base=networks[0], task=task, target=request.target, machine=machine, stream_seed=request.seed)
         race = Race(
             bench=bench,
@@ -64,10 +62,6 @@ def raced(
 def _built(filed: Filed, task: Task, seed: int) -> nn.Module:
     shape = task.preprocess.shape
     return build(filed.member.architecture, shape=shape, n_outputs=task.n_outputs, seed=seed)
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())  # noqa: SLF001
 
 
 def _ray(workers: int) -> Launcher:

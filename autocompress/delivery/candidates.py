@@ -89,7 +89,11 @@ def render_page(found: Candidates) -> str:
 
 def settings_text(each: Candidate) -> str:
     """The parameters in a line."""
-    return ", ".join(f"{name} {value:g}" for name, value in each.architecture.values.items())
+    words = {True: "yes", False: "no"}
+    return ", ".join(
+        f"{name} {words[value] if isinstance(value, bool) else format(value, 'g')}"
+        for name, value in each.architecture.values.items()
+    )
 
 
 def _clear(out: Path) -> None:

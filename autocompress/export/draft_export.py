@@ -1,8 +1,9 @@
 """A network as an ONNX file in a tenth of the time, for what is forecast and not delivered."""
 
 import copy
-import io
+import tempfile
 import warnings
+from pathlib import Path
 
 import onnx
 import torch
@@ -24,13 +25,13 @@ def draft_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelPro
     """
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
     example = example_input(preprocess.shape, preprocess.dtype, batch)
-    written = io.BytesIO()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
             warnings.simplefilter("ignore")  # it is deprecated, and says so; it traces, and says that too
+            path = Path(folder, "draft.onnx")
             torch.onnx.export(
-                frozen, (example,), written, dynamo=False, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME]
+                frozen, (example,), path, dynamo=False, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME]
             )
-        return onnx.load_model_from_string(written.getvalue())
+            return onnx.load(path)
     except Exception:  # whatever it cannot do, the other one may
         return to_onnx(model, preprocess, batch)

@@ -49,7 +49,7 @@ def counted(architecture: Architecture, sizes: Sizes) -> Counted:
         model = build(architecture, shape=sizes.shape, n_outputs=sizes.n_outputs, seed=0)
     for module in model.modules():
         if isinstance(module, _NORMS):  # which count nothing, and take most of the time on that device
-            module.forward = _passed_on  # type: ignore[method-assign]
+            module.forward = _passed_on  # type: ignore[method-assign, assignment]
     layers = layer_table(model, torch.empty((1, *sizes.shape), device="meta"))
     return Counted(
         architecture=architecture,

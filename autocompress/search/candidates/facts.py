@@ -10,9 +10,10 @@ from autocompress.students.family import Architecture
 from autocompress.target import Machine, Target
 
 EVIDENCE = (
-    "Evidence is a rank among the architectures of this run that were exported: the mean over parameters, MACs, NASWOT "
-    "and SynFlow of the share of them that each score lies above. It is not an accuracy: scores without training order "
-    "networks roughly, and none is reliably better than counting parameters; --data trains the best for a while instead"
+    "Evidence is a rank among the exported architectures that seem to fit the budget: the mean over parameters, MACs, "
+    "NASWOT and SynFlow of the share of them that each score lies above. It is not an accuracy: scores without "
+    "training order networks roughly, and none is reliably better than counting parameters; --data trains the best "
+    "for a while instead"
 )
 
 

@@ -18,7 +18,7 @@ from autocompress.search.forecast import Forecast
 
 DRAWN, BRED, ROUNDS_OF_BREEDING, PARENTS = 200, 80, 2, 30
 PILOTS = 12  # files that estimates from layers are set right by
-FIRST = 6  # files whose measurement corrects the forecasts of the rest
+FIRST, FIRST_OF = 6, 3  # files, at most a third, whose measurement corrects the forecasts of the rest
 FILES_EACH = 2  # exported for one that is wanted
 MEASURINGS = 6  # rounds of measuring and replacing
 CHEAPEST = 3  # tried where nothing seems to fit
@@ -137,7 +137,7 @@ class Hunt:
         files = list(self.filed.values())
         if files:
             latencies = self.measure([each.file for each in files], self.workshop.target, rounds=6, window_ms=30.0)
-            self.foreteller.learn([(each, item.median_ms) for each, item in zip(files, latencies, strict=True)])
+            self.foreteller.learn(list(zip(files, latencies, strict=True)))
 
     def _keeps_counts(self, member: Counted) -> bool:
         limits = self.wish.limits
@@ -255,8 +255,9 @@ class Hunt:
         return [files[index][0] for index in spread(costs, worth, self.wish.limits[axis], self.wish.count)]
 
     def evidence(self, files: Sequence[Filed]) -> list[float]:
-        """Of each, among all that were exported."""
-        every = list(self.filed.values())
+        """Of each, among all that were exported and seem to fit."""
+        every = [each for each in self.filed.values() if self._worst(each.member) <= 1]
+        every += [each for each in files if each not in every]
         scores = [(each.scores.params, each.scores.macs, each.scores.naswot, each.scores.synflow) for each in every]
         by_key = dict(zip([each.key for each in every], evidence(scores).tolist(), strict=True))
         return [by_key[each.key] for each in files]
@@ -265,11 +266,11 @@ class Hunt:
         for turn in range(MEASURINGS):
             files = self._fitting()
             new = [each for each in self._choice(files) if each.key not in self.costs]
-            if not new:
+            if not new or (self.costs and self._share_gone() > 1 and turn > 1):
                 break
             if turn == 0 and not isinstance(self.foreteller, ByLayers):
                 new = sorted(new, key=lambda each: self._first[each.key].ms)
-                new = new[:: max(1, math.ceil(len(new) / FIRST))]
+                new = new[:: max(FIRST_OF, math.ceil(len(new) / FIRST))]
             self._measure_now(new, corrects=turn == 0)
         done = [each for each in self.filed.values() if each.key in self.costs and self._keeps(each)]
         picked = self._choice([(each, self.costs[each.key].latency.median_ms) for each in done])
@@ -287,8 +288,7 @@ class Hunt:
             self.costs[each.key] = Cost(
                 latency=latency, ram_bytes=ram, said=forecast, first=self._first[each.key], corrects=corrects
             )
-        calm = [(each, item.median_ms) for each, item in zip(files, latencies, strict=True) if not item.noisy]
-        self.foreteller.learn(calm)
+        self.foreteller.learn(list(zip(files, latencies, strict=True)))
         self.observer.progress(len(self.costs), len(self.costs), "measured")
 
 

@@ -25,8 +25,8 @@ class Foreteller(Protocol):
     def say(self, files: Sequence[Filed]) -> list[Forecast]:
         """One forecast a file."""
 
-    def learn(self, measured: Sequence[tuple[Filed, float]]) -> None:
-        """Take in measured milliseconds."""
+    def learn(self, measured: Sequence[tuple[Filed, Latency]]) -> None:
+        """Take in what was measured."""
 
 
 class ByProfile:
@@ -51,20 +51,28 @@ class ByProfile:
             Forecast(ms=math.inf, low_ms=0.0, high_ms=math.inf) if graph is None else next(said) for graph in graphs
         ]
 
-    def learn(self, measured: Sequence[tuple[Filed, float]]) -> None:
-        """Shift all forecasts by what these were off."""
+    def learn(self, measured: Sequence[tuple[Filed, Latency]]) -> None:
+        """Shift all forecasts by what these were off; by disturbed measurements only where there are no others."""
+        calm = [(filed, latency) for filed, latency in measured if not latency.noisy]
         new = []
-        for filed, ms in measured:
+        for filed, latency in calm or measured:
             graph = self._graph(filed)
             if graph is not None:
                 whole = self._raw.whole(self._raw.guesses([placed.kernel for placed in graph.kernels]))
                 predicted_ms = whole.ms * self._predictor.scale / self._raw.scale
                 new.append(
-                    Met(graph=graph, raw_ms=whole.ms, spread=whole.spread, predicted_ms=predicted_ms, measured_ms=ms)
+                    Met(
+                        graph=graph,
+                        raw_ms=whole.ms,
+                        spread=whole.spread,
+                        predicted_ms=predicted_ms,
+                        measured_ms=latency.median_ms,
+                    )
                 )
         self._met += new
         self._predictor = corrected(self._raw, self._met)
-        self._keep(new)
+        if calm:
+            self._keep(new)
 
     def _graph(self, filed: Filed) -> RuntimeGraph | None:
         key = filed.key, filed.is_draft
@@ -92,9 +100,9 @@ class ByLayers:
         estimates = [self._rough.ms(each.member) for each in files]
         return [Forecast(ms=ms, low_ms=ms / factor, high_ms=ms * factor) for ms in estimates]
 
-    def learn(self, measured: Sequence[tuple[Filed, float]]) -> None:
+    def learn(self, measured: Sequence[tuple[Filed, Latency]]) -> None:
         """Set the estimates right."""
-        self._known += measured
+        self._known += [(filed, latency.median_ms) for filed, latency in measured]
         self._rough = set_right((filed.member, ms) for filed, ms in self._known)
 
 

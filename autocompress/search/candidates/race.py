@@ -4,16 +4,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 from autocompress.measurement import ModelFacts
 from autocompress.recipe import Arithmetic, Distill, PassStep, Recipe, Recovery
 from autocompress.search.launcher import Job, Launcher, Work
 from autocompress.students.family import Architecture
+from autocompress.students.recovery import student_recovery
 from autocompress.trial import Bench
 
 GROWTH = 3  # of steps from one round to the next, which a third of the field sees
 ROUNDS = 2
-LEARNING_RATE = {True: 2e-3, False: 6e-4}  # with BatchNorm, and without
-WEIGHT_DECAY = 0.05
 FEWEST_STEPS = 20
 OVERHEAD_S = 4.0  # of a job beside training: building, exporting, judging
 STUDENT = "student"
@@ -40,15 +41,9 @@ def recipe_of(architecture: Architecture, recovery: Recovery, seed: int) -> Reci
     return Recipe(passes=(PassStep(name=STUDENT, settings=settings),), recovery=recovery, seed=seed)
 
 
-def recovery_of(steps: int, *, arithmetic: Arithmetic, batch_norm: bool) -> Recovery:
+def recovery_of(steps: int, arithmetic: Arithmetic, student: nn.Module) -> Recovery:
     """Settings of a training from nothing, on labels."""
-    return Recovery(
-        steps=steps,
-        learning_rate=LEARNING_RATE[batch_norm],
-        weight_decay=WEIGHT_DECAY,
-        distill=Distill(logits=0.0),
-        arithmetic=arithmetic,
-    )
+    return student_recovery(Recovery(steps=steps, distill=Distill(logits=0.0), arithmetic=arithmetic), student)
 
 
 def affordable_steps(seconds: float, steps_per_s: float, slots: int, field: int) -> int:

@@ -14,9 +14,9 @@ def evidence(scores: Sequence[Sequence[float]]) -> Floats:
 
     Ranks, because the scores' own scales mean nothing; ties count half.
     """
-    table = np.asarray(scores, np.float64).reshape(len(scores), -1)
-    if len(table) < 2:
-        return np.ones(len(table))
+    if len(scores) < 2:
+        return np.ones(len(scores))
+    table = np.asarray(scores, np.float64)
     above = (table[:, None, :] > table[None, :, :]) + 0.5 * (table[:, None, :] == table[None, :, :])
     shares: Floats = (above.sum(axis=1) - 0.5) / (len(table) - 1)
     return np.asarray(shares.mean(axis=1), np.float64)
