@@ -50,7 +50,7 @@ def test_bytes_are_those_of_the_file(choice):
 def test_the_uniform_files_cost_what_they_do(name):
     case, costs = case_of(name), costs_of(name)
     for form, file in ((Format.FP32, costs.plain), (Format.INT8, costs.int8)):
-        picks = [choices.index(Choice(precision=form if unit.layers else Format.INT8))
+        picks = [choices.index(Choice(precision=form) if unit.layers else Choice())
                  for unit, choices in zip(case.units, case.choices, strict=True)]  # fmt: skip
         (found,) = costs(np.array([picks]))
         assert found[SIZE] == pytest.approx(file.facts.size_bytes)

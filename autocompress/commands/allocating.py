@@ -8,21 +8,18 @@ import numpy as np
 
 from autocompress.budget import Metric
 from autocompress.commands.survey import Survey
-from autocompress.errors import MeasurementError
 from autocompress.graph.layer_cost import estimated_time
 from autocompress.graph.layer_table import LayerFacts
 from autocompress.graph.units import by_units, units_of
 from autocompress.precision import Format
 from autocompress.search.allocation.allocate import Allocator
 from autocompress.search.allocation.choices import PRUNED, Choice, choices_of
-from autocompress.search.allocation.costs import CostModel
-from autocompress.search.allocation.layer_times import time_layers
-from autocompress.search.allocation.network_costs import COSTS, NetworkCosts, UniformFile
+from autocompress.search.allocation.measured import cost_model
+from autocompress.search.allocation.network_costs import COSTS
 from autocompress.search.allocation.sensitivity import measure_table
 from autocompress.search.candidates.draw import Sizes
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder
-from autocompress.search.launcher import Job, Work
 from autocompress.search.outer import Outer, stages_of_units
 from autocompress.search.setting import Setting
 from autocompress.search.student_arms import StudentArms
@@ -49,9 +46,9 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -
     fine = by_units(found.anatomy)
     builder = replace(setting.builder, anatomy=fine)
     choices = [choices_of(unit, fine, builder.space) for unit in units]
-    raw = _network_costs(setting, found, choices)
-    model = CostModel(raw=raw, n_choices=[len(row) for row in choices])
     baseline = found.goal.baseline
+    forecaster = setting.costing.forecaster
+    model = cost_model(setting.bench, builder, choices, found.baseline_file, baseline, forecaster=forecaster)
     outer = Outer(
         builder=builder,
         allocator=Allocator(units=units, choices=choices, loss=table.loss, model=model),
@@ -63,38 +60,6 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -
     )
     _learn_of(outer, found.ladder)
     return outer
-
-
-def _network_costs(setting: Setting, found: Survey, choices: list[tuple[Choice, ...]]) -> NetworkCosts:
-    """Costs from the original's file and the one with every layer in int8, measured now."""
-    builder, layers = setting.builder, found.anatomy.layers
-    files, facts = [found.baseline_file], [found.goal.baseline]
-    quantize = builder.space.passes.quantize
-    if quantize and Format.INT8 in quantize.precision:
-        job = Job(key=0, work=Work.STRUCTURE, recipe=builder.recipe(builder.uniform(0.0, Format.INT8)))
-        (done,) = setting.launcher.run(setting.bench, [job])
-        if done.product is not None and done.product.file is not None:
-            files.append(done.product.file)
-            facts.append(done.product.facts)
-    try:
-        times = list(time_layers(files, layers, setting.bench.target))
-    except MeasurementError as error:
-        setting.observer.note(f"times of single layers are estimated: {error}")
-        times = []
-    if len(times) != len(files):
-        uniform = [UniformFile(facts=each) for each in facts]
-    else:
-        uniform = [UniformFile(facts=each, times=time) for each, time in zip(facts, times, strict=True)]
-    plain, *int8 = uniform
-    return NetworkCosts(
-        anatomy=by_units(found.anatomy),
-        units=units_of(found.anatomy),
-        choices=choices,
-        align=builder.align,
-        channel_block=setting.bench.machine.channel_block,
-        plain=plain,
-        int8=int8[0] if int8 else None,
-    )
 
 
 def _limits(goal: Goal) -> dict[Metric, float]:

@@ -13,6 +13,9 @@ Floats = npt.NDArray[np.float64]
 Picks = npt.NDArray[np.intp]
 
 QUANTILE = 0.9
+LEAST = 1e-9  # of a calculated cost; below it there are no ratios
+SLOPE_DOUBT = 0.5  # spread of the logarithms of costs, squared and summed, against which a slope of 0 counts as much
+MOST_SLOPE = 0.8
 DOUBT = 1.0  # measured files against which the uncorrected costs count as much
 PRIOR = 5.0  # the same for how far off they are
 # The share that nine in ten files stay below, before any was measured. MACs and parameters are exact.
@@ -22,6 +25,9 @@ SPREADS: Mapping[Metric, float] = {Metric.LATENCY: 0.15, Metric.SIZE: 0.02, Metr
 @dataclass
 class CostModel:
     """Costs of selections ``[n, units]`` in ``metrics``, milliseconds, bytes and counts, as ``[n, metrics]``.
+
+    What was measured corrects them by a factor, and by a power: where weights come from memory, a network half as large
+    takes less than half as long, as it fits into the cache.
 
     ``raw``: see ``NetworkCosts``; all four of ``COSTS``. ``forecast``: the upper end of the latency of selections by
     another model, NaN where it has none; asked about few.
@@ -35,7 +41,7 @@ class CostModel:
 
     def costs(self, picks: Picks) -> Floats:
         """What is expected."""
-        return self._raw(picks) * np.exp(self._shifts())
+        return self._corrected(self._raw(picks))
 
     def upper(self, picks: Picks) -> Floats:
         """What is not exceeded nine times in ten."""
@@ -57,8 +63,8 @@ class CostModel:
 
     def at_scale_of(self, picks: Picks, rows: Picks) -> Floats:
         """``upper`` of ``rows`` as the model has it, times what its ``upper`` is off for ``picks``."""
-        scale = self.upper(picks[None]) / np.maximum(self._raw(picks[None]), 1e-30)
-        return self._raw(rows) * scale
+        scale = self.upper(picks[None]) / self._corrected(self._raw(picks[None]))
+        return self._corrected(self._raw(rows)) * scale
 
     def linearized(self, picks: Picks) -> list[Floats]:
         """Of each unit ``[choices, metrics]``: costs beside ``picks``; those of ``picks`` add up to its ``upper``."""
@@ -69,30 +75,57 @@ class CostModel:
 
     def learn(self, picks: Picks, measured: Mapping[Metric, Sequence[float]]) -> None:
         """Take in files of selections ``[n, units]`` that were made; NaN for what was not measured of one."""
-        raw = self.raw(picks)
+        raw = np.maximum(self.raw(picks), LEAST)
         for metric, values in measured.items():
             pairs = zip(raw[:, COSTS.index(metric)].tolist(), values, strict=True)
             self._met.setdefault(metric, []).extend((ours, value) for ours, value in pairs if not np.isnan(value))
 
     def _raw(self, picks: Picks) -> Floats:
-        return self.raw(picks)[:, [COSTS.index(metric) for metric in self.metrics]]
+        return np.maximum(self.raw(picks)[:, [COSTS.index(metric) for metric in self.metrics]], LEAST)
 
-    def _shifts(self) -> Floats:
-        """Logarithms of the factors: medians, drawn to 1 where little was measured."""
-        return np.array([_shift(self._logs(metric)) for metric in self.metrics])
+    def _corrected(self, raw: Floats) -> Floats:
+        columns = [raw[:, at] * np.exp(self._line(metric).at(raw[:, at])) for at, metric in enumerate(self.metrics)]
+        return np.stack(columns, axis=1)
+
+    def _line(self, metric: Metric) -> "_Line":
+        met = np.array(self._met.get(metric, []), dtype=np.float64).reshape(-1, 2)
+        return _fitted(met[:, 0], met[:, 1])
 
     def _spreads(self) -> Floats:
         """Of each metric the share by which it may be exceeded."""
         found = []
         for metric in self.metrics:
-            logs = self._logs(metric)
-            seen = float(np.quantile(logs - _shift(logs), QUANTILE)) if len(logs) else 0.0
+            met = np.array(self._met.get(metric, []), dtype=np.float64).reshape(-1, 2)
+            logs = np.log(met[:, 1] / met[:, 0]) - self._line(metric).at(met[:, 0])
+            seen = float(np.quantile(logs, QUANTILE)) if len(logs) else 0.0
             found.append((PRIOR * SPREADS[metric] + len(logs) * max(seen, 0.0)) / (PRIOR + len(logs)))
         return np.array(found)
 
-    def _logs(self, metric: Metric) -> Floats:
-        return np.array([np.log(value / ours) for ours, value in self._met.get(metric, ())])
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """Logarithm of a cost's correction, over the logarithm of the cost; flat beyond what was measured."""
+
+    middle: float = 0.0
+    slope: float = 0.0
+    low: float = -np.inf
+    high: float = np.inf
+    shift: float = 0.0
+
+    def at(self, costs: Floats) -> Floats:
+        """For each of some costs."""
+        logs: Floats = np.clip(np.log(costs), self.low, self.high)
+        return self.shift + self.slope * (logs - self.middle)
 
 
-def _shift(logs: Floats) -> float:
-    return float(np.median(logs)) * len(logs) / (len(logs) + DOUBT) if len(logs) else 0.0
+def _fitted(ours: Floats, measured: Floats) -> _Line:
+    """Median and slope of what costs were off, both drawn to 0 where little was measured."""
+    if not len(ours):
+        return _Line()
+    x, y = np.log(ours), np.log(measured / ours)
+    middle = float(np.median(x))
+    apart = x - middle
+    slope = float(np.sum(apart * (y - np.median(y))) / (np.sum(apart**2) + SLOPE_DOUBT))
+    slope = min(MOST_SLOPE, max(-MOST_SLOPE, slope))
+    shift = float(np.median(y - slope * apart)) * len(x) / (len(x) + DOUBT)
+    return _Line(middle=middle, slope=slope, low=float(x.min()), high=float(x.max()), shift=shift)
