@@ -277,6 +277,22 @@ def test_with_data_the_race_ranks_and_the_better_third_trains_longer(space, tmp_
     assert found.candidates[-1].race_steps == first
 
 
+def test_an_accuracy_floor_is_judged_by_the_race(space, tmp_path):
+    class InTurn(Judge):
+        def run(self, _bench, jobs):
+            return (
+                Done(key=job.key, product=Product(facts=facts_of_accuracy(0.1 * job.key), notes=(), seconds=0.0))
+                for job in jobs
+            )
+
+    found = autocompress.candidates(
+        space, "params<=200k,accuracy>=0.2", tmp_path / "found", n=3, data=images(), launcher=InTurn(), time="5s"
+    )
+    accurate = [each for each in found.candidates if each.facts.accuracy_val >= 0.2]
+    assert found.meets == len(accurate) == 1
+    assert found.message == "1 of 3 architectures of resnet that keep the limits on costs were as accurate"
+
+
 def test_the_race_shows_who_failed():
     class Failing(Judge):
         def run(self, _bench, jobs):
