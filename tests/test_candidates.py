@@ -409,3 +409,30 @@ def test_a_latency_profile_is_corrected_by_the_first_measured_files(space, tmp_p
     for each in later:  # the made-up machine is slower than the profile says, and that was seen before
         raw, said = each.profile_ms, each.facts.latency_predicted_ms
         assert abs(said / each.facts.latency_ms - 1) < abs(raw / each.facts.latency_ms - 1)
+
+
+def test_what_breaks_the_budget_when_it_is_measured_is_replaced(space, tmp_path, monkeypatch):
+    seen = []
+
+    def timed(paths, target, *, rounds, **_protocol):
+        """As estimated for the pilots; every other file that is delivered turns out slow."""
+        found = [latency_of(len(path.read_bytes()) / 1e5) for path in paths]
+        if rounds == 12:
+            found = [latency_of(9.0) if (len(seen) + place) % 2 else each for place, each in enumerate(found)]
+            seen.extend(found)
+        return found
+
+    monkeypatch.setattr(latencies, "measure_latency", timed)
+    found = autocompress.candidates(space, "latency<=8ms", tmp_path / "found", n=3, input_size=16, classes=4)
+    assert any(each.median_ms > 8 for each in seen)
+    assert len(seen) > 3
+    assert found.meets == len(found.candidates) >= 2
+
+
+def test_a_size_counts_the_whole_file(space, tmp_path):
+    least = min(member.params for member in pool().members.values())
+    found = autocompress.candidates(
+        space, f"latency<=9ms,size<={4 * least + 50}B", tmp_path / "found", n=2, input_size=16, classes=4
+    )
+    assert not found.candidates
+    assert found.least[Metric.SIZE] > 4 * least + 50
