@@ -124,7 +124,7 @@ def test_files_correct_the_costs_and_show_how_sure_they_are():
     unsure = model.upper(picks) / before
     model.learn(picks, {Metric.LATENCY: 1.3 * before[:, 0] * np.exp(noise), Metric.SIZE: [np.nan] * 40})
     after = model.costs(picks)
-    np.testing.assert_allclose(after[:, 0] / before[:, 0], 1.3, rtol=0.03)
+    np.testing.assert_allclose(after[:, 0] / before[:, 0], 1.3, rtol=0.05)
     np.testing.assert_array_equal(after[:, 1], before[:, 1])
     below = np.mean(1.3 * before[:, 0] * np.exp(noise) <= model.upper(picks)[:, 0])
     assert 0.85 <= below <= 1
