@@ -36,8 +36,8 @@ class Settings(TypedDict, total=False):
     threads and batch that latency is meant for. time: of the whole run, ``"10m"`` or seconds. trials: at most so many
     trained candidates. workers: one-thread workers on this machine, None for one a core. ray_address: a running Ray
     cluster to use instead. seed: of everything random. space: a shipped search space or a YAML file. techniques: the
-    passes of the space that may be used, None for all. minimize: what to minimize when the budget limits nothing but
-    accuracy.
+    passes of the space that may be used, None for all. sampler: what proposes candidates, ``surrogate``, ``tpe``,
+    ``nsga2`` or ``random``. minimize: what to minimize when the budget limits nothing but accuracy.
     """
 
     pretrained: bool
@@ -51,6 +51,7 @@ class Settings(TypedDict, total=False):
     seed: int
     space: str
     techniques: Sequence[str] | None
+    sampler: str
     minimize: str
 
 

@@ -153,6 +153,15 @@ class SearchFlags:
             help="A search space; `autocompress spaces` lists them.",
         ),
     ] = None
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="surrogate",
+            rich_help_panel=SEARCH,
+            help="What proposes candidates: surrogate, or Optuna's tpe, nsga2 or random.",
+        ),
+    ] = None
     minimize: Annotated[
         str | None,
         typer.Option(

@@ -11,6 +11,7 @@ from autocompress.data.options import DataOptions
 from autocompress.errors import InputError
 from autocompress.facts import Facts
 from autocompress.search.space import DEFAULT
+from autocompress.search.study import Sampler
 from autocompress.target import Target
 from autocompress.task import Preprocess
 
@@ -26,6 +27,7 @@ _FIXED = (
     "seed",
     "space",
     "techniques",
+    "sampler",
     "minimize",
     "options",  # last: it takes the seed over, whose difference says more
 )
@@ -49,6 +51,7 @@ class RunConfig(Facts):
     seed: int = Field(0, ge=0)
     space: str = DEFAULT
     techniques: tuple[str, ...] | None = None
+    sampler: Sampler = Sampler.SURROGATE
     minimize: Metric = Metric.LATENCY
     input: Preprocess | None = Field(None, description="what the preprocessing came out as; not read back")
 

@@ -141,6 +141,7 @@ class Pipeline:
             seed=self.prepared.config.seed,
             minimize=found.goal.minimizes_cost,
             startup=STARTUP_TRIALS,
+            sampler=self.prepared.config.sampler,
         )
 
     def _recall(self, study: Study) -> None:
