@@ -31,6 +31,15 @@ Budget = Annotated[
         help="Limits on latency, size, ram, macs, params, accuracy and accuracy_drop; % is of the original.",
     ),
 ]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LIMITS",
+        rich_help_panel=INPUTS,
+        help="Limits on latency, size, ram, macs, params, accuracy and accuracy_drop; % is of the original. "
+        "Given more than once: a model for each, in DIR/01, DIR/02, …; --time is for all of them.",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from autocompress.events import Observer
 from autocompress.facts import write_whole
 from autocompress.recipe import Recovery
 from autocompress.recover.sample_stream import SampleStream
-from autocompress.recover.teacher import teacher_outputs
+from autocompress.recover.teacher import Teacher, teacher_outputs
 from autocompress.result import Result, TrialRecord
+from autocompress.search.allocation.sensitivity import measure_table
 from autocompress.search.confirm import search_and_confirm
 from autocompress.search.controls import control_values
 from autocompress.search.costing import Costing
@@ -47,6 +48,7 @@ OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
 TRIAL_S = (3.0, 120.0)
 MOST_EPOCHS_A_TRIAL = 10
 LOSSES = "losses"
+SENSITIVITY = "what each treatment of each part loses"
 RUNGS = "rungs"  # what a killed search goes on from; on a cluster, workers have no folder in common
 STARTUP_TRIALS = 12  # guesses and controls come first; the sampler models from then on
 TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against forward and backward with them
@@ -54,22 +56,54 @@ TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against for
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """One run. ``run`` goes through all stages and leaves the finished folder."""
+    """One run. ``run`` goes through all stages and leaves the finished folder.
+
+    Of several runs that differ in their budgets alone, one does ``look``, ``train`` and ``score``, each ``search``.
+    ``losses`` is where that one's measured losses are; nothing is added to them. ``teacher`` may be common to all.
+    """
 
     prepared: Prepared
     out: Path
     clock: Clock
     launcher: Launcher
     observer: Observer
+    losses: Path | None = None
+    teacher: Teacher = field(default_factory=Teacher)
 
     def run(self) -> Result:
         """Every stage in order; ends early when no structure can meet the costs."""
-        with self._stage("plan", "what this network can reach on this machine"):
-            found = survey(self.prepared, self.launcher, self.observer)
+        found = self.look()
         if found.is_hopeless:
-            return self._give_up(found)
+            return self.give_up(found)
+        return self.search(*self.train(found))
+
+    def look(self) -> Survey:
+        """What uniform recipes cost; nothing is trained."""
+        with self._stage("plan", "what this network can reach on this machine"):
+            return survey(self.prepared, self.launcher, self.observer)
+
+    def train(self, found: Survey) -> tuple[Survey, Pace]:
+        """The survey with the trained baseline, and how fast that trains."""
         pace = self._train_baseline(found.bench)
-        found = self._measure_baseline(found)
+        return self._measure_baseline(found), pace
+
+    def score(self, found: Survey) -> Path:
+        """Where the losses of single treatments are kept, measured as far as this run's time allows."""
+        setting = self._setting(found, Recovery())
+        folder = self.out / WORK / LOSSES
+        with self._stage("sensitivity", SENSITIVITY):
+            measure_table(
+                setting.bench,
+                setting.builder,
+                self.launcher,
+                limit_s=self._table_s(),
+                folder=folder,
+                observer=self.observer,
+            )
+        return folder
+
+    def search(self, found: Survey, pace: Pace) -> Result:
+        """From a trained baseline to the finished folder."""
         setting = self._with_outer(found, self._setting(found, Recovery()))
         recovery = self._trial_recovery(found.bench, pace)
         study = self._study(found, setting)
@@ -129,10 +163,13 @@ class Pipeline:
 
     def _with_outer(self, found: Survey, setting: Setting) -> Setting:
         """With the outer search, where the network has parts to choose for."""
-        with self._stage("sensitivity", "what each treatment of each part loses"):
-            table_s = TABLE_SHARE * max(0.0, self.clock.search_left_s)
-            outer = outer_of(setting, found, table_s=table_s, folder=self.out / WORK / LOSSES)
+        with self._stage("sensitivity", SENSITIVITY):
+            folder = self.losses or self.out / WORK / LOSSES
+            outer = outer_of(setting, found, table_s=0.0 if self.losses else self._table_s(), folder=folder)
         return replace(setting, outer=outer) if outer.can_choose else setting
+
+    def _table_s(self) -> float:
+        return TABLE_SHARE * max(0.0, self.clock.search_left_s)
 
     def _study(self, found: Survey, setting: Setting) -> Study:
         return Study(
@@ -171,14 +208,15 @@ class Pipeline:
         bench = found.bench
         with self._stage("teacher", "the original's outputs, computed once for all trials"):
             torch.set_num_threads(bench.machine.cores)
-            known = None if bench.teacher is None else torch.tensor(bench.teacher)
+            known = self.teacher.outputs
             outputs = teacher_outputs(bench.base, self._stream, positions, recovery.arithmetic, known)
+        self.teacher.outputs = outputs
         return replace(found, bench=bench.with_teacher(outputs.numpy()))
 
     def _finish(self, found: Survey, records: tuple[TrialRecord, ...], pace: Pace) -> Result:
         trained = [record for record in records if record.facts and record.facts.accuracy_val is not None]
         if not trained:
-            return self._give_up(found, records)
+            return self.give_up(found, records)
         recovery = trained[0].recipe.recovery
         finish = Finish(
             bench=found.bench,
@@ -199,7 +237,7 @@ class Pipeline:
         with self._stage("certify", "the file on the test split, read once"):
             return write_outcome(self._outcome(found, records), latency, finalists, self.observer)
 
-    def _give_up(self, found: Survey, records: tuple[TrialRecord, ...] = ()) -> Result:
+    def give_up(self, found: Survey, records: tuple[TrialRecord, ...] = ()) -> Result:
         """No structure meets the costs: say so, with the original's accuracy where that needs no training."""
         if found.goal.baseline.accuracy_val is None and not self.prepared.needs_training:
             _, baseline = measured_baseline(found.bench, accuracy=True, rounds=6)
