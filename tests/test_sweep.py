@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 from sample_result import sample_result
-from tiny_runs import NET, TASK, brief_measuring, compress_briefly, trained_net
+from tiny_runs import NET, TASK, compress_briefly, trained_net
 
 import autocompress as ac
 from autocompress.cli.app import run
@@ -73,7 +73,7 @@ def counted(calls: Counter, stop_at: int = 0):
 
 
 def sweep_briefly(out: Path, budgets=BUDGETS, **settings) -> Sweep:
-    return compress_briefly(out, budgets, model=NET, data=TASK, techniques=["quantize"], **settings)
+    return compress_briefly(out, budgets, model=NET, data=TASK, techniques=["quantize"], time=45, **settings)
 
 
 @dataclass

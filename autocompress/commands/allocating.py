@@ -62,6 +62,11 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -
     return outer
 
 
+def outer_under(goal: Goal, outer: Outer) -> Outer:
+    """The same for another budget, with nothing tried yet; what its costs were corrected by holds for all budgets."""
+    return replace(outer, limits=_limits(goal), open_ended=goal.minimizes_cost, factors={}, _picks={}, _learned=0)
+
+
 def _limits(goal: Goal) -> dict[Metric, float]:
     """The limits of costs that are known without a file; those of the original where only accuracy is limited."""
     if goal.minimizes_cost:

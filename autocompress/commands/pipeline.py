@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from autocompress.clock import Clock
-from autocompress.commands.allocating import outer_of
+from autocompress.commands.allocating import outer_of, outer_under
 from autocompress.commands.baseline import (
     FILE,
     Pace,
@@ -29,7 +29,6 @@ from autocompress.recipe import Recovery
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import Teacher, teacher_outputs
 from autocompress.result import Result, TrialRecord
-from autocompress.search.allocation.sensitivity import measure_table
 from autocompress.search.confirm import search_and_confirm
 from autocompress.search.controls import control_values
 from autocompress.search.costing import Costing
@@ -37,6 +36,7 @@ from autocompress.search.finish import FINALISTS, Finish
 from autocompress.search.ladder import Ladder
 from autocompress.search.launcher import Launcher
 from autocompress.search.loop import Search, first_guesses
+from autocompress.search.outer import Outer
 from autocompress.search.outer_start import enqueue_outer
 from autocompress.search.setting import Setting
 from autocompress.search.study import Study
@@ -48,7 +48,6 @@ OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
 TRIAL_S = (3.0, 120.0)
 MOST_EPOCHS_A_TRIAL = 10
 LOSSES = "losses"
-SENSITIVITY = "what each treatment of each part loses"
 RUNGS = "rungs"  # what a killed search goes on from; on a cluster, workers have no folder in common
 STARTUP_TRIALS = 12  # guesses and controls come first; the sampler models from then on
 TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against forward and backward with them
@@ -58,8 +57,8 @@ TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against for
 class Pipeline:
     """One run. ``run`` goes through all stages and leaves the finished folder.
 
-    Of several runs that differ in their budgets alone, one does ``look``, ``train`` and ``score``, each ``search``.
-    ``losses`` is where that one's measured losses are; nothing is added to them. ``teacher`` may be common to all.
+    Of several runs that differ in their budgets alone, one does ``look``, ``train`` and ``score``, then each ``search``
+    with that one's ``outer``. ``teacher`` may be common to all.
     """
 
     prepared: Prepared
@@ -67,7 +66,7 @@ class Pipeline:
     clock: Clock
     launcher: Launcher
     observer: Observer
-    losses: Path | None = None
+    outer: Outer | None = None
     teacher: Teacher = field(default_factory=Teacher)
 
     def run(self) -> Result:
@@ -87,20 +86,12 @@ class Pipeline:
         pace = self._train_baseline(found.bench)
         return self._measure_baseline(found), pace
 
-    def score(self, found: Survey) -> Path:
-        """Where the losses of single treatments are kept, measured as far as this run's time allows."""
-        setting = self._setting(found, Recovery())
-        folder = self.out / WORK / LOSSES
-        with self._stage("sensitivity", SENSITIVITY):
-            measure_table(
-                setting.bench,
-                setting.builder,
-                self.launcher,
-                limit_s=self._table_s(),
-                folder=folder,
-                observer=self.observer,
-            )
-        return folder
+    def score(self, found: Survey) -> Outer:
+        """The outer search, its table of losses measured as far as this run's time allows."""
+        with self._stage("sensitivity", "what each treatment of each part loses"):
+            table_s = TABLE_SHARE * max(0.0, self.clock.search_left_s)
+            setting = self._setting(found, Recovery())
+            return outer_of(setting, found, table_s=table_s, folder=self.out / WORK / LOSSES)
 
     def search(self, found: Survey, pace: Pace) -> Result:
         """From a trained baseline to the finished folder."""
@@ -163,13 +154,8 @@ class Pipeline:
 
     def _with_outer(self, found: Survey, setting: Setting) -> Setting:
         """With the outer search, where the network has parts to choose for."""
-        with self._stage("sensitivity", SENSITIVITY):
-            folder = self.losses or self.out / WORK / LOSSES
-            outer = outer_of(setting, found, table_s=0.0 if self.losses else self._table_s(), folder=folder)
+        outer = self.score(found) if self.outer is None else outer_under(found.goal, self.outer)
         return replace(setting, outer=outer) if outer.can_choose else setting
-
-    def _table_s(self) -> float:
-        return TABLE_SHARE * max(0.0, self.clock.search_left_s)
 
     def _study(self, found: Survey, setting: Setting) -> Study:
         return Study(

@@ -1,7 +1,8 @@
 """Several budgets from one run: each has a folder and a search of its own, what does not depend on them is done once.
 
-Once are trained and measured the original, the uniform recipes of the survey and the sensitivity table; the original's
-outputs and what forecasts have learned are handed on. The time is for all: each budget gets its share of what is left.
+Once are trained and measured the original, the uniform recipes of the survey and the sensitivity table. Handed on are
+the original's outputs, and what measured candidates have taught of costs. The time is for all: each budget gets its
+share of what is left.
 """
 
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from autocompress.facts import write_whole
 from autocompress.recover.teacher import Teacher
 from autocompress.result import FrontPoint, Result, Status
 from autocompress.search.launcher import Launcher
+from autocompress.search.outer import Outer
 from autocompress.sweep import Sweep, SweepRow
 from autocompress.task import Task
 
@@ -76,7 +78,7 @@ class _Basis:
 
     found: Survey
     pace: Pace | None
-    losses: Path | None
+    outer: Outer | None
 
     def under(self, budget: str) -> Survey:
         """The survey, with one of the budgets as what is sought."""
@@ -110,17 +112,17 @@ class _Sweeping:
         # A limit on each metric that any budget limits: so the survey measures it.
         limits = {limit.metric: limit for text in self.config.sweep for limit in Budget.parse(text).limits}
         first = self._pipeline(",".join(map(str, limits.values())), self.out, self.work.clock)
-        basis = _Basis(found=first.look(), pace=None, losses=None)
+        basis = _Basis(found=first.look(), pace=None, outer=None)
         if all(basis.under(budget).is_hopeless for budget in self.config.sweep):
             return basis
         found, pace = first.train(basis.found)
-        return _Basis(found=found, pace=pace, losses=first.score(found))
+        return _Basis(found=found, pace=pace, outer=first.score(found))
 
     @cached_property
     def _teacher(self) -> Teacher:
         return Teacher()
 
-    def _pipeline(self, budget: str, out: Path, clock: Clock, losses: Path | None = None) -> Pipeline:
+    def _pipeline(self, budget: str, out: Path, clock: Clock, outer: Outer | None = None) -> Pipeline:
         config = self.work.prepared.config.model_copy(update={"budget": budget, "sweep": ()})
         return Pipeline(
             prepared=replace(self.work.prepared, config=config),
@@ -128,7 +130,7 @@ class _Sweeping:
             clock=clock,
             launcher=self.work.launcher,
             observer=self.observer,
-            losses=losses,
+            outer=outer,
             teacher=self._teacher,
         )
 
@@ -136,7 +138,7 @@ class _Sweeping:
         """The run for one budget, in its own folder."""
         found, clock = basis.under(budget), self._clock(out, share_s)
         self._open(out, budget, clock.limit_s)
-        pipeline = self._pipeline(budget, out, clock, basis.losses)
+        pipeline = self._pipeline(budget, out, clock, basis.outer)
         try:
             if basis.pace is None or found.is_hopeless:
                 return pipeline.give_up(found)
