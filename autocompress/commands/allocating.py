@@ -26,16 +26,19 @@ from autocompress.search.student_arms import StudentArms
 from autocompress.students.family import families_for
 
 MILLIS = 1e6  # nanoseconds
+FIRST_ROUNDS, FIRST_FILES = 2, 4  # the second where the first has moved the limits to
+LEAST_EPOCHS = 3.0  # in which a network with random weights learns something; fewer than ten never caught up here
 
 
-def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -> Outer:
-    """Measure the table and the layers' times, and put the outer search together.
+def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, epochs: float) -> Outer:
+    """Measure the table and the layers' times, and put the outer search together; ``outer_under`` makes it ready.
 
     Args:
         setting: without an outer search.
         found: the survey of the network, with its measured baseline.
         table_s: seconds that the table may take.
         folder: where measured losses are kept.
+        epochs: that a full recovery will last, about.
     """
     table = measure_table(
         setting.bench, setting.builder, setting.launcher, limit_s=table_s, folder=folder, observer=setting.observer
@@ -56,15 +59,31 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -
         limits=_limits(found.goal),
         original_accuracy=baseline.accuracy_val or 0.0,
         open_ended=found.goal.minimizes_cost,
-        students=_students(setting, found),
+        students=_students(setting, found, epochs),
     )
     _learn_of(outer, found.ladder)
     return outer
 
 
-def outer_under(goal: Goal, outer: Outer) -> Outer:
-    """The same for another budget, with nothing tried yet; what its costs were corrected by holds for all budgets."""
-    return replace(outer, limits=_limits(goal), open_ended=goal.minimizes_cost, factors={}, _picks={}, _learned=0)
+def outer_under(outer: Outer, setting: Setting) -> Outer:
+    """The same for the setting's budget, with nothing tried yet; its costs are corrected where the limits are.
+
+    Whatever costs are corrected by holds for all budgets: ``outer`` learns it, too.
+    """
+    goal = setting.goal
+    found = replace(
+        outer, limits=_limits(goal), open_ended=goal.minimizes_cost, factors={}, _picks={}, _given=set(), _learned=0
+    )
+    _measure_first(found, setting)
+    return found
+
+
+def _measure_first(outer: Outer, setting: Setting) -> None:
+    """Correct the costs where the limits are: by files of what the table would choose there, measured untrained."""
+    for _ in range(FIRST_ROUNDS):
+        recipes = dict(enumerate(outer.samples(FIRST_FILES)))
+        facts = setting.cost(recipes, "first allocations", always=recipes).facts
+        outer.learn_costs([(recipes[key], each) for key, each in facts.items()])
 
 
 def _limits(goal: Goal) -> dict[Metric, float]:
@@ -77,12 +96,18 @@ def _limits(goal: Goal) -> dict[Metric, float]:
     return {row.metric: row.limit for row in rows if row.metric in COSTS}
 
 
-def _students(setting: Setting, found: Survey) -> StudentArms | None:
-    """The families of the space that take this network's inputs."""
+def _students(setting: Setting, found: Survey, epochs: float) -> StudentArms | None:
+    """The families of the space that take this network's inputs, where there is time for them to learn anything."""
     choice, task = setting.builder.space.passes.student, setting.bench.task
     shape = tuple(task.preprocess.shape)
     fitting = families_for(shape, task.preprocess.dtype)
     if choice is None or not fitting:
+        return None
+    if epochs < LEAST_EPOCHS:
+        setting.observer.note(
+            f"students are left out: a full recovery lasts {epochs:.1f} epochs here, random weights need "
+            f"{LEAST_EPOCHS:g} or more; give more --time"
+        )
         return None
     families = fitting if choice.families is None else tuple(name for name in choice.families if name in fitting)
     if not families:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from autocompress.clock import Clock
+from autocompress.clock import FINISH_SHARE, Clock
 from autocompress.commands.allocating import outer_of, outer_under
 from autocompress.commands.baseline import (
     FILE,
@@ -86,16 +86,18 @@ class Pipeline:
         pace = self._train_baseline(found.bench)
         return self._measure_baseline(found), pace
 
-    def score(self, found: Survey) -> Outer:
+    def score(self, found: Survey, pace: Pace) -> Outer:
         """The outer search, its table of losses measured as far as this run's time allows."""
         with self._stage("sensitivity", "what each treatment of each part loses"):
             table_s = TABLE_SHARE * max(0.0, self.clock.search_left_s)
-            setting = self._setting(found, Recovery())
-            return outer_of(setting, found, table_s=table_s, folder=self.out / WORK / LOSSES)
+            steps = FINISH_SHARE * self.prepared.config.time_s * pace.all_threads / FINALISTS
+            epochs = steps * Recovery().batch / self._stream.epoch_length
+            setting, folder = self._setting(found, Recovery()), self.out / WORK / LOSSES
+            return outer_of(setting, found, table_s=table_s, folder=folder, epochs=epochs)
 
     def search(self, found: Survey, pace: Pace) -> Result:
         """From a trained baseline to the finished folder."""
-        setting = self._with_outer(found, self._setting(found, Recovery()))
+        setting = self._with_outer(found, self._setting(found, Recovery()), pace)
         recovery = self._trial_recovery(found.bench, pace)
         study = self._study(found, setting)
         if study.records():
@@ -152,10 +154,13 @@ class Pipeline:
         most = max(60, MOST_EPOCHS_A_TRIAL * self._stream.epoch_length // recovery.batch)
         return recovery.model_copy(update={"steps": max(10, min(most, int(seconds * pace.one_thread)))})
 
-    def _with_outer(self, found: Survey, setting: Setting) -> Setting:
+    def _with_outer(self, found: Survey, setting: Setting, pace: Pace) -> Setting:
         """With the outer search, where the network has parts to choose for."""
-        outer = self.score(found) if self.outer is None else outer_under(found.goal, self.outer)
-        return replace(setting, outer=outer) if outer.can_choose else setting
+        outer = self.score(found, pace) if self.outer is None else self.outer
+        if not outer.can_choose:
+            return setting
+        with self._stage("sensitivity", "what the first allocations cost"):
+            return replace(setting, outer=outer_under(outer, setting))
 
     def _study(self, found: Survey, setting: Setting) -> Study:
         return Study(

@@ -116,14 +116,15 @@ class _Sweeping:
         if all(basis.under(budget).is_hopeless for budget in self.config.sweep):
             return basis
         found, pace = first.train(basis.found)
-        return _Basis(found=found, pace=pace, outer=first.score(found))
+        return _Basis(found=found, pace=pace, outer=first.score(found, pace))
 
     @cached_property
     def _teacher(self) -> Teacher:
         return Teacher()
 
     def _pipeline(self, budget: str, out: Path, clock: Clock, outer: Outer | None = None) -> Pipeline:
-        config = self.work.prepared.config.model_copy(update={"budget": budget, "sweep": ()})
+        time_s = self.config.time_s / len(self.config.sweep)
+        config = self.work.prepared.config.model_copy(update={"budget": budget, "sweep": (), "time_s": time_s})
         return Pipeline(
             prepared=replace(self.work.prepared, config=config),
             out=out,
