@@ -66,6 +66,7 @@ def test_every_flag_reaches_the_run(asked, capfd):
         "model": "resnet18",
         "data": "digits",
         "budget": "latency<=5ms",
+        "sweep": [],
         "pretrained": False,
         "checkpoint": "w.safetensors",
         "time_s": 5400.0,

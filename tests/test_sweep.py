@@ -73,7 +73,7 @@ def counted(calls: Counter, stop_at: int = 0):
 
 
 def sweep_briefly(out: Path, budgets=BUDGETS, **settings) -> Sweep:
-    return compress_briefly(out, budgets, model=NET, data=TASK, techniques=["quantize"], time=45, **settings)
+    return compress_briefly(out, budgets, model=NET, data=TASK, techniques=["quantize"], time=80, **settings)
 
 
 @dataclass
