@@ -15,7 +15,7 @@ from autocompress.precision import Format
 from autocompress.search.allocation.allocate import Allocator
 from autocompress.search.allocation.choices import PRUNED, Choice, choices_of
 from autocompress.search.allocation.measured import cost_model
-from autocompress.search.allocation.network_costs import COSTS
+from autocompress.search.allocation.network_costs import COSTS, NetworkCosts
 from autocompress.search.allocation.sensitivity import measure_table
 from autocompress.search.candidates.draw import Sizes
 from autocompress.search.goal import Goal
@@ -145,4 +145,7 @@ def _learn_of(outer: Outer, ladder: Ladder) -> None:
         Metric.LATENCY: [rung.facts.latency_ms or math.nan for rung in known],
         Metric.SIZE: [float(rung.facts.size_bytes) for rung in known],
     }
+    raw, measured = outer.allocator.model.raw, np.array(costs[Metric.LATENCY])
+    if isinstance(raw, NetworkCosts) and np.isfinite(measured).all():
+        raw.fit_floor(picks, measured)
     outer.allocator.model.learn(picks, costs)
