@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from autocompress.search.space import load_space, shipped_spaces
     from autocompress.students.architecture_file import build_student
     from autocompress.students.family import load_family, shipped_families
+    from autocompress.sweep import Sweep
     from autocompress.target import Target
     from autocompress.task import Augment, Layout, Preprocess, Split, Task
 
@@ -47,6 +48,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Result": "result",
     "Split": "task",
+    "Sweep": "sweep",
     "Target": "target",
     "Task": "task",
     "apply": "api",
@@ -81,6 +83,7 @@ __all__ = [
     "Recipe",
     "Result",
     "Split",
+    "Sweep",
     "Target",
     "Task",
     "apply",

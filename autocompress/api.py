@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, overload
 
 from torch import nn
 
@@ -11,6 +11,7 @@ from autocompress.commands import apply as applying
 from autocompress.commands import candidates as hunting
 from autocompress.commands import compress as compressing
 from autocompress.commands import plan as planning
+from autocompress.commands import sweep as sweeping
 from autocompress.commands.candidates_request import Request
 from autocompress.commands.config import OBJECT, RunConfig, read_or_explain
 from autocompress.data.options import DataOptions
@@ -20,12 +21,14 @@ from autocompress.recipe import Recipe
 from autocompress.result import Result
 from autocompress.search.candidates.facts import Candidates
 from autocompress.search.launcher import Launcher
+from autocompress.sweep import Sweep
 from autocompress.target import Target
 from autocompress.task import Task
 from autocompress.units import parse_duration
 
 Model = str | nn.Module | Callable[[], nn.Module]
 BudgetLike = str | Budget | Mapping[str, str | float]
+Budgets = list[BudgetLike] | tuple[BudgetLike, ...]
 
 
 class Settings(TypedDict, total=False):
@@ -36,8 +39,8 @@ class Settings(TypedDict, total=False):
     threads and batch that latency is meant for. time: of the whole run, ``"10m"`` or seconds. trials: at most so many
     trained candidates. workers: one-thread workers on this machine, None for one a core. ray_address: a running Ray
     cluster to use instead. seed: of everything random. space: a shipped search space or a YAML file. techniques: the
-    passes of the space that may be used, None for all. minimize: what to minimize when the budget limits nothing but
-    accuracy.
+    passes of the space that may be used, None for all. sampler: what proposes candidates, ``surrogate``, ``tpe``,
+    ``nsga2`` or ``random``. minimize: what to minimize when the budget limits nothing but accuracy.
     """
 
     pretrained: bool
@@ -51,13 +54,44 @@ class Settings(TypedDict, total=False):
     seed: int
     space: str
     techniques: Sequence[str] | None
+    sampler: str
     minimize: str
+
+
+@overload
+def compress(
+    model: Model,
+    data: str | Task,
+    budget: BudgetLike,
+    out: str | Path,
+    *,
+    resume: bool = ...,
+    overwrite: bool = ...,
+    observer: Observer | None = ...,
+    launcher: Launcher | None = ...,
+    **settings: Unpack[Settings],
+) -> Result: ...
+
+
+@overload
+def compress(
+    model: Model,
+    data: str | Task,
+    budget: Budgets,
+    out: str | Path,
+    *,
+    resume: bool = ...,
+    overwrite: bool = ...,
+    observer: Observer | None = ...,
+    launcher: Launcher | None = ...,
+    **settings: Unpack[Settings],
+) -> Sweep: ...
 
 
 def compress(
     model: Model,
     data: str | Task,
-    budget: BudgetLike,
+    budget: BudgetLike | Budgets,
     out: str | Path,
     *,
     resume: bool = False,
@@ -65,13 +99,15 @@ def compress(
     observer: Observer | None = None,
     launcher: Launcher | None = None,
     **settings: Unpack[Settings],
-) -> Result:
+) -> Result | Sweep:
     """The most accurate model that meets ``budget``, in ``out``; or the account of why none does.
 
     Args:
         model: a timm name, ``path/file.py:factory``, a factory, or a module with the weights that count.
         data: ``digits``, a ``.npz``, a folder of class folders, ``path/file.py:factory``, or a ``Task``.
-        budget: for example ``"latency<=5ms,size<=50%"`` or ``Budget(latency="5ms", size="50%")``.
+        budget: for example ``"latency<=5ms,size<=50%"`` or ``Budget(latency="5ms", size="50%")``; a list or tuple of
+            them is a sweep: a model for each, in ``out/01``, ``out/02`` and so on, from one training of the original
+            and one sensitivity table. The time is for all of them, ``trials`` for each.
         out: a new or empty folder, unless ``resume`` or ``overwrite``.
         resume: go on with the run in ``out``.
         overwrite: replace the run in ``out``.
@@ -80,22 +116,23 @@ def compress(
         **settings: see ``Settings``.
 
     Returns:
-        the result, with ``status`` ``met`` or ``infeasible``; the same as ``out/result.json``.
+        the result, with ``status`` ``met`` or ``infeasible``, or that of a sweep; the same as ``out/result.json``.
 
     Raises:
         InputError: something handed in cannot be used; nothing has been written then.
         RunError: the run could not go on, for example because every trial failed.
     """
-    return compressing.run(
-        config_of(model, data, budget, settings),
-        Path(out),
-        resume=resume,
-        overwrite=overwrite,
-        observer=observer or Silence(),
-        launcher=launcher,
-        model=_module(model),
-        task=data if isinstance(data, Task) else None,
-    )
+    given: dict[str, Any] = {
+        "resume": resume,
+        "overwrite": overwrite,
+        "observer": observer or Silence(),
+        "launcher": launcher,
+        "task": data if isinstance(data, Task) else None,
+    }
+    if isinstance(budget, list | tuple):
+        config = config_of(model, data, None, settings, sweep=budget)
+        return sweeping.run(config, Path(out), model=_module(model), **given)
+    return compressing.run(config_of(model, data, budget, settings), Path(out), model=_module(model), **given)
 
 
 def plan(
@@ -223,8 +260,10 @@ def candidates(
     )
 
 
-def config_of(model: Model, data: str | Task, budget: BudgetLike | None, settings: Settings) -> RunConfig:
-    """The run that these arguments mean.
+def config_of(
+    model: Model, data: str | Task, budget: BudgetLike | None, settings: Settings, sweep: Sequence[BudgetLike] = ()
+) -> RunConfig:
+    """The run that these arguments mean; either of one budget, or of those of a sweep.
 
     Raises:
         InputError: one of them does not hold.
@@ -242,6 +281,7 @@ def config_of(model: Model, data: str | Task, budget: BudgetLike | None, setting
         model=model if isinstance(model, str) else OBJECT,
         data=data if isinstance(data, str) else OBJECT,
         budget="" if budget is None else str(Budget.parse(budget)),
+        sweep=tuple(str(Budget.parse(each)) for each in sweep),
         **given,
     )
 

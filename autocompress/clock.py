@@ -16,11 +16,15 @@ LEAST_CERTIFY_S = 8.0  # of that, however short the run is: measuring and report
 
 
 class Clock:
-    """Counts the seconds of a run, earlier sessions of it included; ``path`` keeps the count between sessions."""
+    """Counts the seconds of a run, earlier sessions of it included; ``path`` keeps the count between sessions.
 
-    def __init__(self, limit_s: float, path: Path | None = None) -> None:
+    ``whole`` is the clock of what this run is a part of; it is saved whenever this one is.
+    """
+
+    def __init__(self, limit_s: float, path: Path | None = None, whole: "Clock | None" = None) -> None:
         self.limit_s = limit_s
         self._path = path
+        self._whole = whole
         self._before = _read(path)
         self._started = time.monotonic()
         self.stages: dict[str, float] = {}
@@ -49,6 +53,8 @@ class Clock:
         """Keep the count on disk, so that a killed run goes on with what was left."""
         if self._path is not None:
             write_whole(self._path, json.dumps({"elapsed_s": self.elapsed_s}))
+        if self._whole is not None:
+            self._whole.save()
 
     def keep_at(self, path: Path) -> None:
         """Where ``save`` writes from now on."""

@@ -22,6 +22,7 @@ EVERYTHING = """
 --checkpoint w.safetensors --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --input-size 96 --skip-bad-images
 --augment shift+flip --metric balanced_accuracy --target onnxruntime --threads 2 --batch 4 --time 1h30m --trials 7
 --workers 3 --ray-address 10.0.0.1:6379 --seed 5 --space default --techniques prune_channels,quantize --minimize size
+--sampler nsga2
 """.split()  # noqa: SIM905  # as it is typed
 
 
@@ -65,6 +66,7 @@ def test_every_flag_reaches_the_run(asked, capfd):
         "model": "resnet18",
         "data": "digits",
         "budget": "latency<=5ms",
+        "sweep": [],
         "pretrained": False,
         "checkpoint": "w.safetensors",
         "time_s": 5400.0,
@@ -74,6 +76,7 @@ def test_every_flag_reaches_the_run(asked, capfd):
         "seed": 5,
         "space": "default",
         "techniques": ["prune_channels", "quantize"],
+        "sampler": "nsga2",
         "minimize": "size",
         "input": None,
     }
@@ -123,6 +126,7 @@ def test_a_configuration_of_a_python_object_asks_for_a_name(asked, capfd, tmp_pa
         (["--target", "tflite"], "--target must be 'onnxruntime', got 'tflite'"),
         (["--augment", "mixup"], "--augment must be 'none', 'shift' or 'shift+flip', got 'mixup'"),
         (["--metric", "f1"], "--metric must be 'accuracy' or 'balanced_accuracy', got 'f1'"),
+        (["--sampler", "grid"], "--sampler must be 'surrogate', 'tpe', 'nsga2' or 'random', got 'grid'"),
         (["--minimize", "speed"], "--minimize must be 'latency'"),
         (["--minimize", "accuracy"], "--minimize takes a cost (latency, size, ram, macs or params), got accuracy"),
         (["--time", "soon"], "--time: a duration looks like 90s, 10m or 1h30m, got 'soon'"),

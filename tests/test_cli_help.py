@@ -16,8 +16,8 @@ NAMES = [function.__name__ for function, _ in COMMANDS]
 HEAVY = ("torch", "numpy", "ray", "optuna", "onnx", "onnxruntime", "timm", "sklearn", "plotly", "yaml")
 FLAGS_OF_A_RUN = """
 --data --budget --out --pretrained --checkpoint --mean --std --input-size --target --threads --batch --time --trials
---workers --ray-address --seed --space --techniques --minimize --resume --overwrite --skip-bad-images --augment --metric
---config --json --debug
+--workers --ray-address --seed --space --techniques --sampler --minimize --resume --overwrite --skip-bad-images
+--augment --metric --config --json --debug
 """.split()  # noqa: SIM905  # as it is typed
 
 
@@ -86,6 +86,7 @@ def test_defaults_on_the_help_page_are_those_of_the_code(capfd, monkeypatch):
         "metric": config.options.metric,
         "space": config.space,
         "minimize": config.minimize,
+        "sampler": config.sampler,
         "seed": str(config.seed),
         "target": config.target.runtime,
         "threads": str(config.target.threads),

@@ -16,14 +16,26 @@ from autocompress.search.launcher import Work
 from autocompress.search.loop import SEEDS, Search, first_guesses
 from autocompress.search.session import BARREN_BUILDS
 from autocompress.search.setting import Setting
-from autocompress.search.study import Study
+from autocompress.search.study import POPULATION, Sampler, Study
 
 TIGHT = "latency<=3ms,size<=20kB"
 
 
-def search_in(folder: Path, setting: Setting, *, time_s: float = 600.0, trials: int | None = 6) -> Search:
+def search_in(
+    folder: Path,
+    setting: Setting,
+    *,
+    time_s: float = 600.0,
+    trials: int | None = 6,
+    sampler: Sampler = Sampler.SURROGATE,
+) -> Search:
     study = Study(
-        folder / "study.journal", setting.builder.knobs(), seed=0, minimize=setting.goal.minimizes_cost, startup=4
+        folder / "study.journal",
+        setting.builder.knobs(),
+        seed=0,
+        minimize=setting.goal.minimizes_cost,
+        startup=4,
+        sampler=sampler,
     )
     return Search(setting=setting, study=study, clock=Clock(time_s), most_trials=trials)
 
@@ -49,6 +61,21 @@ def test_as_many_candidates_are_trained_as_were_asked_for_controls_apart(tmp_pat
     complete = ended(records, TrialState.COMPLETE)
     assert [record.kind for record in complete].count(TrialKind.SEARCH) == 5
     assert [record.control for record in complete].count("uniform int8") == 1
+
+
+@pytest.mark.parametrize("sampler", Sampler)
+def test_every_sampler_searches_beside_controls_and_what_breaks_the_costs(tmp_path, sampler):
+    setting = made_up_setting("latency<=6ms,size<=50kB")
+    search = search_in(tmp_path, setting, trials=2 * POPULATION, sampler=sampler)
+    search.study.enqueue(setting.builder.uniform(0.0), "uniform int8")
+    search.study.enqueue(setting.builder.uniform(0.5), recipe=setting.builder.recipe(setting.builder.uniform(0.5)))
+    records = search.run()
+    assert sum(record.kind is TrialKind.SEARCH for record in ended(records, TrialState.COMPLETE)) == 2 * POPULATION
+    searched = [record for record in records if record.kind is TrialKind.SEARCH]
+    assert len({record.recipe.structure_digest() for record in searched}) == len(searched)
+    first, last = searched[:POPULATION], searched[-POPULATION:]
+    if sampler is not Sampler.RANDOM:  # which takes no notice of what it is told
+        assert sum(not record.within_budget for record in last) < sum(not record.within_budget for record in first)
 
 
 def test_what_breaks_the_costs_is_told_as_pruned_and_never_trained(tmp_path):

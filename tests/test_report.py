@@ -198,14 +198,14 @@ def test_a_trial_that_was_never_built_shows_what_ruled_it_out(render):
 
 def test_plots_place_a_predicted_trial_at_its_prediction_not_at_its_upper_end():
     facts = ModelFacts(size_bytes=1, macs=1, params=1).with_prediction(2.0, (1.0, 3.0))
-    axis = axis_of(sample_result(), Metric.LATENCY)
+    axis = axis_of(sample_result().baseline, Metric.LATENCY)
     assert axis.cost(facts) == 2.0
     assert axis.cost(facts.model_copy(update={"latency_ms": 2.5})) == 2.5
 
 
 def test_plots_show_every_scored_model_once_and_leave_out_the_rest():
     result = sample_result()
-    points = points_of(result, axis_of(result, Metric.LATENCY))
+    points = points_of(result, axis_of(result.baseline, Metric.LATENCY))
     count = {series: sum(point.series is series for point in points) for series in Series}
 
     assert count == {
@@ -222,7 +222,7 @@ def test_plots_show_every_scored_model_once_and_leave_out_the_rest():
 
 def test_the_front_is_what_nothing_beats():
     result = sample_result()
-    points = points_of(result, axis_of(result, Metric.SIZE))
+    points = points_of(result, axis_of(result.baseline, Metric.SIZE))
     kept = front(points)
 
     for point in points:
@@ -232,7 +232,7 @@ def test_the_front_is_what_nothing_beats():
 
 def test_the_frame_holds_the_limits_and_leaves_out_only_scores_far_below_the_rest():
     result = sample_result()
-    points = points_of(result, axis_of(result, Metric.LATENCY))
+    points = points_of(result, axis_of(result.baseline, Metric.LATENCY))
     frame = frame_of(points, 50.0, 0.9)
 
     assert frame.log

@@ -10,7 +10,7 @@ import typer
 from autocompress.cli.answer import BUDGET_MISSED, OK, Answer
 from autocompress.cli.flags import (
     RUN,
-    Budget,
+    Budgets,
     Config,
     Data,
     DataFlags,
@@ -31,6 +31,8 @@ autocompress compress resnet18 --data digits --budget 'latency<=60%,size<=35%' -
 
 autocompress compress nets.py:small --checkpoint small.safetensors --data photos/ --budget 'latency<=5ms,accuracy_drop<=1%' --time 30m --out runs/photos
 
+autocompress compress resnet18 --data digits --budget 'size<=50%' --budget 'size<=25%' --time 20m --out runs/sizes
+
 autocompress compress --config runs/digits/config.yaml --out runs/again
 """  # noqa: E501  # a command is one line
 
@@ -40,7 +42,7 @@ def compress(
     ctx: typer.Context,
     model: Model = None,
     data: Data = None,
-    budget: Budget = None,
+    budget: Budgets = None,
     out: Annotated[Path, typer.Option(metavar="DIR", rich_help_panel=RUN, help="A new or empty folder for the run.")],
     weights: ModelFlags,
     inputs: DataFlags,
@@ -55,11 +57,14 @@ def compress(
 ) -> Answer:
     """Find the most accurate model that meets a budget, measured on this machine.
 
-    Exit code 0: budget met; 3: no model meets it, the report says why; 130, 143: stopped, --resume goes on.
+    Exit code 0: budget met, of several all; 3: no model meets it, the report says why; 130, 143: stopped, --resume goes
+    on.
     """
     from autocompress.cli.progress import watching
     from autocompress.cli.settings import run_config
+    from autocompress.cli.sweep import show_sweep
     from autocompress.commands import compress as compressing
+    from autocompress.commands import sweep as sweeping
     from autocompress.result import Status
 
     run = run_config(
@@ -72,8 +77,16 @@ def compress(
         target=target,
         search=search,
     )
+    asked = f"{len(run.sweep)} budgets" if run.sweep else run.budget
     try:
-        with watching(f"{run.model} · {run.data} · {run.budget}", run.budget, run.minimize) as observer:
+        with watching(f"{run.model} · {run.data} · {asked}", run.budget, run.minimize) as observer:
+            if run.sweep:
+                swept = sweeping.run(run, out, resume=resume, overwrite=overwrite, observer=observer)
+                return Answer(
+                    facts=swept,
+                    show=lambda console: show_sweep(console, swept, out),
+                    exit_code=OK if swept.status is Status.MET else BUDGET_MISSED,
+                )
             result = compressing.run(run, out, resume=resume, overwrite=overwrite, observer=observer)
     except KeyboardInterrupt as stop:
         stop.add_note(how_to_go_on(out, ctx.obj))

@@ -31,6 +31,15 @@ Budget = Annotated[
         help="Limits on latency, size, ram, macs, params, accuracy and accuracy_drop; % is of the original.",
     ),
 ]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="LIMITS",
+        rich_help_panel=INPUTS,
+        help="Limits on latency, size, ram, macs, params, accuracy and accuracy_drop; % is of the original. "
+        "Given more than once: a model for each, in DIR/01, DIR/02, …; --time is for all of them.",
+    ),
+]
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -151,6 +160,15 @@ class SearchFlags:
             show_default="default",
             rich_help_panel=SEARCH,
             help="A search space; `autocompress spaces` lists them.",
+        ),
+    ] = None
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            show_default="surrogate",
+            rich_help_panel=SEARCH,
+            help="What proposes candidates: surrogate, or Optuna's tpe, nsga2 or random.",
         ),
     ] = None
     minimize: Annotated[

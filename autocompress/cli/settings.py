@@ -1,6 +1,6 @@
 """From flags to the run that they mean. Imports the whole package: only for use inside a command."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ def run_config(
     *,
     model: str | None,
     data: str | None,
-    budget: str | None,
+    budget: str | Sequence[str] | None,
     file: Path | None,
     weights: ModelFlags,
     inputs: DataFlags,
@@ -35,12 +35,12 @@ def run_config(
     before = None if file is None else RunConfig.read(file)
     model = _needed("MODEL", model, before.model if before else None)
     data = _needed("--data", data, before.data if before else None)
-    budget = _needed("--budget", budget, before.budget if before else None)
+    one, sweep = _budgets(budget, before)
     settings = {} if before is None else _settings_of(before)
     settings |= given_flags(weights) | search_settings(search)
     settings["options"] = data_options(inputs, settings.get("seed", 0), settings.get("options"))
     settings["target"] = target_of(target, settings.get("target"))
-    return named_by_flags(model, data, budget, settings)
+    return named_by_flags(model, data, one, settings, sweep)
 
 
 def apply_config(
@@ -64,14 +64,16 @@ def apply_config(
     return named_by_flags(model, data, budget, settings)
 
 
-def named_by_flags(model: str, data: str, budget: str | None, settings: Mapping[str, Any]) -> RunConfig:
+def named_by_flags(
+    model: str, data: str, budget: str | None, settings: Mapping[str, Any], sweep: Sequence[str] = ()
+) -> RunConfig:
     """``config_of``, whose complaints about a field name its flag.
 
     Raises:
         InputError: a flag that does not hold.
     """
     try:
-        return config_of(model, data, budget, cast("Settings", dict(settings)))
+        return config_of(model, data, budget, cast("Settings", dict(settings)), sweep)
     except InputError as error:
         if isinstance(error.__cause__, ValidationError):
             raise InputError(complaint(error.__cause__)) from error
@@ -104,6 +106,14 @@ def seconds(text: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise InputError(f"--time: {error}") from error
+
+
+def _budgets(given: str | Sequence[str] | None, before: RunConfig | None) -> tuple[str | None, tuple[str, ...]]:
+    """One budget, or those of a sweep."""
+    several = (given,) if isinstance(given, str) else tuple(given or (before.sweep if before else ()))
+    if len(several) > 1 or (several and not given):
+        return None, several
+    return _needed("--budget", several[0] if several else None, before.budget if before else None), ()
 
 
 def _needed(name: str, given: str | None, before: str | None) -> str:

@@ -31,7 +31,7 @@ LEAST_EPOCHS = 3.0  # in which a network with random weights learns something; f
 
 
 def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, epochs: float) -> Outer:
-    """Measure the table and the layers' times, and put the outer search together.
+    """Measure the table and the layers' times, and put the outer search together; ``outer_under`` makes it ready.
 
     Args:
         setting: without an outer search.
@@ -62,9 +62,20 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, e
         students=_students(setting, found, epochs),
     )
     _learn_of(outer, found.ladder)
-    if outer.can_choose:
-        _measure_first(outer, setting)
     return outer
+
+
+def outer_under(outer: Outer, setting: Setting) -> Outer:
+    """The same for the setting's budget, with nothing tried yet; its costs are corrected where the limits are.
+
+    Whatever costs are corrected by holds for all budgets: ``outer`` learns it, too.
+    """
+    goal = setting.goal
+    found = replace(
+        outer, limits=_limits(goal), open_ended=goal.minimizes_cost, factors={}, _picks={}, _given=set(), _learned=0
+    )
+    _measure_first(found, setting)
+    return found
 
 
 def _measure_first(outer: Outer, setting: Setting) -> None:

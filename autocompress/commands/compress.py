@@ -1,6 +1,9 @@
 """The main job: from model, data and budget to a measured model in a folder."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -8,15 +11,24 @@ from torch import nn
 from autocompress.budget import Budget, Metric
 from autocompress.clock import Clock
 from autocompress.commands.config import RunConfig
-from autocompress.commands.folder import CONFIG, RESULT, WORK, check_folder, open_folder
+from autocompress.commands.folder import CLOCK, CONFIG, RESULT, WORK, check_folder, open_folder
 from autocompress.commands.pipeline import Pipeline
-from autocompress.commands.prepare import prepare
+from autocompress.commands.prepare import Prepared, prepare
 from autocompress.commands.survey import search_space
 from autocompress.errors import BudgetError
 from autocompress.events import Observer
 from autocompress.result import Result
 from autocompress.search.launcher import Launcher
 from autocompress.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """What a run works with, once its folder is there."""
+
+    prepared: Prepared
+    clock: Clock
+    launcher: Launcher
 
 
 def run(
@@ -34,35 +46,55 @@ def run(
 
     ``model`` and ``task`` are objects handed over in Python, in the place of what ``config`` names.
     """
-    check_budget(config)
+    check_budget(config.budget)
     search_space(config)  # an unknown space or technique is refused before anything is written
     check_folder(out, config, resume=resume, overwrite=overwrite)
-    if resume and (out / RESULT).is_file() and not _asks_for_more(config, out):
-        observer.note("this run has ended; its result stands. Give more --time or --trials to go on")
+    if resume and has_ended(config, out, observer):
         return Result.from_json((out / RESULT).read_text())
-    clock = Clock(config.time_s, out / WORK / "clock.json" if resume else None)
+    with opened(
+        config, out, resume=resume, overwrite=overwrite, observer=observer, launcher=launcher, model=model, task=task
+    ) as work:
+        return Pipeline(
+            prepared=work.prepared, out=out, clock=work.clock, launcher=work.launcher, observer=observer
+        ).run()
+
+
+@contextmanager
+def opened(
+    config: RunConfig,
+    out: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    observer: Observer,
+    launcher: Launcher | None,
+    model: nn.Module | None,
+    task: Task | None,
+) -> Iterator[Opened]:
+    """Data and network loaded, the folder made ready; what was started for it ends with it."""
+    clock = Clock(config.time_s, out / WORK / CLOCK if resume else None)
     prepared = prepare(config, observer, model=model, task=task)
     weights_bytes = 4 * sum(parameter.numel() for parameter in prepared.model.parameters())
     resolved = config.model_copy(update={"input": prepared.task.preprocess})
-    open_folder(out, resolved, weights_bytes, overwrite=overwrite)
-    clock.keep_at(out / WORK / "clock.json")
+    open_folder(out, resolved, weights_bytes * max(1, len(config.sweep)), overwrite=overwrite)
+    clock.keep_at(out / WORK / CLOCK)
     owned = launcher is None
     launcher = launcher or ray_launcher(config, prepared.machine.cores)
     try:
-        return Pipeline(prepared=prepared, out=out, clock=clock, launcher=launcher, observer=observer).run()
+        yield Opened(prepared=prepared, clock=clock, launcher=launcher)
     finally:
         clock.save()
         if owned:
             launcher.close()
 
 
-def check_budget(config: RunConfig) -> None:
+def check_budget(budget: str) -> None:
     """Refuse limits that cannot be judged on this machine.
 
     Raises:
         BudgetError: a limit on energy.
     """
-    if any(limit.metric is Metric.ENERGY for limit in Budget.parse(config.budget).limits):
+    if any(limit.metric is Metric.ENERGY for limit in Budget.parse(budget).limits):
         raise BudgetError("energy cannot be limited: this machine has no meter that is read yet; limit latency instead")
 
 
@@ -72,6 +104,14 @@ def ray_launcher(config: RunConfig, cores: int) -> Launcher:
     from autocompress.search.launch_ray import RayLauncher  # noqa: PLC0415  # one second that bad input need not pay
 
     return RayLauncher(config.workers or cores, config.ray_address)
+
+
+def has_ended(config: RunConfig, out: Path, observer: Observer) -> bool:
+    """Whether the run in ``out`` has a result, and is not asked for more; that is said."""
+    if not (out / RESULT).is_file() or _asks_for_more(config, out):
+        return False
+    observer.note("this run has ended; its result stands. Give more --time or --trials to go on")
+    return True
 
 
 def _asks_for_more(config: RunConfig, out: Path) -> bool:

@@ -1,5 +1,6 @@
 """Everything that decides a run, in one record: ``config.yaml``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -8,15 +9,17 @@ from pydantic import Field, ValidationError, model_validator
 
 from autocompress.budget import Budget, Metric
 from autocompress.data.options import DataOptions
-from autocompress.errors import InputError
+from autocompress.errors import BudgetError, InputError
 from autocompress.facts import Facts
 from autocompress.search.space import DEFAULT
+from autocompress.search.study import Sampler
 from autocompress.target import Target
 from autocompress.task import Preprocess
 
 OBJECT = "object"  # stands for a model or task that was handed over in Python and has no name
 # What must agree between a run and its resumption; time, trials and workers may change.
 _FIXED = (
+    "sweep",
     "model",
     "data",
     "pretrained",
@@ -26,6 +29,7 @@ _FIXED = (
     "seed",
     "space",
     "techniques",
+    "sampler",
     "minimize",
     "options",  # last: it takes the seed over, whose difference says more
 )
@@ -37,7 +41,8 @@ class RunConfig(Facts):
     schema_version: int = Field(1, ge=1, le=1)
     model: str
     data: str
-    budget: str = Field(description="empty only where a recipe is applied")
+    budget: str = Field(description="empty only where a recipe is applied, and in a sweep")
+    sweep: tuple[str, ...] = Field((), description="budgets of a sweep, each with a run of its own")
     pretrained: bool = False
     checkpoint: str | None = None
     options: DataOptions = DataOptions()
@@ -49,6 +54,7 @@ class RunConfig(Facts):
     seed: int = Field(0, ge=0)
     space: str = DEFAULT
     techniques: tuple[str, ...] | None = None
+    sampler: Sampler = Sampler.SURROGATE
     minimize: Metric = Metric.LATENCY
     input: Preprocess | None = Field(None, description="what the preprocessing came out as; not read back")
 
@@ -56,6 +62,7 @@ class RunConfig(Facts):
     def _fits_together(self) -> Self:
         if self.budget:
             Budget.parse(self.budget)
+        _check_sweep([Budget.parse(budget) for budget in self.sweep])
         if not self.minimize.is_cost:
             raise InputError(f"--minimize takes a cost (latency, size, ram, macs or params), got {self.minimize}")
         return self
@@ -77,6 +84,15 @@ class RunConfig(Facts):
     def differences(self, other: "RunConfig") -> list[str]:
         """Names of the fields that must agree between a run and its resumption, and do not."""
         return [name for name in _FIXED if getattr(self, name) != getattr(other, name)]
+
+
+def _check_sweep(budgets: Sequence[Budget]) -> None:
+    seen = set()
+    for budget in budgets:
+        limits = frozenset(map(str, budget.limits))
+        if limits in seen:
+            raise BudgetError(f"each budget of a sweep is given once, got {budget} twice; leave one of them out")
+        seen.add(limits)
 
 
 def read_or_explain(build: type[RunConfig], **fields: object) -> RunConfig:

@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 from autocompress.commands.config import RunConfig
-from autocompress.errors import OutputError
+from autocompress.errors import InputError, OutputError
 from autocompress.facts import write_whole
 
 CONFIG, JOURNAL, RESULT, REPORT = "config.yaml", "study.journal", "result.json", "report.html"
 BEST, PARETO, BASELINE, WORK = "best", "pareto", "baseline", "work"
+CLOCK = "clock.json"  # in WORK
 _OURS = (CONFIG, JOURNAL, RESULT, REPORT, BEST, PARETO, BASELINE, WORK)
 # Finalists, the bundles made of them and the baseline: each holds the weights twice (ONNX and safetensors).
 _COPIES_OF_WEIGHTS = 8
@@ -71,8 +72,21 @@ def _check_same_run(out: Path, config: RunConfig, *, holds_run: bool) -> None:
         )
 
 
+def part(number: int) -> str:
+    """The folder of a sweep's run, counted from 1, in that of the sweep."""
+    return f"{number:02d}"
+
+
+def _parts(out: Path) -> list[str]:
+    """Folders of the sweep in ``out``, if one is there that can be read."""
+    try:
+        return [part(number) for number, _ in enumerate(RunConfig.read(out / CONFIG).sweep, 1)]
+    except InputError:
+        return []
+
+
 def _clear(out: Path) -> None:
-    for name in _OURS:
+    for name in (*_OURS, *_parts(out)):
         path = out / name
         if path.is_dir():
             shutil.rmtree(path)

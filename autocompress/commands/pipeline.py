@@ -3,14 +3,14 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from autocompress.clock import FINISH_SHARE, Clock
-from autocompress.commands.allocating import outer_of
+from autocompress.commands.allocating import outer_of, outer_under
 from autocompress.commands.baseline import (
     FILE,
     Pace,
@@ -27,7 +27,7 @@ from autocompress.events import Observer
 from autocompress.facts import write_whole
 from autocompress.recipe import Recovery
 from autocompress.recover.sample_stream import SampleStream
-from autocompress.recover.teacher import teacher_outputs
+from autocompress.recover.teacher import Teacher, teacher_outputs
 from autocompress.result import Result, TrialRecord
 from autocompress.search.confirm import search_and_confirm
 from autocompress.search.controls import control_values
@@ -36,6 +36,7 @@ from autocompress.search.finish import FINALISTS, Finish
 from autocompress.search.ladder import Ladder
 from autocompress.search.launcher import Launcher
 from autocompress.search.loop import Search, first_guesses
+from autocompress.search.outer import Outer
 from autocompress.search.outer_start import enqueue_outer
 from autocompress.search.setting import Setting
 from autocompress.search.study import Study
@@ -54,22 +55,48 @@ TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against for
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """One run. ``run`` goes through all stages and leaves the finished folder."""
+    """One run. ``run`` goes through all stages and leaves the finished folder.
+
+    Of several runs that differ in their budgets alone, one does ``look``, ``train`` and ``score``, then each ``search``
+    with that one's ``outer``. ``teacher`` may be common to all.
+    """
 
     prepared: Prepared
     out: Path
     clock: Clock
     launcher: Launcher
     observer: Observer
+    outer: Outer | None = None
+    teacher: Teacher = field(default_factory=Teacher)
 
     def run(self) -> Result:
         """Every stage in order; ends early when no structure can meet the costs."""
-        with self._stage("plan", "what this network can reach on this machine"):
-            found = survey(self.prepared, self.launcher, self.observer)
+        found = self.look()
         if found.is_hopeless:
-            return self._give_up(found)
+            return self.give_up(found)
+        return self.search(*self.train(found))
+
+    def look(self) -> Survey:
+        """What uniform recipes cost; nothing is trained."""
+        with self._stage("plan", "what this network can reach on this machine"):
+            return survey(self.prepared, self.launcher, self.observer)
+
+    def train(self, found: Survey) -> tuple[Survey, Pace]:
+        """The survey with the trained baseline, and how fast that trains."""
         pace = self._train_baseline(found.bench)
-        found = self._measure_baseline(found)
+        return self._measure_baseline(found), pace
+
+    def score(self, found: Survey, pace: Pace) -> Outer:
+        """The outer search, its table of losses measured as far as this run's time allows."""
+        with self._stage("sensitivity", "what each treatment of each part loses"):
+            table_s = TABLE_SHARE * max(0.0, self.clock.search_left_s)
+            steps = FINISH_SHARE * self.prepared.config.time_s * pace.all_threads / FINALISTS
+            epochs = steps * Recovery().batch / self._stream.epoch_length
+            setting, folder = self._setting(found, Recovery()), self.out / WORK / LOSSES
+            return outer_of(setting, found, table_s=table_s, folder=folder, epochs=epochs)
+
+    def search(self, found: Survey, pace: Pace) -> Result:
+        """From a trained baseline to the finished folder."""
         setting = self._with_outer(found, self._setting(found, Recovery()), pace)
         recovery = self._trial_recovery(found.bench, pace)
         study = self._study(found, setting)
@@ -129,13 +156,11 @@ class Pipeline:
 
     def _with_outer(self, found: Survey, setting: Setting, pace: Pace) -> Setting:
         """With the outer search, where the network has parts to choose for."""
-        with self._stage("sensitivity", "what each treatment of each part loses"):
-            table_s = TABLE_SHARE * max(0.0, self.clock.search_left_s)
-            steps = FINISH_SHARE * self.prepared.config.time_s * pace.all_threads / FINALISTS
-            epochs = steps * Recovery().batch / self._stream.epoch_length
-            folder = self.out / WORK / LOSSES
-            outer = outer_of(setting, found, table_s=table_s, folder=folder, epochs=epochs)
-        return replace(setting, outer=outer) if outer.can_choose else setting
+        outer = self.score(found, pace) if self.outer is None else self.outer
+        if not outer.can_choose:
+            return setting
+        with self._stage("sensitivity", "what the first allocations cost"):
+            return replace(setting, outer=outer_under(outer, setting))
 
     def _study(self, found: Survey, setting: Setting) -> Study:
         return Study(
@@ -144,6 +169,7 @@ class Pipeline:
             seed=self.prepared.config.seed,
             minimize=found.goal.minimizes_cost,
             startup=STARTUP_TRIALS,
+            sampler=self.prepared.config.sampler,
         )
 
     def _recall(self, study: Study) -> None:
@@ -173,14 +199,15 @@ class Pipeline:
         bench = found.bench
         with self._stage("teacher", "the original's outputs, computed once for all trials"):
             torch.set_num_threads(bench.machine.cores)
-            known = None if bench.teacher is None else torch.tensor(bench.teacher)
+            known = self.teacher.outputs
             outputs = teacher_outputs(bench.base, self._stream, positions, recovery.arithmetic, known)
+        self.teacher.outputs = outputs
         return replace(found, bench=bench.with_teacher(outputs.numpy()))
 
     def _finish(self, found: Survey, records: tuple[TrialRecord, ...], pace: Pace) -> Result:
         trained = [record for record in records if record.facts and record.facts.accuracy_val is not None]
         if not trained:
-            return self._give_up(found, records)
+            return self.give_up(found, records)
         recovery = trained[0].recipe.recovery
         finish = Finish(
             bench=found.bench,
@@ -201,7 +228,7 @@ class Pipeline:
         with self._stage("certify", "the file on the test split, read once"):
             return write_outcome(self._outcome(found, records), latency, finalists, self.observer)
 
-    def _give_up(self, found: Survey, records: tuple[TrialRecord, ...] = ()) -> Result:
+    def give_up(self, found: Survey, records: tuple[TrialRecord, ...] = ()) -> Result:
         """No structure meets the costs: say so, with the original's accuracy where that needs no training."""
         if found.goal.baseline.accuracy_val is None and not self.prepared.needs_training:
             _, baseline = measured_baseline(found.bench, accuracy=True, rounds=6)

@@ -13,6 +13,7 @@ from autocompress.commands.compress import check_budget, ray_launcher
 from autocompress.commands.config import RunConfig
 from autocompress.commands.prepare import prepare
 from autocompress.commands.survey import survey
+from autocompress.errors import BudgetError
 from autocompress.events import Observer
 from autocompress.facts import Facts
 from autocompress.graph.anatomy import Anatomy
@@ -67,7 +68,9 @@ def plan(
     Raises:
         InputError: something handed in cannot be used.
     """
-    check_budget(config)
+    if config.sweep:
+        raise BudgetError(f"plan looks at one budget, got {len(config.sweep)}; name one of them by --budget")
+    check_budget(config.budget)
     prepared = prepare(config, observer, model=model, task=task)
     owned = launcher is None
     launcher = launcher or ray_launcher(config, prepared.machine.cores)

@@ -60,7 +60,7 @@ def plots(result: Result) -> tuple[Plot, ...]:
 
 
 def _plot(result: Result, metric: Metric) -> Plot | None:
-    axis = axis_of(result, metric)
+    axis = axis_of(result.baseline, metric)
     points = points_of(result, axis)
     if not points:
         return None
@@ -76,14 +76,15 @@ def _plot(result: Result, metric: Metric) -> Plot | None:
             (series.value, text) for series, text in LEGEND.items() if any(p.series is series for p in points)
         ),
         figure={
-            "data": _traces(points, frame) + _tick_traces(ticks, frame),
-            "layout": _axes(result, axis, frame) | _limit_marks(row, floor, axis, frame),
-            "labels": [_label(point, frame) for point in points if point.label],
+            "data": traces(points, frame) + _tick_traces(ticks, frame),
+            "layout": axes_of(result.metric_name, axis, frame) | _limit_marks(row, floor, axis, frame),
+            "labels": [label_of(point, frame) for point in points if point.label],
         },
     )
 
 
-def _traces(points: tuple[Point, ...], frame: Frame) -> list[dict[str, Any]]:
+def traces(points: tuple[Point, ...], frame: Frame) -> list[dict[str, Any]]:
+    """The front through the points, and the points of each series; those far below the scale as triangles."""
     seen = [point for point in points if point.y >= frame.y[0]]
     low = [point for point in points if point.y < frame.y[0]]
     best = front(seen)
@@ -121,12 +122,13 @@ def _markers(symbol: str, size: int, color: str, marks: Sequence[tuple[float, fl
     }
 
 
-def _axes(result: Result, axis: Axis, frame: Frame) -> dict[str, Any]:
+def axes_of(metric_name: str, axis: Axis, frame: Frame) -> dict[str, Any]:
+    """Both axes, titled."""
     look = {"gridcolor": "--rule", "linecolor": "--rule", "zeroline": False, "ticks": "outside", "tickcolor": "--rule"}
     kind = "file size" if axis.metric is Metric.SIZE else f"{METRIC_WORDS[axis.metric]}, median"
     scale: dict[str, Any] = _log_scale(frame) if frame.log else {"type": "linear", "nticks": 8}
     title_x = {"text": f"{kind} [{axis.unit}]", "standoff": 8}
-    title_y = {"text": f"{html.escape(result.metric_name)}, validation"}
+    title_y = {"text": f"{html.escape(metric_name)}, validation"}
     return {
         "xaxis": look | scale | {"range": list(frame.x), "title": title_x},
         "yaxis": look | {"range": list(frame.y), "title": title_y},
@@ -171,7 +173,7 @@ def _limit_marks(
     return {"shapes": shapes, "annotations": [look | note for note in notes]}
 
 
-def _label(point: Point, frame: Frame) -> dict[str, Any]:
+def label_of(point: Point, frame: Frame) -> dict[str, Any]:
     """A label for the script to place; a point below the scale is named with its true score."""
     below = point.y < frame.y[0]
     return {

@@ -99,11 +99,11 @@ class Frame:
         return self.y[0] + share * (self.y[1] - self.y[0])
 
 
-def axis_of(result: Result, metric: Metric) -> Axis:
+def axis_of(baseline: ModelFacts, metric: Metric) -> Axis:
     """Milliseconds, or the unit of bytes in which the baseline reads well."""
     if metric is Metric.LATENCY:
         return Axis(metric=metric, factor=1.0, unit="ms")
-    if result.baseline.size_bytes < KB_BELOW_BYTES:
+    if baseline.size_bytes < KB_BELOW_BYTES:
         return Axis(metric=metric, factor=1e3, unit="kB")
     return Axis(metric=metric, factor=1e6, unit="MB")
 
@@ -116,14 +116,14 @@ def points_of(result: Result, axis: Axis) -> tuple[Point, ...]:
         for trial in result.trial_log
         if trial.facts is not None and trial.control not in named and not trial.is_behind
     ]
-    found += [_point(Series.EXPORTED, at.facts, axis, f"pareto/{at.name}", at.summary) for at in result.pareto]
-    baseline = _point(Series.BASELINE, result.baseline, axis, "baseline", result.model, label="baseline")
+    found += [point_of(Series.EXPORTED, at.facts, axis, f"pareto/{at.name}", at.summary) for at in result.pareto]
+    baseline = point_of(Series.BASELINE, result.baseline, axis, "baseline", result.model, label="baseline")
     controls = [_control_point(row, row.facts, result, axis) for row in result.controls if row.facts is not None]
     found += [at for at in controls if at is None or baseline is None or (at.x, at.y) != (baseline.x, baseline.y)]
     found.append(baseline)
     if result.best is not None:
         word = "returned" if result.status is Status.MET else "closest"
-        found.append(_point(Series.RETURNED, result.best, axis, f"{word} model", "", label=word))
+        found.append(point_of(Series.RETURNED, result.best, axis, f"{word} model", "", label=word))
     return tuple(point for point in found if point is not None)
 
 
@@ -181,17 +181,20 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 def _trial_point(trial: TrialRecord, facts: ModelFacts, axis: Axis) -> Point | None:
     series = _SERIES_OF[trial.kind]
     head = f"trial {trial.number}, {trial.control or LEGEND[series]}"
-    return _point(series, facts, axis, head, trial.summary, label=trial.control or "")
+    return point_of(series, facts, axis, head, trial.summary, label=trial.control or "")
 
 
 def _control_point(row: ControlRow, facts: ModelFacts, result: Result, axis: Axis) -> Point | None:
     trial = next((trial for trial in result.trial_log if trial.control == row.name), None)
     head = row.name if trial is None else f"trial {trial.number}, {row.name}"
     summary = row.note or ("" if trial is None else trial.summary)
-    return _point(Series.CONTROL, facts, axis, head, summary, label=row.name)
+    return point_of(Series.CONTROL, facts, axis, head, summary, label=row.name)
 
 
-def _point(series: Series, facts: ModelFacts, axis: Axis, head: str, summary: str, *, label: str = "") -> Point | None:
+def point_of(
+    series: Series, facts: ModelFacts, axis: Axis, head: str, summary: str, *, label: str = ""
+) -> Point | None:
+    """A model as a point; None without a cost or a score on the validation split."""
     x, y = axis.cost(facts), _score(facts)
     if x is None or y is None:
         return None

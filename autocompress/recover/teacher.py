@@ -1,5 +1,7 @@
 """The original model's outputs along the sample stream, computed once."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +9,13 @@ from autocompress.recipe import Arithmetic
 from autocompress.recover.sample_stream import SampleStream
 
 CHUNK = 128  # positions a forward pass; fixed, so that the same positions give the same bits
+
+
+@dataclass(kw_only=True)
+class Teacher:
+    """What is known so far of one model's outputs along one stream."""
+
+    outputs: Tensor | None = None
 
 
 @torch.no_grad()
