@@ -8,6 +8,7 @@ import numpy as np
 
 from autocompress.budget import Metric
 from autocompress.commands.survey import Survey
+from autocompress.graph.anatomy import Anatomy
 from autocompress.graph.layer_cost import estimated_time
 from autocompress.graph.layer_table import LayerFacts
 from autocompress.graph.units import by_units, units_of
@@ -21,6 +22,7 @@ from autocompress.search.candidates.draw import Sizes
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder
 from autocompress.search.outer import Outer, stages_of_units
+from autocompress.search.parameters import RecipeBuilder
 from autocompress.search.setting import Setting
 from autocompress.search.student_arms import StudentArms
 from autocompress.students.family import families_for
@@ -45,7 +47,7 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -
     units = units_of(found.anatomy)
     fine = by_units(found.anatomy)
     builder = replace(setting.builder, anatomy=fine)
-    choices = [choices_of(unit, fine, builder.space) for unit in units]
+    choices = choices_by_unit(found.anatomy, builder)
     baseline = found.goal.baseline
     forecaster = setting.costing.forecaster
     model = cost_model(setting.bench, builder, choices, found.baseline_file, baseline, forecaster=forecaster)
@@ -53,16 +55,22 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -
         builder=builder,
         allocator=Allocator(units=units, choices=choices, loss=table.loss, model=model),
         stages=stages_of_units(found.anatomy, units),
-        limits=_limits(found.goal),
+        limits=limits_of(found.goal),
         original_accuracy=baseline.accuracy_val or 0.0,
         open_ended=found.goal.minimizes_cost,
-        students=_students(setting, found),
+        students=students_of(setting, found),
     )
     _learn_of(outer, found.ladder)
     return outer
 
 
-def _limits(goal: Goal) -> dict[Metric, float]:
+def choices_by_unit(anatomy: Anatomy, builder: RecipeBuilder) -> list[tuple[Choice, ...]]:
+    """What each unit of a network may become in the builder's space."""
+    fine = by_units(anatomy)
+    return [choices_of(unit, fine, builder.space) for unit in units_of(anatomy)]
+
+
+def limits_of(goal: Goal) -> dict[Metric, float]:
     """The limits of costs that are known without a file; those of the original where only accuracy is limited."""
     if goal.minimizes_cost:
         metric = goal.minimize if goal.minimize in COSTS else Metric.LATENCY
@@ -72,7 +80,7 @@ def _limits(goal: Goal) -> dict[Metric, float]:
     return {row.metric: row.limit for row in rows if row.metric in COSTS}
 
 
-def _students(setting: Setting, found: Survey) -> StudentArms | None:
+def students_of(setting: Setting, found: Survey) -> StudentArms | None:
     """The families of the space that take this network's inputs."""
     choice, task = setting.builder.space.passes.student, setting.bench.task
     shape = tuple(task.preprocess.shape)

@@ -20,6 +20,7 @@ from autocompress.hardware.machine import package_versions
 from autocompress.measurement import Accuracy, Latency, ModelFacts
 from autocompress.recipe import Recipe
 from autocompress.result import (
+    AttributionRow,
     Diagnosis,
     FrontPoint,
     LayerRow,
@@ -29,11 +30,13 @@ from autocompress.result import (
     TrialRecord,
     TrialState,
 )
-from autocompress.search.controls import control_rows
+from autocompress.search.controls import control_rows, expected_controls
 from autocompress.search.finish import Finalist
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder
-from autocompress.search.selection import diagnose, front
+from autocompress.search.least import Least, least_costs
+from autocompress.search.outer import Outer
+from autocompress.search.selection import diagnose, front, nearest_of
 from autocompress.trial import accuracy_of, more_metrics_of
 from autocompress.units import Kind, format_quantity
 
@@ -42,7 +45,10 @@ FILE = "model.onnx"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run has found by its end; ``goal.baseline`` is the baseline as the search knew it."""
+    """What a run has found by its end; ``goal.baseline`` is the baseline as the search knew it.
+
+    ``structures`` are those of the survey; ``least`` is there where they met no budget, else it follows from ``outer``.
+    """
 
     prepared: Prepared
     out: Path
@@ -52,6 +58,10 @@ class Outcome:
     records: tuple[TrialRecord, ...]
     ladder: Ladder
     clock: Clock
+    structures: tuple[ModelFacts, ...]
+    outer: Outer | None = None
+    least: Least | None = None
+    attribution: tuple[AttributionRow, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +91,7 @@ def write_outcome(
     best = finalists[0] if finalists else None
     shutil.rmtree(outcome.out / BEST, ignore_errors=True)
     facts = None
-    rows = outcome.goal.budget.rows(outcome.ladder.nearest(outcome.goal).facts, baseline, "val")
+    rows = outcome.goal.budget.rows(nearest_of(outcome.goal, outcome.structures), baseline, "val")
     if best is not None:
         facts = _tested(outcome, best, f"{BEST}/{FILE}")
         rows = outcome.goal.budget.rows(facts, baseline, "test")
@@ -210,16 +220,23 @@ def _result(outcome: Outcome, ending: _Ending) -> Result:
     best, facts, baseline = ending.best, ending.facts, ending.baseline
     met = facts is not None and all(row.met for row in ending.rows)
     diagnosis = None if met else _diagnosis(outcome, ending)
+    winner = None if best is None else best.kept.record.control
     return Result(
         status=Status.MET if met else Status.INFEASIBLE,
-        verdict=_verdict(facts, baseline, diagnosis),
+        verdict=_verdict(facts, baseline, diagnosis) + _answered_by(winner),
         asked=config.budget,
         budget=ending.rows,
         baseline=baseline,
         best=facts,
         recipe=None if best is None else best.recipe,
         layers=_layers(outcome, best),
-        controls=control_rows(outcome.records, replace(outcome.goal, baseline=baseline)),
+        controls=control_rows(
+            outcome.records,
+            replace(outcome.goal, baseline=baseline),
+            expected_controls(outcome.outer) if outcome.records else (),
+            winner,
+        ),
+        attribution=outcome.attribution,
         pareto=ending.points,
         trials=_counts(outcome.records),
         trial_log=outcome.records + tuple(finalist.kept.record for finalist in ending.finalists),
@@ -246,7 +263,11 @@ def _diagnosis(outcome: Outcome, ending: _Ending) -> Diagnosis:
         return diagnose(goal, [_judged_by_test(ending.facts)])
     measured = [finalist.facts for finalist in ending.finalists]
     tried = [record.facts for record in outcome.records if record.facts is not None]
-    return diagnose(outcome.goal, measured or [*tried, *(rung.facts for rung in outcome.ladder.rungs)])
+    least = outcome.least
+    if least is None and outcome.outer is not None and not outcome.goal.minimizes_cost:
+        outer = outcome.outer
+        least = least_costs(outer.allocator.model, outer.students, outer.limits)
+    return diagnose(outcome.goal, measured or [*tried, *outcome.structures], least)
 
 
 def _judged_by_test(facts: ModelFacts) -> ModelFacts:
@@ -285,6 +306,11 @@ def _counts(records: tuple[TrialRecord, ...]) -> TrialCounts:
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAILED),
     )
+
+
+def _answered_by(control: str | None) -> str:
+    """Said plainly where the search did no better than a simple alternative."""
+    return "" if control is None else f" The answer is a simple alternative that every run tries: {control}."
 
 
 def _verdict(facts: ModelFacts | None, baseline: ModelFacts, diagnosis: Diagnosis | None) -> str:

@@ -116,11 +116,13 @@ class Outer:
     def allocation(
         self, values: Mapping[str, Value], without: str | None = None, noise: float = 0.0
     ) -> Allocation | None:
-        """The selection that ``values`` mean; ``without`` a part of ``PARTS`` if one is named.
+        """The selection that ``values`` mean; ``without`` a pass or a part of ``PARTS`` if one is named.
 
         ``noise``: standard deviation of the logarithm of what each choice's loss is taken times.
         """
-        forbid = None if without is None else [[without in each for each in row] for row in self._parts]
+        forbid = None if without is None else [[without in each for each in row] for row in self.parts_of_choices]
+        if forbid is not None and any(all(row) for row in forbid):
+            return None
         coefficients = self._coefficients(values)
         if noise:
             rng = np.random.default_rng(len(self._picks))
@@ -183,6 +185,11 @@ class Outer:
                 if accuracy is not None:
                     found.append(Result(picks=picks, lost=self.original_accuracy - accuracy))
         return found
+
+    @cached_property
+    def parts_of_choices(self) -> list[list[frozenset[str]]]:
+        """Of each unit and choice its passes, with what of ``PARTS`` it uses."""
+        return [[choice.technique_names | parts_of(choice) for choice in row] for row in self.allocator.choices]
 
     def _parts_at(self, unit: int, place: int) -> frozenset[str]:
         return self._parts[unit][place]
