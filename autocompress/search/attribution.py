@@ -43,7 +43,8 @@ def attribution(
     # What is found without a technique is allowed with it, too: the solver need not have found it.
     known = [loss for loss, _ in losses.values() if loss is not None]
     together = min([free.loss, *known]) if free is not None else min(known, default=None)
-    return tuple(_row(goal, judged, name, together, *losses.get(name, (None, ""))) for name in names)
+    rows = (_row(goal, judged, name, losses.get(name, (None, ""))) for name in names)
+    return tuple(row.model_copy(update={"table_loss": together}) for row in rows)
 
 
 def uses(recipe: Recipe, technique: str) -> bool:
@@ -71,8 +72,10 @@ def _named(techniques: Sequence[str], outer: Outer | None) -> list[str]:
 
 
 def _row(
-    goal: Goal, judged: Sequence[TrialRecord], technique: str, together: float | None, without: float | None, note: str
+    goal: Goal, judged: Sequence[TrialRecord], technique: str, by_table: tuple[float | None, str]
 ) -> AttributionRow:
+    """Without the loss of everything together."""
+    without, note = by_table
     used = [record for record in judged if uses(record.recipe, technique)]
     others = [record for record in judged if not uses(record.recipe, technique)]
     best, best_other = _best(goal, used), _best(goal, others)
@@ -85,7 +88,6 @@ def _row(
         cost_without=_cost(goal, best_other),
         trials_with=len(used),
         trials_without=len(others),
-        table_loss=together,
         table_loss_without=without,
         note="; ".join([*words, *([note] if note else [])]),
     )
