@@ -3,10 +3,10 @@
 Each rung is a schedule of its own, warm-up and cosine to zero, as the restarts of Loshchilov & Hutter 2017
 (https://arxiv.org/abs/1608.03983) whose lengths grow by a factor. So an early rung is a finished, if short, recovery,
 whose ranks say what longer ones come to (Li et al. 2020, https://arxiv.org/abs/1905.04753), and rungs of candidates
-with different numbers of steps can be compared. On ``digits`` (six recipes, 270 steps) one long schedule that is cut
-ranks them as well (Spearman with the end after a ninth and a third: 0.89 and 1.0 against 0.89 and 0.94), but the
-restarts end higher, at 66.9 against 65.9 %; ``tests/benchmarks/rungs.py``. What is delivered is recovered anew in one
-schedule.
+with different numbers of steps can be compared. On ``digits`` (six recipes, 270 steps; ``tests/benchmarks/rungs.py``)
+one long schedule that is cut ranks them as well: Spearman with the end after a ninth and a third of the steps is 0.89
+and 1.0, with restarts 0.89 and 0.94. But the restarts end higher, at 66.9 against 65.9 %. What is delivered is
+recovered anew in one schedule.
 
 The moments of AdamW are not carried on: they belong to the rates before the restart, are found again during the
 warm-up, and would triple the state.

@@ -197,5 +197,5 @@ def test_the_longer_axis_of_a_series_is_time():
 def test_a_student_learns_faster_and_follows_no_features():
     settings = Recovery.model_validate({"steps": 7, "distill": {"logits": 0.5, "features": 3.0}})
     convolutional, transformer = (student_recovery(settings, student(name, False)) for name in ("resnet", "vit"))
-    assert (convolutional.learning_rate, transformer.learning_rate) == (2e-3, 6e-4)
+    assert (convolutional.learning_rate, transformer.learning_rate) == (1e-2, 2e-3)
     assert (convolutional.steps, convolutional.distill.logits, convolutional.distill.features) == (7, 0.5, 0.0)

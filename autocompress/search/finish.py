@@ -12,17 +12,16 @@ from autocompress.events import Observer
 from autocompress.facts import Facts, write_whole
 from autocompress.graph.program import Portable
 from autocompress.measurement import Latency, ModelFacts
-from autocompress.passes import Quantize, ShareWeights
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.costing import measure_files, measure_ram
 from autocompress.search.forecast import Forecaster
+from autocompress.search.full_recovery import fully_recovered
 from autocompress.search.goal import Goal
 from autocompress.search.launcher import Job, Launcher, Work
 from autocompress.search.summary import summary
 from autocompress.trial import Bench, Product
 
-FULL_BITS = 8  # that round so finely that training need not know
 FINALISTS = 2  # recovered in full; more would each get less time
 ATTEMPTS = 3  # rounds of finalists before a budget counts as missed
 ROUNDS = 12
@@ -268,26 +267,6 @@ class Finish:
             if not any(latency.noisy for latency in (baseline, *latencies.values())):
                 break
         return baseline, latencies
-
-
-def fully_recovered(recipe: Recipe, steps: int) -> Recipe:
-    """The recipe with at least ``steps`` of recovery, of which some train the roundings of weights with few bits.
-
-    Those lose more by rounding than training in floating point wins back: on CIFAR-10 a depthwise network ends 5 points
-    higher so with 3-bit weights, half a point with 4-bit ones, and where it was with 8-bit ones
-    (``tests/benchmarks/quantization_aware.py --network depthwise``).
-    """
-    longer = recipe.with_steps(max(steps, recipe.recovery.steps))
-    aware = longer.recovery.model_copy(update={"quantize_aware": _rounds_to_few_bits(recipe)})
-    return longer.model_copy(update={"recovery": aware})
-
-
-def _rounds_to_few_bits(recipe: Recipe) -> bool:
-    if not any(step.name == Quantize.name for step in recipe.passes):
-        return False
-    settings = Quantize.model_validate(recipe.settings_of(Quantize.name))
-    bits = [each.weights.bits for each in (settings.default, *settings.layers.values())]
-    return any(each is not None and each < FULL_BITS for each in bits) or bool(recipe.settings_of(ShareWeights.name))
 
 
 def _rank(goal: Goal, facts: ModelFacts) -> tuple[float, ...]:
