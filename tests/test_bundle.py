@@ -80,7 +80,7 @@ def test_a_bundle_replaces_the_one_that_was_there_as_a_whole(folder):
 def test_a_bundle_that_cannot_be_finished_leaves_the_old_one_as_it_was(folder, monkeypatch):
     before = (folder / "certificate.json").read_bytes()
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(module, "_readme", full)

@@ -58,7 +58,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def render(monkeypatch: pytest.MonkeyPatch):
     """Renders without the 5 MB of Plotly, which say nothing about the page."""
-    monkeypatch.setattr(report, "_plotly", lambda: "/* plotly */")
+    monkeypatch.setattr(report, "plotly_script", lambda: "/* plotly */")
     return report.render_report
 
 
@@ -292,7 +292,7 @@ def test_no_snippet_without_a_file():
 
 
 def test_a_page_is_written_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_plotly", lambda: "")
+    monkeypatch.setattr(report, "plotly_script", lambda: "")
     report.write_report(sample_result(), tmp_path / "deep" / "report.html")
 
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]

@@ -34,10 +34,13 @@ from autocompress.search.attribution import attribution
 from autocompress.search.confirm import search_and_confirm
 from autocompress.search.controls import control_values
 from autocompress.search.finish import FINALISTS, Finish
+from autocompress.search.front_points import front_files
+from autocompress.search.kept_front import KeptFront
 from autocompress.search.launcher import Launcher
 from autocompress.search.loop import Search, first_guesses
 from autocompress.search.outer import Outer
 from autocompress.search.outer_start import enqueue_outer
+from autocompress.search.respend import respent
 from autocompress.search.setting import Setting
 from autocompress.search.study import Study
 from autocompress.trial import Bench
@@ -49,6 +52,7 @@ OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
 TRIAL_S = (3.0, 120.0)
 MOST_EPOCHS_A_TRIAL = 10
 LOSSES = "losses"
+FRONT = "front"
 RUNGS = "rungs"  # what a killed search goes on from; on a cluster, workers have no folder in common
 STARTUP_TRIALS = 12  # guesses and controls come first; the sampler models from then on
 TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against forward and backward with them
@@ -86,9 +90,12 @@ class Pipeline:
         with self._stage("search", f"{recovery.steps} recovery steps a trial"):
             most_trials = self.prepared.config.trials
             keep = self.out / WORK / RUNGS if self.prepared.config.ray_address is None else None
-            search = Search(setting=setting, study=study, clock=self.clock, most_trials=most_trials, keep=keep)
+            kept = KeptFront(self.out / WORK / FRONT)
+            search = Search(
+                setting=setting, study=study, clock=self.clock, most_trials=most_trials, keep=keep, front=kept
+            )
             records = search_and_confirm(search, FINALISTS)
-        return self._finish(found, setting, records, pace)
+        return self._finish(found, setting, records, pace, kept)
 
     @cached_property
     def _stream(self) -> SampleStream:
@@ -171,7 +178,9 @@ class Pipeline:
             outputs = teacher_outputs(bench.base, self._stream, positions, recovery.arithmetic, known)
         return replace(found, bench=bench.with_teacher(outputs.numpy()))
 
-    def _finish(self, found: Survey, setting: Setting, records: tuple[TrialRecord, ...], pace: Pace) -> Result:
+    def _finish(
+        self, found: Survey, setting: Setting, records: tuple[TrialRecord, ...], pace: Pace, kept: KeptFront
+    ) -> Result:
         trained = [record for record in records if record.facts and record.facts.accuracy_val is not None]
         if not trained:
             return self._give_up(found, records, setting.outer)
@@ -189,13 +198,19 @@ class Pipeline:
             threads=found.bench.machine.cores,
             steps_per_s=pace.all_threads / (1 + TEACHER_SHARE / FINALISTS),
             forecaster=found.forecaster,
+            respend=lambda record, number: respent(setting, record, number),
         )
         found = self._with_teacher(found, recovery, finish.steps(FINALISTS) * recovery.batch)
         finish = replace(finish, bench=found.bench)
         with self._stage("finish", "full recovery of the best"):
             latency, finalists = finish.run(records)
+        with self._stage("front", "the files of other trials that are worth taking"):
+            taken = [finalist.facts for finalist in finalists]
+            baseline = (found.baseline_file, latency)
+            others = front_files(found.bench, self.clock, records, kept.files(), taken, baseline=baseline)
         with self._stage("certify", "the file on the test split, read once"):
-            outcome = replace(self._outcome(found, records, setting.outer), attribution=brought)
+            outcome = self._outcome(found, records, setting.outer)
+            outcome = replace(outcome, attribution=brought, front_files=tuple(others))
             return write_outcome(outcome, latency, finalists, self.observer)
 
     def _attribution(

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from autocompress.measurement import ModelFacts
-from autocompress.passes import Quantize
 from autocompress.recipe import Recipe
 from autocompress.result import AttributionRow, TrialRecord, TrialState
 from autocompress.search.allocation.allocate import Allocation
+from autocompress.search.full_recovery import has_few_bits
 from autocompress.search.goal import Goal
 from autocompress.search.outer import FEW_BITS, Outer, parts_of
 
@@ -17,7 +17,6 @@ NOT_IN_TABLE = "not a choice of single parts, so that the table cannot say"
 NOT_ALLOCATED = "the table's allocation does not use it"
 OUT_OF_REACH = "without it the table finds nothing within the budget"
 NO_TIME = "there was no time to ask the table without it"
-FULL_BITS = 8
 
 
 def attribution(
@@ -49,13 +48,7 @@ def attribution(
 
 def uses(recipe: Recipe, technique: str) -> bool:
     """Whether a recipe has the pass, or integers of few bits."""
-    if technique != FEW_BITS:
-        return any(step.name == technique for step in recipe.passes)
-    if not any(step.name == Quantize.name for step in recipe.passes):
-        return False
-    settings = Quantize.model_validate(recipe.settings_of(Quantize.name))
-    bits = [each.weights.bits for each in (settings.default, *settings.layers.values())]
-    return any(each is not None and each < FULL_BITS for each in bits)
+    return has_few_bits(recipe) if technique == FEW_BITS else any(step.name == technique for step in recipe.passes)
 
 
 def _counts(goal: Goal, record: TrialRecord) -> bool:

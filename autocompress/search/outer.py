@@ -176,9 +176,7 @@ class Outer:
         found = drawn.allocate(self.limits)
         return None if found is None else found.picks
 
-    def remember(
-        self, recipe: Recipe, picks: Sequence[int], values: Mapping[str, Value] | None = None
-    ) -> Recipe:
+    def remember(self, recipe: Recipe, picks: Sequence[int], values: Mapping[str, Value] | None = None) -> Recipe:
         """The recipe, known as that of a selection: what it comes to is learned from."""
         digest = recipe.structure_digest()
         self._picks[digest] = tuple(picks)

@@ -1,7 +1,7 @@
 """A candidate again, with what its file left of the limits spent, or what it takes beyond them taken back.
 
-Allocations go by costs as they are calculated, at the upper end of what files turn out to take. Once a file is there it
-is known how far off that was for selections like this one, so the same question is asked with limits that are as far off.
+Allocations go by costs as they are calculated, at the upper end of what files turn out to take. Once a file is there
+it is known how far off that was near it, so the same question is asked with limits that are as far off.
 """
 
 from collections.abc import Mapping
@@ -52,17 +52,16 @@ def respent(setting: Setting, record: TrialRecord, number: int) -> TrialRecord |
         if fresh is None or shares is None:
             return None
         if goal.sure_violation(fresh) <= 0:
-            words = "takes back what trial" if exceeds else "spends what trial"
-            why = f"{words} {record.number} {'took beyond' if exceeds else 'left of'} the limits"
+            done = "its excess taken back" if exceeds else "what it left of the limits spent"
             return TrialRecord(
                 number=number,
                 kind=TrialKind.SEARCH,
                 state=TrialState.COMPLETE,
-                summary=summary(recipe),
+                summary=f"{summary(recipe)} (trial {record.number}, {done})",
                 recipe=recipe,
                 facts=fresh,
                 within_budget=True,
-                notes=(why, *made.notes.get(number, ())),
+                notes=made.notes.get(number, ()),
             )
         limits = {metric: limit * min(1.0, SAFE / shares[metric]) for metric, limit in limits.items()}
     return None
