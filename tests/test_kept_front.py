@@ -6,7 +6,7 @@ import pytest
 
 from autocompress.clock import Clock
 from autocompress.measurement import Accuracy, Latency, ModelFacts
-from autocompress.recipe import Recipe
+from autocompress.recipe import PassStep, Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search import front_points
 from autocompress.search.front_points import MOST_POINTS, front_files
@@ -17,9 +17,10 @@ def facts(accuracy: float | None, ms: float | None, size: int = 100) -> ModelFac
     return ModelFacts(size_bytes=size, macs=1, params=1, latency_ms=ms, accuracy_val=accuracy)
 
 
-def record(number: int, found: ModelFacts) -> TrialRecord:
+def record(number: int, found: ModelFacts, structure: int = -1) -> TrialRecord:
+    recipe = Recipe(passes=(PassStep(name="drop_blocks", settings={"blocks": [str(structure)]}),))
     return TrialRecord(
-        number=number, kind=TrialKind.SEARCH, state=TrialState.COMPLETE, summary="", recipe=Recipe(), facts=found
+        number=number, kind=TrialKind.SEARCH, state=TrialState.COMPLETE, summary="", recipe=recipe, facts=found
     )
 
 
@@ -56,7 +57,7 @@ def latency(ms: float) -> Latency:
 def taken_of(tmp_path, monkeypatch, count: int, *, left_s: float = 600.0, taken=()):
     """Numbers and facts of what is taken of a front of ``count`` trials, on a machine that has become twice as slow."""
     kept = KeptFront(tmp_path)
-    records = [record(number, facts(0.5 + number / 100, 1.0 + number)) for number in range(count)]
+    records = [record(number, facts(0.5 + number / 100, 1.0 + number), number) for number in range(count)]
     for each in records:
         kept.offer(each.number, each.facts, b"file")
 
@@ -90,4 +91,10 @@ def test_there_are_as_many_as_there_is_time_for(tmp_path, monkeypatch):
 
 
 def test_what_a_finalist_dominates_is_not_taken(tmp_path, monkeypatch):
-    assert taken_of(tmp_path, monkeypatch, 3, taken=[facts(0.99, 0.1)]) == []
+    assert taken_of(tmp_path, monkeypatch, 3, taken=[record(0, facts(0.99, 0.1))]) == []
+
+
+def test_the_trial_of_a_finalist_is_not_taken_beside_it(tmp_path, monkeypatch):
+    finalist = record(9, facts(0.99, 9.0), structure=1)
+    found = taken_of(tmp_path, monkeypatch, 3, taken=[finalist])
+    assert sorted(each.record.number for each in found) == [0, 2]

@@ -10,6 +10,7 @@ from autocompress.commands.certify import FILE, certificate_of
 from autocompress.commands.folder import BASELINE, BEST, REPORT, RESULT
 from autocompress.commands.front import write_front
 from autocompress.commands.prepare import Prepared
+from autocompress.commands.survey import search_space
 from autocompress.delivery.bundle import write_bundle
 from autocompress.delivery.layer_rows import Treated, layer_rows
 from autocompress.delivery.report import write_report
@@ -167,7 +168,7 @@ def _result(outcome: Outcome, ending: _Ending) -> Result:
         controls=control_rows(
             outcome.records,
             replace(outcome.goal, baseline=baseline),
-            expected_controls(outcome.outer) if outcome.records else (),
+            expected_controls(search_space(config), outcome.outer) if outcome.records else (),
             winner,
         ),
         attribution=outcome.attribution,

@@ -205,7 +205,7 @@ class Pipeline:
         with self._stage("finish", "full recovery of the best"):
             latency, finalists = finish.run(records)
         with self._stage("front", "the files of other trials that are worth taking"):
-            taken = [finalist.facts for finalist in finalists]
+            taken = [finalist.kept.record for finalist in finalists]
             baseline = (found.baseline_file, latency)
             others = front_files(found.bench, self.clock, records, kept.files(), taken, baseline=baseline)
         with self._stage("certify", "the file on the test split, read once"):

@@ -1,7 +1,9 @@
 """Before a budget is given up: the smallest selections of the network's parts and the smallest students, measured."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from autocompress.budget import Metric
 from autocompress.commands.allocating import choices_by_unit, limits_of, students_of
 from autocompress.commands.prepare import Prepared
 from autocompress.commands.survey import Extreme, Survey, recipe_builder
@@ -15,6 +17,8 @@ from autocompress.search.least import least_costs
 from autocompress.search.outer import Outer
 from autocompress.search.setting import Setting
 from autocompress.students.family import load_family, smallest
+
+OFF_BY = 3.0  # times, that a student's estimated milliseconds may be before any was measured
 
 
 def setting_of(
@@ -44,15 +48,22 @@ def with_extremes(found: Survey, setting: Setting) -> Survey:
     model = cost_model(
         setting.bench, builder, choices, found.baseline_file, found.goal.baseline, forecaster=found.forecaster
     )
-    least = least_costs(model, students, limits_of(found.goal))
+    limits = limits_of(found.goal)
+    least = least_costs(model, students, limits)
     wanted = [(recipe_of(picks, builder, choices), Extreme(picks=picks)) for picks in least.selections]
     if students is not None:
         members = [smallest(load_family(name)) for name in students.families]
-        wanted += [(students.recipe_of(each), Extreme(student=each)) for each in members]
+        near = [each for each in members if _may_fit(students.estimate(each), limits)]
+        wanted += [(students.recipe_of(each), Extreme(student=each)) for each in near]
     recipes = {key: recipe for key, (recipe, _) in enumerate(wanted)}
     costed = setting.cost(recipes, "the smallest structures", always=recipes)
     extremes = [replace(wanted[key][1], facts=facts) for key, facts in sorted(costed.facts.items())]
     return replace(found, extremes=tuple(extremes), least=least)
+
+
+def _may_fit(costs: Mapping[Metric, float], limits: Mapping[Metric, float]) -> bool:
+    """Whether an estimate leaves that open; what is far beyond need not be built."""
+    return all(costs[metric] <= OFF_BY * limit for metric, limit in limits.items() if metric in costs)
 
 
 def fitting_extremes(found: Survey, outer: Outer) -> list[Recipe]:

@@ -11,6 +11,7 @@ from autocompress.search.ladder import HALF, Ladder
 from autocompress.search.outer import Outer
 from autocompress.search.parameters import Value
 from autocompress.search.setting import Setting
+from autocompress.search.space import SearchSpace
 
 ORIGINAL = "original"
 UNIFORM_INT8 = "uniform int8"
@@ -28,7 +29,7 @@ NOTES = {
     BARE_TABLE: "part by part what loses least by the table, nothing learned from trials",
     AT_RANDOM: "part by part at random, as far as it fits",
 }
-NOT_MADE = "was not tried: nothing of this kind meets the costs, the space does not have it, or time was up"
+NOT_MADE = "was not tried: nothing of this kind meets the costs, or time was up"
 ANSWER = "the answer: this one was recovered in full and is returned"
 STEPS = (0.0, 0.04, 0.08)  # beyond the interpolated ratio, tried at once: the least that fits is taken
 
@@ -91,9 +92,13 @@ def control_rows(
     return tuple(rows)
 
 
-def expected_controls(outer: Outer | None) -> tuple[str, ...]:
-    """Those of every run, and with a table those that it gives."""
-    return (UNIFORM_INT8, UNIFORM_PRUNING, *((BEST_UNIFORM, BARE_TABLE, AT_RANDOM) if outer is not None else ()))
+def expected_controls(space: SearchSpace, outer: Outer | None) -> tuple[str, ...]:
+    """Those that the space can express, and with a table those that it gives."""
+    passes = space.passes
+    int8 = passes.quantize is not None and passes.quantize.precision[0] is Format.INT8
+    pruned = UNIFORM_PRUNING if int8 else UNIFORM_PRUNING_FLOAT
+    names = [*([UNIFORM_INT8] if int8 else []), *([pruned] if passes.prune_channels else [])]
+    return (*names, *((BEST_UNIFORM, BARE_TABLE, AT_RANDOM) if outer is not None else ()))
 
 
 def _floors_met(goal: Goal, facts: ModelFacts) -> bool:

@@ -32,7 +32,7 @@ def front_files(
     clock: Clock,
     records: Sequence[TrialRecord],
     files: Mapping[int, Path],
-    taken: Sequence[ModelFacts],
+    taken: Sequence[TrialRecord],
     *,
     baseline: tuple[bytes, Latency],
 ) -> list[FrontFile]:
@@ -43,12 +43,18 @@ def front_files(
         clock: the run's.
         records: of the search.
         files: of some of them, by number.
-        taken: models that are kept anyway.
+        taken: finalists, which are kept anyway; their trials would be the same models less well trained.
         baseline: its file, and its latency in the measurement whose scale all are brought to.
     """
-    open_ = [record for record in records if record.number in files and record.facts is not None]
-    facts = [*taken, *(record.facts for record in open_ if record.facts is not None)]
-    ahead = [open_[place - len(taken)] for place in front(facts) if place >= len(taken)]
+    done = {record.recipe.structure_digest() for record in taken}
+    open_ = [
+        record
+        for record in records
+        if record.number in files and record.facts is not None and record.recipe.structure_digest() not in done
+    ]
+    known = [record.facts for record in taken if record.facts is not None]
+    facts = [*known, *(record.facts for record in open_ if record.facts is not None)]
+    ahead = [open_[place - len(known)] for place in front(facts) if place >= len(known)]
     chosen = _affordable(_spread(ahead), len(bench.task.val), TIME_SHARE * clock.left_s)
     if not chosen:
         return []

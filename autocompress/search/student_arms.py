@@ -97,9 +97,13 @@ class StudentArms:
         return RoughTimes(factors={}, overall=self.ms_a_rough, spread=1.0)
 
     def estimates(self) -> list[dict[Metric, float]]:
-        """The costs of every member of all families, estimated."""
+        """The costs, estimated, of all members that were drawn so far; the smallest of each family is among them."""
         times = self._times()
-        return [self._costs(each, times) for family in self.families for each in self.members(family)]
+        return [self._costs(each, times) for family in self.families for each in self._of(family)]
+
+    def estimate(self, architecture: Architecture) -> dict[Metric, float]:
+        """The costs of one member, estimated."""
+        return self._costs(counted(architecture, self.sizes), self._times())
 
     def _fits(self, member: Counted, times: RoughTimes, limits: Mapping[Metric, float]) -> bool:
         costs = self._costs(member, times)
