@@ -16,7 +16,7 @@ from autocompress.precision import Format
 from autocompress.search.allocation.allocate import Allocator
 from autocompress.search.allocation.choices import PRUNED, Choice, choices_of
 from autocompress.search.allocation.measured import cost_model
-from autocompress.search.allocation.network_costs import COSTS
+from autocompress.search.allocation.network_costs import COSTS, NetworkCosts
 from autocompress.search.allocation.sensitivity import measure_table
 from autocompress.search.candidates.draw import Sizes
 from autocompress.search.goal import Goal
@@ -28,9 +28,11 @@ from autocompress.search.student_arms import StudentArms
 from autocompress.students.family import families_for
 
 MILLIS = 1e6  # nanoseconds
+FIRST_ROUNDS, FIRST_FILES = 2, 4  # the second where the first has moved the limits to
+LEAST_EPOCHS = 3.0  # in which a network with random weights learns something; fewer than ten never caught up here
 
 
-def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -> Outer:
+def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, epochs: float) -> Outer:
     """Measure the table and the layers' times, and put the outer search together.
 
     Args:
@@ -38,6 +40,7 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -
         found: the survey of the network, with its measured baseline.
         table_s: seconds that the table may take.
         folder: where measured losses are kept.
+        epochs: that a full recovery will last, about.
     """
     table = measure_table(
         setting.bench, setting.builder, setting.launcher, limit_s=table_s, folder=folder, observer=setting.observer
@@ -58,9 +61,11 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path) -
         limits=limits_of(found.goal),
         original_accuracy=baseline.accuracy_val or 0.0,
         open_ended=found.goal.minimizes_cost,
-        students=students_of(setting, found),
+        students=students_of(setting, found, epochs),
     )
     _learn_of(outer, found.ladder)
+    if outer.can_choose:
+        _measure_first(outer, setting)
     return outer
 
 
@@ -68,6 +73,14 @@ def choices_by_unit(anatomy: Anatomy, builder: RecipeBuilder) -> list[tuple[Choi
     """What each unit of a network may become in the builder's space."""
     fine = by_units(anatomy)
     return [choices_of(unit, fine, builder.space) for unit in units_of(anatomy)]
+
+
+def _measure_first(outer: Outer, setting: Setting) -> None:
+    """Correct the costs where the limits are: by files of what the table would choose there, measured untrained."""
+    for _ in range(FIRST_ROUNDS):
+        recipes = dict(enumerate(outer.samples(FIRST_FILES)))
+        facts = setting.cost(recipes, "first allocations", always=recipes).facts
+        outer.learn_costs([(recipes[key], each) for key, each in facts.items()])
 
 
 def limits_of(goal: Goal) -> dict[Metric, float]:
@@ -80,12 +93,18 @@ def limits_of(goal: Goal) -> dict[Metric, float]:
     return {row.metric: row.limit for row in rows if row.metric in COSTS}
 
 
-def students_of(setting: Setting, found: Survey) -> StudentArms | None:
-    """The families of the space that take this network's inputs."""
+def students_of(setting: Setting, found: Survey, epochs: float = math.inf) -> StudentArms | None:
+    """The families of the space that take this network's inputs, where there is time for them to learn anything."""
     choice, task = setting.builder.space.passes.student, setting.bench.task
     shape = tuple(task.preprocess.shape)
     fitting = families_for(shape, task.preprocess.dtype)
     if choice is None or not fitting:
+        return None
+    if epochs < LEAST_EPOCHS:
+        setting.observer.note(
+            f"students are left out: a full recovery lasts {epochs:.1f} epochs here, random weights need "
+            f"{LEAST_EPOCHS:g} or more; give more --time"
+        )
         return None
     families = fitting if choice.families is None else tuple(name for name in choice.families if name in fitting)
     if not families:
@@ -123,4 +142,7 @@ def _learn_of(outer: Outer, ladder: Ladder) -> None:
         Metric.LATENCY: [rung.facts.latency_ms or math.nan for rung in known],
         Metric.SIZE: [float(rung.facts.size_bytes) for rung in known],
     }
+    raw, measured = outer.allocator.model.raw, np.array(costs[Metric.LATENCY])
+    if isinstance(raw, NetworkCosts) and np.isfinite(measured).all():
+        raw.fit_floor(picks, measured)
     outer.allocator.model.learn(picks, costs)

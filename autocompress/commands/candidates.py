@@ -64,12 +64,14 @@ def find(
         files = [filed for filed, _ in chosen]
         places = raced(files, subject.task, request, machine, left, launcher=launcher, observer=observer)
     ranked = _ranked(chosen, places, hunt)
+    budget = Budget.parse(request.budget)
+    rows = tuple(_candidate(rank, each, place, hunt, budget) for rank, (each, place) in enumerate(ranked, 1))
     found = Candidates(
         space=request.space,
         families=tuple(families),
-        asked=str(Budget.parse(request.budget)),
+        asked=str(budget),
         wanted=request.n,
-        message=_message(hunt, len(chosen)),
+        message=_message(hunt, rows),
         least=hunt.least(),
         axis=wish.axis,
         input_shape=subject.preprocess.shape,
@@ -78,10 +80,7 @@ def find(
         metric_name="accuracy" if subject.task is None else subject.task.metric_name,
         drawn=len(hunt.pool.members),
         exported=len(hunt.filed),
-        candidates=tuple(
-            _candidate(rank, each, place, hunt, Budget.parse(request.budget))
-            for rank, (each, place) in enumerate(ranked, 1)
-        ),
+        candidates=rows,
         predicted=_close([cost for _, cost in chosen if not cost.corrects], first=False),
         profiled=_close([cost for _, cost in chosen], first=True) if isinstance(foreteller, ByProfile) else None,
         notes=tuple(hunt.notes),
@@ -176,13 +175,15 @@ def _close(costs: Sequence[Cost], *, first: bool) -> Closeness | None:
     return closeness([(forecast.ms, ms) for forecast, ms in said if forecast is not None])
 
 
-def _message(hunt: Hunt, found: int) -> str:
-    wish = hunt.wish
+def _message(hunt: Hunt, candidates: Sequence[Candidate]) -> str:
+    wish, found = hunt.wish, len(candidates)
     families = ", ".join(hunt.pool.families)
-    if found >= wish.count:
-        return f"{found} architectures of {families} meet the budget"
     if found:
-        return f"{found} architectures of {families} meet the budget, {wish.count} were wanted; more --time finds more"
+        meet = sum(all(row.met for row in each.rows) for each in candidates)
+        fewer = f", {wish.count} were wanted; more --time finds more" if found < wish.count else ""
+        if meet == found:
+            return f"{found} architectures of {families} meet the budget{fewer}"
+        return f"{meet} of {found} architectures of {families} that keep the limits on costs were as accurate{fewer}"
     least = hunt.least()
     reached = [
         f"{metric} {format_quantity(least[metric], metric.kind)} (limit {format_quantity(limit, metric.kind)})"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from autocompress.clock import Clock
+from autocompress.clock import FINISH_SHARE, Clock
 from autocompress.commands.allocating import outer_of
 from autocompress.commands.baseline import (
     FILE,
@@ -77,7 +77,7 @@ class Pipeline:
             return self._give_up(found)
         pace = self._train_baseline(found.bench)
         found = self._measure_baseline(found)
-        setting = self._with_outer(found, self._setting(found, Recovery()))
+        setting = self._with_outer(found, self._setting(found, Recovery()), pace)
         recovery = self._trial_recovery(found.bench, pace)
         study = self._study(found, setting)
         if study.records():
@@ -128,11 +128,14 @@ class Pipeline:
         most = max(60, MOST_EPOCHS_A_TRIAL * self._stream.epoch_length // recovery.batch)
         return recovery.model_copy(update={"steps": max(10, min(most, int(seconds * pace.one_thread)))})
 
-    def _with_outer(self, found: Survey, setting: Setting) -> Setting:
+    def _with_outer(self, found: Survey, setting: Setting, pace: Pace) -> Setting:
         """With the outer search, where the network has parts to choose for."""
         with self._stage("sensitivity", "what each treatment of each part loses"):
             table_s = TABLE_SHARE * max(0.0, self.clock.search_left_s)
-            outer = outer_of(setting, found, table_s=table_s, folder=self.out / WORK / LOSSES)
+            steps = FINISH_SHARE * self.prepared.config.time_s * pace.all_threads / FINALISTS
+            epochs = steps * Recovery().batch / self._stream.epoch_length
+            folder = self.out / WORK / LOSSES
+            outer = outer_of(setting, found, table_s=table_s, folder=folder, epochs=epochs)
         return replace(setting, outer=outer) if outer.can_choose else setting
 
     def _study(self, found: Survey, setting: Setting) -> Study:

@@ -35,7 +35,8 @@ OPEN_AIMS = (0.5, 0.35, 0.25, 0.7)
 RATE = Range(low=-1.0, high=1.0)  # powers of ``RATE_BASE``
 RATE_BASE = 3.0
 FEW_BITS = "few_bits"  # integers of less than eight bits
-ORIGINAL = "original"
+SHARE = Range(low=0.0, high=1.0)
+STUDENTS_FROM = 0.8  # of the knob: one in five random candidates is a student
 REPEATS = 4
 NOISE = 0.5
 PARTS = ("drop_blocks", "prune_channels", "factorize", "prune_weights", "share_weights", FEW_BITS)
@@ -59,6 +60,7 @@ class Outer:
     factors: dict[str, float] = field(default_factory=dict)
     _picks: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     _values: dict[str, dict[str, Value]] = field(default_factory=dict, repr=False)
+    _given: set[str] = field(default_factory=set, repr=False)
     _learned: int = field(default=0, repr=False)
 
     @property
@@ -92,16 +94,16 @@ class Outer:
 
         Where that recipe was given before, one beside it: with the losses of single choices a little off.
         """
-        family = str(values.get("network", ORIGINAL))
-        if family != ORIGINAL and self.students is not None:
-            return self.students.recipe(family, int(values.get("draw", 0)), self._limits(values))
+        if self.students is not None and float(values.get("student", 0.0)) > STUDENTS_FROM:
+            return self.students.recipe(str(values["family"]), int(values["draw"]), self._limits(values))
         recipe = None
         for repeat in range(REPEATS):
             found = self.allocation(values, noise=NOISE * repeat)
             if found is None:
                 break
             recipe = self.recipe_of(found.picks, values)
-            if recipe.structure_digest() not in self._picks:
+            if recipe.structure_digest() not in self._given:
+                self._given.add(recipe.structure_digest())
                 return self.remember(recipe, found.picks, values)
         return recipe
 
@@ -133,7 +135,7 @@ class Outer:
             return None
         coefficients = self._coefficients(values)
         if noise:
-            rng = np.random.default_rng(len(self._picks))
+            rng = np.random.default_rng((len(self._picks), int(noise * 1000)))
             coefficients = [[each * math.exp(rng.normal(0.0, noise)) for each in row] for row in coefficients]
         wanted = self._limits(values) if limits is None else limits
         return self.allocator.allocate(wanted, coefficients=coefficients, forbid=forbid, start=start)
@@ -141,17 +143,29 @@ class Outer:
     def learn(self, records: Sequence[TrialRecord]) -> None:
         """Take in what candidates cost and lost; the earlier records are known already."""
         new, self._learned = records[self._learned :], len(records)
-        for record in new:
-            picks = self._picks.get(record.recipe.structure_digest())
-            if record.facts is None:
-                continue
-            if picks is not None:
-                costs = {metric: [_cost(metric, record.facts)] for metric in (Metric.LATENCY, Metric.SIZE)}
-                self.allocator.model.learn(np.array([picks]), costs)
-            elif self.students is not None:
-                self.students.learn([(record.recipe, record.facts)])
+        self.learn_costs([(record.recipe, record.facts) for record in new if record.facts is not None])
         if new:
             self.factors = factors(self.allocator.loss, self._parts_at, self._results(records))
+
+    def learn_costs(self, made: Sequence[tuple[Recipe, ModelFacts]]) -> None:
+        """Take in what files cost."""
+        for recipe, facts in made:
+            picks = self._picks.get(recipe.structure_digest())
+            if picks is not None:
+                costs = {metric: [_cost(metric, facts)] for metric in (Metric.LATENCY, Metric.SIZE)}
+                self.allocator.model.learn(np.array([picks]), costs)
+            elif self.students is not None:
+                self.students.learn([(recipe, facts)])
+
+    def samples(self, count: int) -> list[Recipe]:
+        """The table's own recipe, and some beside it; each once, and free to be asked for again."""
+        found: dict[str, Recipe] = {}
+        for number in range(count):
+            allocation = self.allocation(self.neutral(), noise=NOISE * number)
+            if allocation is not None:
+                recipe = self.recipe_of(allocation.picks, self.neutral())
+                found[recipe.structure_digest()] = self.remember(recipe, allocation.picks)
+        return list(found.values())
 
     def uniform(self, wanted: Choice) -> tuple[int, ...]:
         """The selection in which every unit has ``wanted``, or what comes nearest to it there."""
@@ -230,7 +244,8 @@ class Outer:
             yield Knob(name="criterion", choices=tuple(pruning.criterion))
         yield Knob(name="rate", range=RATE)
         if self.students is not None:
-            yield Knob(name="network", choices=(ORIGINAL, *self.students.families))
+            yield Knob(name="student", range=SHARE)
+            yield Knob(name="family", choices=self.students.families)
             yield Knob(name="draw", choices=DRAWS)
 
     @cached_property

@@ -20,4 +20,4 @@ def enqueue_outer(study: Study, outer: Outer, controls: Mapping[str, Recipe], se
     for picks in outer.uniforms(UNIFORMS)[1:]:
         study.enqueue(neutral, recipe=outer.remember(outer.recipe_of(picks, neutral), picks))
     for family in outer.students.families if outer.students is not None else ():
-        study.enqueue({**neutral, "network": family})
+        study.enqueue({**neutral, "student": 1.0, "family": family})

@@ -69,16 +69,28 @@ def _network(block: type[nn.Module], widths: tuple[int, ...], each: int, stride:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_in, 10))
 
 
+def residual_9() -> nn.Module:
+    """A smaller ResNet-20: its images are halved at once."""
+    return _network(ResidualBlock, (16, 32, 64), 3, stride=2)
+
+
+def residual_20() -> nn.Module:
+    """The ResNet-20 of He et al. 2016, with 272 k parameters; https://arxiv.org/abs/1512.03385, sec. 4.2."""
+    return _network(ResidualBlock, (16, 32, 64), 3, stride=1)
+
+
 NETWORKS = {
     "depthwise": lambda: _network(DepthwiseBlock, (24, 48, 96), 2, stride=2),
     "residual": lambda: _network(ResidualBlock, (16, 32, 64), 2, stride=1),
-    "residual_9": lambda: _network(ResidualBlock, (16, 32, 64), 3, stride=2),
+    "residual_9": residual_9,
+    "residual_20": residual_20,
     "mobilenetv3_small_050": lambda: timm.create_model("mobilenetv3_small_050", num_classes=10),
 }
 TRAINING = {  # steps, learning rate, arithmetic, image size
     "depthwise": (3000, 4e-3, Arithmetic.BF16, 32),
     "residual": (3000, 4e-3, Arithmetic.BF16, 32),
     "residual_9": (4000, 4e-3, Arithmetic.BF16, 32),
+    "residual_20": (2000, 4e-3, Arithmetic.BF16, 32),
     "mobilenetv3_small_050": (4000, 3e-3, Arithmetic.FP32, 64),
 }
 

@@ -16,6 +16,7 @@ QUANTILE = 0.9
 LEAST = 1e-9  # of a calculated cost; below it there are no ratios
 SLOPE_DOUBT = 0.5  # spread of the logarithms of costs, squared and summed, against which a slope of 0 counts as much
 MOST_SLOPE = 0.8
+HALF_LIFE = 8.0  # measured files after which one counts half as much
 DOUBT = 1.0  # measured files against which the uncorrected costs count as much
 PRIOR = 5.0  # the same for how far off they are
 # The share that nine in ten files stay below, before any was measured. MACs and parameters are exact.
@@ -119,13 +120,25 @@ class _Line:
 
 
 def _fitted(ours: Floats, measured: Floats) -> _Line:
-    """Median and slope of what costs were off, both drawn to 0 where little was measured."""
+    """Median and slope of what costs were off, both drawn to 0 where little was measured.
+
+    What was measured last counts most: a search comes to lie where its limits are.
+    """
     if not len(ours):
         return _Line()
     x, y = np.log(ours), np.log(measured / ours)
-    middle = float(np.median(x))
+    weight = 0.5 ** (np.arange(len(x))[::-1] / HALF_LIFE)
+    middle = _weighted_median(x, weight)
     apart = x - middle
-    slope = float(np.sum(apart * (y - np.median(y))) / (np.sum(apart**2) + SLOPE_DOUBT))
+    slope = float(np.sum(weight * apart * (y - _weighted_median(y, weight))))
+    slope /= float(np.sum(weight * apart**2)) + SLOPE_DOUBT
     slope = min(MOST_SLOPE, max(-MOST_SLOPE, slope))
-    shift = float(np.median(y - slope * apart)) * len(x) / (len(x) + DOUBT)
+    shift = _weighted_median(y - slope * apart, weight) * len(x) / (len(x) + DOUBT)
     return _Line(middle=middle, slope=slope, low=float(x.min()), high=float(x.max()), shift=shift)
+
+
+def _weighted_median(values: Floats, weight: Floats) -> float:
+    order = np.argsort(values)
+    below = np.cumsum(weight[order])
+    found: float = float(values[order][np.searchsorted(below, below[-1] / 2)])
+    return found

@@ -33,6 +33,7 @@ from autocompress.search.allocation.parts import Part, parts_of
 Floats = npt.NDArray[np.float64]
 Picks = npt.NDArray[np.intp]
 COSTS = (Metric.LATENCY, Metric.SIZE, Metric.MACS, Metric.PARAMS)
+FLOORS_MS = (0.0, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.009)  # that are tried; of a call and its data
 _WIDEST = 1 << 21  # of a layer, in a number that stands for a treatment and two widths
 _MOST_NODE_BYTES = 300.0  # of a float layer's nodes and headers; what is beyond lies beside the layers
 _ZERO_POINTS = 5  # bytes a channel: of the 8-bit weights and of the 32-bit bias
@@ -51,7 +52,8 @@ class UniformFile:
 class NetworkCosts:
     """``plain`` is the original's file, ``int8`` that with every layer in int8, where the space has int8.
 
-    ``align`` as in ``RecipeBuilder``, ``channel_block`` as in ``Machine``.
+    ``align`` as in ``RecipeBuilder``, ``channel_block`` as in ``Machine``. ``floor_ms`` is what a kernel takes however
+    little it has to do; see ``fit_floor``.
     """
 
     anatomy: Anatomy
@@ -61,6 +63,7 @@ class NetworkCosts:
     channel_block: int
     plain: UniformFile
     int8: UniformFile | None = None
+    floor_ms: float = 0.0
     _known: list[dict[int, tuple[float, ...]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +107,19 @@ class NetworkCosts:
             computes, made = np.where(here, found[:, 4], computes), np.where(here, found[:, 5], made)
         return total
 
+    def fit_floor(self, picks: Picks, measured_ms: Floats) -> None:
+        """Set the floor to what explains measured files best: those of one network at several widths."""
+        errors = {}
+        for floor in FLOORS_MS:
+            self._set_floor(floor)
+            logs = np.log(measured_ms / np.maximum(self(picks)[:, 0], 1e-9))
+            errors[floor] = float(np.mean(np.abs(logs)))
+        self._set_floor(min(errors, key=errors.__getitem__))
+
+    def _set_floor(self, floor_ms: float) -> None:
+        self.floor_ms = floor_ms
+        self._known = [{} for _ in self.anatomy.layers]
+
     def _of_layer(self, at: int, layer: LayerFacts, picked: Picks, gone: Sequence[Picks]) -> Floats:
         """``[n, 6]``: the costs, the arithmetic (-1 for a layer that is gone), the values that it makes."""
         numbers, names = self._treatments[self._home[at]]
@@ -145,7 +161,13 @@ class NetworkCosts:
         times = self._times[parts[0].is_int8]
         block = self.channel_block
         work = sum(part_ns(part, block) for part in parts) / part_ns(as_base(layer, parts[0]), block)
-        return times.weighted_ms[at] * work + times.around_ms[at] * c_out / layer.c_out
+        weighted = self._above_floor(times.weighted_ms[at], work, len(parts))
+        return weighted + self._above_floor(times.around_ms[at], c_out / layer.c_out, 1)
+
+    def _above_floor(self, ms: float, share: float, kernels: int) -> float:
+        """What ``share`` of the work takes, of which all takes ``ms``; the floor of each kernel stays."""
+        floor = min(self.floor_ms, ms)
+        return kernels * floor + (ms - floor) * share
 
     def _file_times(self) -> tuple[FileTimes, FileTimes]:
         """Of the float and of the int8 file; what is missing is estimated."""

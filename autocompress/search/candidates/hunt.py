@@ -257,9 +257,10 @@ class Hunt:
     def evidence(self, files: Sequence[Filed]) -> list[float]:
         """Of each, among all that were exported and seem to fit."""
         every = [each for each in self.filed.values() if self._worst(each.member) <= 1]
-        every += [each for each in files if each not in every]
-        scores = [(each.scores.params, each.scores.macs, each.scores.naswot, each.scores.synflow) for each in every]
-        by_key = dict(zip([each.key for each in every], evidence(scores).tolist(), strict=True))
+        keys = {each.key for each in every}
+        every += [each for each in files if each.key not in keys]
+        worth = evidence([each.scores.ranked() for each in every])
+        by_key = dict(zip([each.key for each in every], worth.tolist(), strict=True))
         return [by_key[each.key] for each in files]
 
     def _measured_choice(self) -> list[tuple[Filed, Cost]]:

@@ -29,16 +29,27 @@ _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d)
 class Scores(Facts):
     """What is known of an architecture before any training; more is taken for better, of all four.
 
-    ``naswot`` and ``synflow`` are logarithms, and depend on the input's size: they compare networks for one task.
+    ``naswot`` and ``synflow`` are logarithms, and depend on the input's size: they compare networks for one task. None
+    is less than any number: all inputs look alike, or no signal comes through.
     """
 
     params: int
     macs: int
-    naswot: float
-    synflow: float
+    naswot: float | None
+    synflow: float | None
+
+    def ranked(self) -> tuple[float, float, float, float]:
+        """All four as numbers to sort by."""
+        least = -math.inf
+        return (
+            self.params,
+            self.macs,
+            least if self.naswot is None else self.naswot,
+            least if self.synflow is None else self.synflow,
+        )
 
 
-def naswot(model: nn.Module, inputs: Tensor) -> float:
+def naswot(model: nn.Module, inputs: Tensor) -> float | None:
     """Log-determinant of how alike the inputs' patterns of active units are; the network is left alone.
 
     Other activations than ReLU count as active where what they are given is above zero.
@@ -58,10 +69,10 @@ def naswot(model: nn.Module, inputs: Tensor) -> float:
     with torch.no_grad():
         model(inputs)
     sign, logarithm = torch.linalg.slogdet(alike)
-    return float(logarithm) if sign > 0 else -math.inf
+    return float(logarithm) if sign > 0 and math.isfinite(logarithm) else None
 
 
-def synflow(model: nn.Module, shape: tuple[int, ...]) -> float:
+def synflow(model: nn.Module, shape: tuple[int, ...]) -> float | None:
     """Log10 of how much signal flows through the weights: the sum of ``|w · dR/dw|``; the network is left alone.
 
     R sums the outputs for an input of ones, all weights taken positive. Norms pass on what they are given.
@@ -78,7 +89,7 @@ def synflow(model: nn.Module, shape: tuple[int, ...]) -> float:
             parameter.requires_grad_(True).abs_()
     model(torch.ones((1, *shape), dtype=torch.float64)).sum().backward()
     total = sum(float((p * p.grad).detach().abs().sum()) for p in model.parameters() if p.grad is not None)
-    return math.log10(total) if 0 < total < math.inf else -math.inf
+    return math.log10(total) if 0 < total < math.inf else None
 
 
 def scores_of(model: nn.Module, shape: tuple[int, ...], *, params: int, macs: int, inputs: Tensor | None) -> Scores:
