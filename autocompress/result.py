@@ -83,6 +83,7 @@ class FrontPoint(Facts):
     name: str
     summary: str
     facts: ModelFacts
+    note: str = Field("", description="what was not done to it that was done to the returned one")
 
 
 class ControlRow(Facts):
@@ -94,6 +95,28 @@ class ControlRow(Facts):
     note: str = ""
 
 
+class AttributionRow(Facts):
+    """What one technique brought.
+
+    Accuracies are measured: on the validation split, of the best trial within the budget that used it and of the best
+    one that did not, each after the short recovery of trials. Losses are estimated: of the sensitivity table's own
+    allocation of the budget, in nats per sample before any recovery, set right by the trials.
+    """
+
+    technique: str = Field(description="a pass, or few_bits: integers of less than eight")
+    accuracy_with: float | None
+    accuracy_without: float | None
+    cost_with: float | None = Field(
+        None, description="of the same trials, where accuracy is a floor: what is minimized"
+    )
+    cost_without: float | None = None
+    trials_with: int = Field(0, ge=0, description="trials within the budget that came to their end")
+    trials_without: int = Field(0, ge=0)
+    table_loss: float | None = Field(None, description="with every technique")
+    table_loss_without: float | None = Field(None, description="without this one; None: see the note")
+    note: str = ""
+
+
 class Diagnosis(Facts):
     """Why no model meets the budget, and what could be had instead."""
 
@@ -101,6 +124,12 @@ class Diagnosis(Facts):
     reachable: dict[Metric, float] = Field(description="best value of each metric over all candidates, in its unit")
     nearest_budget: str = Field(description="the closest budget that a measured candidate meets")
     message: str
+    estimated: dict[Metric, float] = Field(
+        default_factory=dict, description="least value of each cost alone, by calculation, over all choices of parts"
+    )
+    estimated_together: dict[Metric, float] = Field(
+        default_factory=dict, description="costs of the one selection that comes nearest to all limits, by calculation"
+    )
 
 
 class TrialCounts(Facts):
@@ -125,6 +154,7 @@ class Result(Facts):
     recipe: Recipe | None
     layers: tuple[LayerRow, ...] = ()
     controls: tuple[ControlRow, ...] = ()
+    attribution: tuple[AttributionRow, ...] = ()
     pareto: tuple[FrontPoint, ...] = ()
     trials: TrialCounts
     trial_log: tuple[TrialRecord, ...] = ()

@@ -162,9 +162,9 @@ def judged(made: Made, task: Task, *, threads: int, most_samples: int | None) ->
 class Product:
     """What of a candidate leaves the worker: data only.
 
-    ``steps`` are those of the recovery. ``file`` is there for structures and finalists. ``portable``, ``layers`` (as
-    they ended up), ``stored`` (how the file holds them, in words) and ``changed`` (``pass: layer`` → what was done) are
-    there for finalists.
+    ``steps`` are those of the recovery. ``file`` is there for structures, last rungs and finalists. ``portable``,
+    ``layers`` (as they ended up), ``stored`` (how the file holds them, in words) and ``changed`` (``pass: layer`` →
+    what was done) are there for finalists.
     """
 
     facts: ModelFacts

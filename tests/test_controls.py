@@ -1,4 +1,5 @@
 import pytest
+from made_up_outer import made_up_outer
 from made_up_search import BASELINE, MadeUpLauncher, facts_of, latency_ms, made_up_setting
 
 from autocompress.budget import Budget
@@ -6,7 +7,12 @@ from autocompress.measurement import ModelFacts
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.controls import (
+    ANSWER,
+    AT_RANDOM,
+    BARE_TABLE,
+    BEST_UNIFORM,
     LEAST_PRUNED,
+    NOT_MADE,
     ORIGINAL,
     STEPS,
     UNIFORM_INT8,
@@ -14,6 +20,7 @@ from autocompress.search.controls import (
     UNIFORM_PRUNING_FLOAT,
     control_rows,
     control_values,
+    expected_controls,
 )
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import HALF, climb
@@ -137,3 +144,32 @@ def test_a_control_without_an_accuracy_does_not_meet_a_floor():
     untrained = BASELINE.model_copy(update={"accuracy_val": None})
     row = control_rows((record(UNIFORM_INT8, untrained),), goal_of("latency<=10ms,accuracy>=0.1"))[1]
     assert row.met is False
+
+
+def test_a_control_that_was_not_tried_has_a_row_that_says_so():
+    records = (record(UNIFORM_INT8, BASELINE), record(BARE_TABLE, BASELINE, 1))
+    rows = control_rows(records, goal_of("latency<=10ms"), (UNIFORM_INT8, AT_RANDOM, BARE_TABLE))
+    assert [row.name for row in rows] == [ORIGINAL, UNIFORM_INT8, BARE_TABLE, AT_RANDOM]
+    assert (rows[3].facts, rows[3].met, rows[3].note) == (None, None, NOT_MADE)
+    assert all(row.note for row in rows)
+
+
+def test_the_control_that_is_returned_is_named_the_answer():
+    records = (record(UNIFORM_INT8, BASELINE), record(BARE_TABLE, BASELINE, 1))
+    rows = control_rows(records, goal_of("latency<=10ms"), winner=BARE_TABLE)
+    assert [ANSWER in row.note for row in rows] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("techniques", "names"),
+    [
+        ((), (UNIFORM_INT8, UNIFORM_PRUNING)),
+        (("prune_channels",), (UNIFORM_PRUNING_FLOAT,)),
+        (("quantize",), (UNIFORM_INT8,)),
+        (("factorize",), ()),
+    ],
+)
+def test_those_are_expected_that_the_space_can_express(techniques, names):
+    space = made_up_setting("latency<=3ms", techniques=techniques).builder.space
+    assert expected_controls(space, None) == names
+    assert expected_controls(space, made_up_outer({})) == (*names, BEST_UNIFORM, BARE_TABLE, AT_RANDOM)

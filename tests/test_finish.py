@@ -13,7 +13,8 @@ from autocompress.measurement import Latency, ModelFacts
 from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search import finish
-from autocompress.search.finish import MEASURE_ATTEMPTS, Finalist, Finish
+from autocompress.search.finalist import Finalist
+from autocompress.search.finish import MEASURE_ATTEMPTS, Finish
 from autocompress.search.full_recovery import fully_recovered
 from autocompress.search.goal import Goal
 from autocompress.trial import Product

@@ -38,7 +38,7 @@ def test_the_space_of_everything_uses_every_pass():
 
 def test_students_of_an_unknown_family_are_refused_with_the_nearest(tmp_path):
     (tmp_path / "mine.yaml").write_text(GOOD.replace("passes:", "passes:\n  student: {families: [mbconf]}", 1))
-    with pytest.raises(SpaceError, match="families of students are .*mbconv.*, not 'mbconf'.*mbconv"):
+    with pytest.raises(SpaceError, match=r"families of students are .*mbconv.*, not 'mbconf'.*mbconv"):
         load_space(str(tmp_path / "mine.yaml"))
 
 

@@ -54,6 +54,9 @@ def compress(
         typer.Option("--resume", rich_help_panel=RUN, help="Go on with the run in --out, after a kill or for longer."),
     ] = False,
     overwrite: Overwrite = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show the controls and what each technique brought, too.")
+    ] = False,
 ) -> Answer:
     """Find the most accurate model that meets a budget, measured on this machine.
 
@@ -93,7 +96,7 @@ def compress(
         raise
     return Answer(
         facts=result,
-        show=lambda console: show_result(console, result, out),
+        show=lambda console: show_result(console, result, out, verbose=verbose),
         exit_code=OK if result.status is Status.MET else BUDGET_MISSED,
     )
 
@@ -106,7 +109,7 @@ def how_to_go_on(out: Path, argv: Sequence[str] | None) -> str:
     return f"go on with: {shlex.join(['autocompress', *words, '--resume'])}"
 
 
-def show_result(console: "Console", result: "Result", out: Path) -> None:
+def show_result(console: "Console", result: "Result", out: Path, *, verbose: bool = False) -> None:
     """The verdict, the budget, before and after, and where things are."""
     from autocompress.cli.tables import budget_table, change_table, say
     from autocompress.commands.folder import BEST, REPORT
@@ -120,6 +123,8 @@ def show_result(console: "Console", result: "Result", out: Path) -> None:
     elif result.diagnosis is not None:
         _show_reach(console, result)
     console.print()
+    if verbose:
+        _show_evidence(console, result)
     if result.best is not None:
         say(console, f"model   {out / BEST / 'model.onnx'}")
     say(console, f"report  {out / REPORT}")
@@ -127,12 +132,39 @@ def show_result(console: "Console", result: "Result", out: Path) -> None:
         say(console, f"verify  {shlex.join(['autocompress', 'verify', str(out)])}")
 
 
+def _show_evidence(console: "Console", result: "Result") -> None:
+    """Controls, and what each technique brought."""
+    from autocompress.cli.tables import mark, plain_table, say
+    from autocompress.delivery.report_attribution import attribution_sentence, attributions
+    from autocompress.delivery.report_text import cost_ms, quantity
+    from autocompress.units import Kind
+
+    controls = plain_table(" ", "control", "accuracy", "latency", "size", "note", right=("accuracy", "latency", "size"))
+    for row in result.controls:
+        score = quantity(None if row.facts is None else row.facts.accuracy_val, Kind.FRACTION)
+        size = quantity(None if row.facts is None else row.facts.size_bytes, Kind.BYTES)
+        controls.add_row(mark(met=row.met), row.name, score, cost_ms(row.facts), size, row.note)
+    console.print(controls)
+    console.print()
+    columns = ("best with it", "best without", "table's loss without")
+    brought = plain_table("technique", *columns, "note", right=columns)
+    for each in attributions(result):
+        brought.add_row(each.technique, each.best.text, each.best_without.text, each.loss_without, each.note)
+    if result.attribution:
+        console.print(brought)
+        say(console, f"{attribution_sentence(result)} Scores are of trials, measured; losses are estimated.".strip())
+        console.print()
+
+
 def _show_reach(console: "Console", result: "Result") -> None:
     """What could be had instead of an infeasible budget."""
     from autocompress.cli.tables import plain_table
     from autocompress.delivery.report_text import reaches
 
-    table = plain_table("metric", "limit", "best reachable", "", right=("best reachable",))
-    for reach in reaches(result):
-        table.add_row(reach.metric, reach.limit, reach.best, "binds" if reach.binding else "")
+    rows = reaches(result)
+    numbers = ("best reachable", *(["least by estimate"] * bool(result.diagnosis and result.diagnosis.estimated)))
+    table = plain_table("metric", "limit", *numbers, "", right=numbers)
+    for reach in rows:
+        values = (reach.best, reach.estimated)[: len(numbers)]
+        table.add_row(reach.metric, reach.limit, *values, "binds" if reach.binding else "")
     console.print(table)

@@ -8,6 +8,7 @@ import numpy as np
 
 from autocompress.budget import Metric
 from autocompress.commands.survey import Survey
+from autocompress.graph.anatomy import Anatomy
 from autocompress.graph.layer_cost import estimated_time
 from autocompress.graph.layer_table import LayerFacts
 from autocompress.graph.units import by_units, units_of
@@ -21,6 +22,7 @@ from autocompress.search.candidates.draw import Sizes
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder
 from autocompress.search.outer import Outer, stages_of_units
+from autocompress.search.parameters import RecipeBuilder
 from autocompress.search.setting import Setting
 from autocompress.search.student_arms import StudentArms
 from autocompress.students.family import families_for
@@ -48,7 +50,7 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, e
     units = units_of(found.anatomy)
     fine = by_units(found.anatomy)
     builder = replace(setting.builder, anatomy=fine)
-    choices = [choices_of(unit, fine, builder.space) for unit in units]
+    choices = choices_by_unit(found.anatomy, builder)
     baseline = found.goal.baseline
     forecaster = setting.costing.forecaster
     model = cost_model(setting.bench, builder, choices, found.baseline_file, baseline, forecaster=forecaster)
@@ -56,10 +58,10 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, e
         builder=builder,
         allocator=Allocator(units=units, choices=choices, loss=table.loss, model=model),
         stages=stages_of_units(found.anatomy, units),
-        limits=_limits(found.goal),
+        limits=limits_of(found.goal),
         original_accuracy=baseline.accuracy_val or 0.0,
         open_ended=found.goal.minimizes_cost,
-        students=_students(setting, found, epochs),
+        students=students_of(setting, found, epochs),
     )
     _learn_of(outer, found.ladder)
     return outer
@@ -72,10 +74,16 @@ def outer_under(outer: Outer, setting: Setting) -> Outer:
     """
     goal = setting.goal
     found = replace(
-        outer, limits=_limits(goal), open_ended=goal.minimizes_cost, factors={}, _picks={}, _given=set(), _learned=0
+        outer, limits=limits_of(goal), open_ended=goal.minimizes_cost, factors={}, _picks={}, _given=set(), _learned=0
     )
     _measure_first(found, setting)
     return found
+
+
+def choices_by_unit(anatomy: Anatomy, builder: RecipeBuilder) -> list[tuple[Choice, ...]]:
+    """What each unit of a network may become in the builder's space."""
+    fine = by_units(anatomy)
+    return [choices_of(unit, fine, builder.space) for unit in units_of(anatomy)]
 
 
 def _measure_first(outer: Outer, setting: Setting) -> None:
@@ -86,7 +94,7 @@ def _measure_first(outer: Outer, setting: Setting) -> None:
         outer.learn_costs([(recipes[key], each) for key, each in facts.items()])
 
 
-def _limits(goal: Goal) -> dict[Metric, float]:
+def limits_of(goal: Goal) -> dict[Metric, float]:
     """The limits of costs that are known without a file; those of the original where only accuracy is limited."""
     if goal.minimizes_cost:
         metric = goal.minimize if goal.minimize in COSTS else Metric.LATENCY
@@ -96,7 +104,7 @@ def _limits(goal: Goal) -> dict[Metric, float]:
     return {row.metric: row.limit for row in rows if row.metric in COSTS}
 
 
-def _students(setting: Setting, found: Survey, epochs: float) -> StudentArms | None:
+def students_of(setting: Setting, found: Survey, epochs: float = math.inf) -> StudentArms | None:
     """The families of the space that take this network's inputs, where there is time for them to learn anything."""
     choice, task = setting.builder.space.passes.student, setting.bench.task
     shape = tuple(task.preprocess.shape)
@@ -109,7 +117,7 @@ def _students(setting: Setting, found: Survey, epochs: float) -> StudentArms | N
             f"{LEAST_EPOCHS:g} or more; give more --time"
         )
         return None
-    families = fitting if choice.families is None else tuple(name for name in choice.families if name in fitting)
+    families = tuple(name for name in choice.families if name in fitting)
     if not families:
         return None
     quantize = setting.builder.space.passes.quantize

@@ -10,9 +10,9 @@ from torch import nn
 from autocompress.budget import Budget
 from autocompress.clock import Clock
 from autocompress.commands.baseline import ensure_trained, measure_pace, measured_baseline
+from autocompress.commands.certify import certificate_of
 from autocompress.commands.config import RunConfig
 from autocompress.commands.folder import BASELINE, BEST, check_folder, open_folder
-from autocompress.commands.outcome import certificate_of
 from autocompress.commands.prepare import Prepared, prepare
 from autocompress.commands.survey import look
 from autocompress.delivery.bundle import write_bundle

@@ -5,21 +5,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autocompress.budget import BudgetRow
-from autocompress.clock import Clock, now
-from autocompress.commands.folder import BASELINE, BEST, PARETO, REPORT, RESULT
+from autocompress.clock import Clock
+from autocompress.commands.certify import FILE, certificate_of
+from autocompress.commands.folder import BASELINE, BEST, REPORT, RESULT
+from autocompress.commands.front import write_front
 from autocompress.commands.prepare import Prepared
+from autocompress.commands.survey import search_space
 from autocompress.delivery.bundle import write_bundle
-from autocompress.delivery.certificate import Certificate, OutputFacts, identity_of, input_facts
 from autocompress.delivery.layer_rows import Treated, layer_rows
 from autocompress.delivery.report import write_report
 from autocompress.events import Observer
-from autocompress.export.onnx_file import INPUT_NAME, OUTPUT_NAME
 from autocompress.facts import write_whole
 from autocompress.graph.anatomy import Anatomy
 from autocompress.hardware.machine import package_versions
-from autocompress.measurement import Accuracy, Latency, ModelFacts
-from autocompress.recipe import Recipe
+from autocompress.measurement import Latency, ModelFacts
 from autocompress.result import (
+    AttributionRow,
     Diagnosis,
     FrontPoint,
     LayerRow,
@@ -29,20 +30,24 @@ from autocompress.result import (
     TrialRecord,
     TrialState,
 )
-from autocompress.search.controls import control_rows
-from autocompress.search.finish import Finalist
+from autocompress.search.controls import control_rows, expected_controls
+from autocompress.search.finalist import Finalist
+from autocompress.search.front_points import FrontFile
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder
-from autocompress.search.selection import diagnose, front
-from autocompress.trial import accuracy_of, more_metrics_of
+from autocompress.search.least import Least, least_costs
+from autocompress.search.outer import Outer
+from autocompress.search.selection import diagnose, nearest_of
+from autocompress.trial import accuracy_of
 from autocompress.units import Kind, format_quantity
-
-FILE = "model.onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run has found by its end; ``goal.baseline`` is the baseline as the search knew it."""
+    """What a run has found by its end; ``goal.baseline`` is the baseline as the search knew it.
+
+    ``structures`` are those of the survey; ``least`` is there where they met no budget, else it follows from ``outer``.
+    """
 
     prepared: Prepared
     out: Path
@@ -52,6 +57,11 @@ class Outcome:
     records: tuple[TrialRecord, ...]
     ladder: Ladder
     clock: Clock
+    structures: tuple[ModelFacts, ...]
+    outer: Outer | None = None
+    least: Least | None = None
+    attribution: tuple[AttributionRow, ...] = ()
+    front_files: tuple[FrontFile, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +91,28 @@ def write_outcome(
     best = finalists[0] if finalists else None
     shutil.rmtree(outcome.out / BEST, ignore_errors=True)
     facts = None
-    rows = outcome.goal.budget.rows(outcome.ladder.nearest(outcome.goal).facts, baseline, "val")
+    rows = outcome.goal.budget.rows(nearest_of(outcome.goal, outcome.structures), baseline, "val")
     if best is not None:
         facts = _tested(outcome, best, f"{BEST}/{FILE}")
         rows = outcome.goal.budget.rows(facts, baseline, "test")
-        certificate = _certified(outcome, best, facts, baseline, rows)
+        assert best.latency is not None
+        certificate = certificate_of(
+            outcome.prepared, best.file(), best.recipe, facts=facts, baseline=baseline, rows=rows, latency=best.latency
+        )
         write_bundle(outcome.out / BEST, best.file(), best.portable(), best.recipe, certificate)
     ending = _Ending(
         baseline=baseline,
         facts=facts,
         rows=rows,
         finalists=tuple(finalists),
-        points=_write_front(outcome, finalists, baseline),
+        points=write_front(
+            outcome.prepared,
+            outcome.out,
+            outcome.goal.budget,
+            baseline,
+            finalists=finalists,
+            trials=outcome.front_files,
+        ),
     )
     result = _result(outcome, ending)
     write_whole(outcome.out / RESULT, result.to_json())
@@ -130,96 +150,28 @@ def _predicted_ms(outcome: Outcome, best: Finalist) -> float | None:
     )
 
 
-def _certified(
-    outcome: Outcome, finalist: Finalist, facts: ModelFacts, baseline: ModelFacts, rows: tuple[BudgetRow, ...]
-) -> Certificate:
-    assert finalist.latency is not None
-    return certificate_of(
-        outcome.prepared,
-        finalist.file(),
-        finalist.recipe,
-        facts=facts,
-        baseline=baseline,
-        rows=rows,
-        latency=finalist.latency,
-    )
-
-
-def certificate_of(
-    prepared: Prepared,
-    file: bytes,
-    recipe: Recipe,
-    *,
-    facts: ModelFacts,
-    baseline: ModelFacts,
-    rows: tuple[BudgetRow, ...],
-    latency: Latency,
-) -> Certificate:
-    """The certificate of one file of this run; more metrics only where its test accuracy has been read."""
-    task, config = prepared.task, prepared.config
-    tested = None
-    if facts.accuracy_test is not None:
-        tested = _accuracy(facts.accuracy_test, facts.accuracy_test_interval, len(task.test))
-    meaning = {} if task.loss is None else {"meaning": f"as {task.name} defines it"}
-    return Certificate(
-        met=all(row.met for row in rows),
-        budget=rows,
-        file=identity_of(FILE, file),
-        facts=facts,
-        baseline=baseline,
-        latency=latency,
-        metric_name=task.metric_name,
-        accuracy_val=_accuracy(facts.accuracy_val, facts.accuracy_val_interval, len(task.val)),
-        accuracy_test=tested,
-        more_metrics=more_metrics_of(file, task, prepared.machine.cores) if tested else {},
-        input=input_facts(task.preprocess, INPUT_NAME, config.target.batch),
-        output=OutputFacts(name=OUTPUT_NAME, class_names=task.class_names, **meaning),
-        data=config.data,
-        target=config.target,
-        machine=prepared.machine,
-        versions=package_versions(),
-        recipe_digest=recipe.digest(),
-        measured_at=now(),
-    )
-
-
-def _accuracy(value: float | None, interval: tuple[float, float] | None, samples: int) -> Accuracy:
-    assert value is not None
-    assert interval is not None
-    return Accuracy(value=value, interval=interval, samples=samples)
-
-
-def _write_front(outcome: Outcome, finalists: list[Finalist], baseline: ModelFacts) -> tuple[FrontPoint, ...]:
-    """Bundles of the other finalists on the front; their accuracy is that of the validation split."""
-    shutil.rmtree(outcome.out / PARETO, ignore_errors=True)
-    points: list[FrontPoint] = []
-    for index in front([finalist.facts for finalist in finalists]):
-        if index == 0:
-            continue
-        finalist, name = finalists[index], f"{PARETO}/{len(points) + 1:02d}"
-        facts = finalist.facts.model_copy(update={"artifact": f"{name}/{FILE}"})
-        rows = outcome.goal.budget.rows(facts, baseline, "val")
-        certificate = _certified(outcome, finalist, facts, baseline, rows)
-        write_bundle(outcome.out / name, finalist.file(), finalist.portable(), finalist.recipe, certificate)
-        points.append(FrontPoint(name=name, summary=finalist.kept.record.summary, facts=facts))
-    return tuple(points)
-
-
 def _result(outcome: Outcome, ending: _Ending) -> Result:
     prepared, config = outcome.prepared, outcome.prepared.config
     best, facts, baseline = ending.best, ending.facts, ending.baseline
     met = facts is not None and all(row.met for row in ending.rows)
     diagnosis = None if met else _diagnosis(outcome, ending)
+    winner = None if best is None else best.kept.record.control
     return Result(
         status=Status.MET if met else Status.INFEASIBLE,
-        verdict=_verdict(facts, baseline, diagnosis),
+        verdict=_verdict(facts, baseline, diagnosis) + _answered_by(winner),
         asked=config.budget,
         budget=ending.rows,
         baseline=baseline,
         best=facts,
         recipe=None if best is None else best.recipe,
         layers=_layers(outcome, best),
-        controls=control_rows(outcome.records, replace(outcome.goal, baseline=baseline)),
+        controls=control_rows(
+            outcome.records,
+            replace(outcome.goal, baseline=baseline),
+            expected_controls(search_space(config), outcome.outer) if outcome.records else (),
+            winner,
+        ),
+        attribution=outcome.attribution,
         pareto=ending.points,
         trials=_counts(outcome.records),
         trial_log=outcome.records + tuple(finalist.kept.record for finalist in ending.finalists),
@@ -246,7 +198,11 @@ def _diagnosis(outcome: Outcome, ending: _Ending) -> Diagnosis:
         return diagnose(goal, [_judged_by_test(ending.facts)])
     measured = [finalist.facts for finalist in ending.finalists]
     tried = [record.facts for record in outcome.records if record.facts is not None]
-    return diagnose(outcome.goal, measured or [*tried, *(rung.facts for rung in outcome.ladder.rungs)])
+    least = outcome.least
+    if least is None and outcome.outer is not None and not outcome.goal.minimizes_cost:
+        outer = outcome.outer
+        least = least_costs(outer.allocator.model, outer.students, outer.limits)
+    return diagnose(outcome.goal, measured or [*tried, *outcome.structures], least)
 
 
 def _judged_by_test(facts: ModelFacts) -> ModelFacts:
@@ -285,6 +241,11 @@ def _counts(records: tuple[TrialRecord, ...]) -> TrialCounts:
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAILED),
     )
+
+
+def _answered_by(control: str | None) -> str:
+    """Said plainly where the search did no better than a simple alternative."""
+    return "" if control is None else f" The answer is a simple alternative that every run tries: {control}."
 
 
 def _verdict(facts: ModelFacts | None, baseline: ModelFacts, diagnosis: Diagnosis | None) -> str:

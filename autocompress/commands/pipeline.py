@@ -22,32 +22,37 @@ from autocompress.commands.baseline import (
 from autocompress.commands.folder import BASELINE, JOURNAL, WORK
 from autocompress.commands.outcome import Outcome, write_outcome
 from autocompress.commands.prepare import Prepared
-from autocompress.commands.survey import Survey, recipe_builder, survey
+from autocompress.commands.reach import fitting_extremes, setting_of, with_extremes
+from autocompress.commands.survey import Survey, survey
 from autocompress.events import Observer
 from autocompress.facts import write_whole
 from autocompress.recipe import Recovery
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import Teacher, teacher_outputs
-from autocompress.result import Result, TrialRecord
+from autocompress.result import AttributionRow, Result, TrialRecord
+from autocompress.search.attribution import attribution
 from autocompress.search.confirm import search_and_confirm
 from autocompress.search.controls import control_values
-from autocompress.search.costing import Costing
 from autocompress.search.finish import FINALISTS, Finish
-from autocompress.search.ladder import Ladder
+from autocompress.search.front_points import front_files
+from autocompress.search.kept_front import KeptFront
 from autocompress.search.launcher import Launcher
 from autocompress.search.loop import Search, first_guesses
 from autocompress.search.outer import Outer
 from autocompress.search.outer_start import enqueue_outer
+from autocompress.search.respend import respent
 from autocompress.search.setting import Setting
 from autocompress.search.study import Study
 from autocompress.trial import Bench
 
 TABLE_SHARE = 0.2  # of the search's time
+ATTRIBUTION_SHARE = 0.02  # of the whole time
 TRIALS_AIMED = 16  # trained candidates that a run's search time should hold
 OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
 TRIAL_S = (3.0, 120.0)
 MOST_EPOCHS_A_TRIAL = 10
 LOSSES = "losses"
+FRONT = "front"
 RUNGS = "rungs"  # what a killed search goes on from; on a cluster, workers have no folder in common
 STARTUP_TRIALS = 12  # guesses and controls come first; the sampler models from then on
 TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against forward and backward with them
@@ -79,7 +84,12 @@ class Pipeline:
     def look(self) -> Survey:
         """What uniform recipes cost; nothing is trained."""
         with self._stage("plan", "what this network can reach on this machine"):
-            return survey(self.prepared, self.launcher, self.observer)
+            found = survey(self.prepared, self.launcher, self.observer)
+            return self.with_extremes(found)
+
+    def with_extremes(self, found: Survey) -> Survey:
+        """The survey with the smallest structures there are, where no uniform recipe meets the costs."""
+        return with_extremes(found, self._setting(found, Recovery()))
 
     def train(self, found: Survey) -> tuple[Survey, Pace]:
         """The survey with the trained baseline, and how fast that trains."""
@@ -106,13 +116,16 @@ class Pipeline:
         found = self._with_teacher(found, recovery, recovery.steps * recovery.batch)
         setting = setting.with_recovery(recovery, found.bench)
         if study.is_new:
-            self._enqueue(study, setting, found.ladder)
+            self._enqueue(study, setting, found)
         with self._stage("search", f"{recovery.steps} recovery steps a trial"):
             most_trials = self.prepared.config.trials
             keep = self.out / WORK / RUNGS if self.prepared.config.ray_address is None else None
-            search = Search(setting=setting, study=study, clock=self.clock, most_trials=most_trials, keep=keep)
+            kept = KeptFront(self.out / WORK / FRONT)
+            search = Search(
+                setting=setting, study=study, clock=self.clock, most_trials=most_trials, keep=keep, front=kept
+            )
             records = search_and_confirm(search, FINALISTS)
-        return self._finish(found, records, pace)
+        return self._finish(found, setting, records, pace, kept)
 
     @cached_property
     def _stream(self) -> SampleStream:
@@ -134,16 +147,7 @@ class Pipeline:
         return replace(found, baseline_file=file, goal=replace(found.goal, baseline=baseline))
 
     def _setting(self, found: Survey, recovery: Recovery) -> Setting:
-        return Setting(
-            bench=found.bench,
-            builder=recipe_builder(self.prepared, found.anatomy, recovery),
-            goal=found.goal,
-            costing=Costing(
-                found.baseline_file, found.goal.baseline, found.goal.budget, found.bench.target, found.forecaster
-            ),
-            launcher=self.launcher,
-            observer=self.observer,
-        )
+        return setting_of(self.prepared, found, self.launcher, self.observer, recovery)
 
     def _trial_recovery(self, bench: Bench, pace: Pace) -> Recovery:
         """Recovery of a trial: short enough that the search sees some variety."""
@@ -178,14 +182,17 @@ class Pipeline:
         for record in study.records():
             self.observer.trial(record)
 
-    def _enqueue(self, study: Study, setting: Setting, ladder: Ladder) -> None:
+    def _enqueue(self, study: Study, setting: Setting, found: Survey) -> None:
         """Controls, then recipes that are sure to fit, then guesses around the mildest uniform ones that should."""
         with self._stage("controls", "the simple alternatives"):
             outer, seed = setting.outer, self.prepared.config.seed
+            ladder = found.ladder
             controls = control_values(setting, ladder)
             if outer is not None:
                 recipes = {name: setting.builder.recipe(values) for name, values in controls.items()}
                 enqueue_outer(study, outer, recipes, seed)
+                for recipe in fitting_extremes(found, outer):
+                    study.enqueue(outer.neutral(), recipe=recipe)
                 return
             for name, values in controls.items():
                 study.enqueue(values, name)
@@ -204,11 +211,15 @@ class Pipeline:
         self.teacher.outputs = outputs
         return replace(found, bench=bench.with_teacher(outputs.numpy()))
 
-    def _finish(self, found: Survey, records: tuple[TrialRecord, ...], pace: Pace) -> Result:
+    def _finish(
+        self, found: Survey, setting: Setting, records: tuple[TrialRecord, ...], pace: Pace, kept: KeptFront
+    ) -> Result:
         trained = [record for record in records if record.facts and record.facts.accuracy_val is not None]
         if not trained:
-            return self.give_up(found, records)
+            return self.give_up(found, records, setting.outer)
         recovery = trained[0].recipe.recovery
+        with self._stage("attribution", "what each technique brought"):
+            brought = self._attribution(found, setting, records)
         finish = Finish(
             bench=found.bench,
             goal=found.goal,
@@ -220,23 +231,38 @@ class Pipeline:
             threads=found.bench.machine.cores,
             steps_per_s=pace.all_threads / (1 + TEACHER_SHARE / FINALISTS),
             forecaster=found.forecaster,
+            respend=lambda record, number: respent(setting, record, number),
         )
         found = self._with_teacher(found, recovery, finish.steps(FINALISTS) * recovery.batch)
         finish = replace(finish, bench=found.bench)
         with self._stage("finish", "full recovery of the best"):
             latency, finalists = finish.run(records)
+        with self._stage("front", "the files of other trials that are worth taking"):
+            taken = [finalist.kept.record for finalist in finalists]
+            baseline = (found.baseline_file, latency)
+            others = front_files(found.bench, self.clock, records, kept.files(), taken, baseline=baseline)
         with self._stage("certify", "the file on the test split, read once"):
-            return write_outcome(self._outcome(found, records), latency, finalists, self.observer)
+            outcome = self._outcome(found, records, setting.outer)
+            outcome = replace(outcome, attribution=brought, front_files=tuple(others))
+            return write_outcome(outcome, latency, finalists, self.observer)
 
-    def give_up(self, found: Survey, records: tuple[TrialRecord, ...] = ()) -> Result:
+    def _attribution(
+        self, found: Survey, setting: Setting, records: tuple[TrialRecord, ...]
+    ) -> tuple[AttributionRow, ...]:
+        """For a small share of the run's time, so that recoveries keep theirs."""
+        until_s = self.clock.elapsed_s + ATTRIBUTION_SHARE * self.clock.limit_s
+        names = setting.builder.space.passes.names()
+        return attribution(found.goal, records, names, setting.outer, lambda: self.clock.elapsed_s < until_s)
+
+    def give_up(self, found: Survey, records: tuple[TrialRecord, ...] = (), outer: Outer | None = None) -> Result:
         """No structure meets the costs: say so, with the original's accuracy where that needs no training."""
         if found.goal.baseline.accuracy_val is None and not self.prepared.needs_training:
             _, baseline = measured_baseline(found.bench, accuracy=True, rounds=6)
             found = replace(found, goal=replace(found.goal, baseline=baseline))
         write_whole(self.out / BASELINE / FILE, found.baseline_file)
-        return write_outcome(self._outcome(found, records), None, [], self.observer)
+        return write_outcome(self._outcome(found, records, outer), None, [], self.observer)
 
-    def _outcome(self, found: Survey, records: tuple[TrialRecord, ...]) -> Outcome:
+    def _outcome(self, found: Survey, records: tuple[TrialRecord, ...], outer: Outer | None) -> Outcome:
         return Outcome(
             prepared=self.prepared,
             out=self.out,
@@ -246,6 +272,9 @@ class Pipeline:
             records=records,
             ladder=found.ladder,
             clock=self.clock,
+            structures=found.structures,
+            outer=outer,
+            least=found.least,
         )
 
     @contextmanager

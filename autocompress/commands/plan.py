@@ -12,6 +12,7 @@ from autocompress.commands.baseline import measure_pace, measured_baseline
 from autocompress.commands.compress import check_budget, ray_launcher
 from autocompress.commands.config import RunConfig
 from autocompress.commands.prepare import prepare
+from autocompress.commands.reach import setting_of, with_extremes
 from autocompress.commands.survey import survey
 from autocompress.errors import BudgetError
 from autocompress.events import Observer
@@ -21,8 +22,11 @@ from autocompress.measurement import ModelFacts
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.search.ladder import Ladder, Rung
 from autocompress.search.launcher import Launcher
-from autocompress.search.selection import diagnose
+from autocompress.search.selection import diagnose, nearest_of
 from autocompress.task import Task
+
+UNIFORM = "some uniform recipe meets every cost limit, for example: {}"
+EXTREME = "no uniform recipe meets every cost limit, one of the smallest structures does"
 
 
 class Reach(Facts):
@@ -43,10 +47,12 @@ class Plan(Facts):
     model: str
     data: str
     asked: str
-    feasible: bool = Field(description="whether some uniform recipe meets every cost limit")
+    feasible: bool = Field(
+        description="whether some uniform recipe, or one of the smallest there are, meets every cost limit"
+    )
     baseline: ModelFacts
     reach: tuple[Reach, ...]
-    rows: tuple[BudgetRow, ...] = Field(description="cost limits beside the nearest uniform recipe")
+    rows: tuple[BudgetRow, ...] = Field(description="cost limits beside the nearest of what was built")
     binding: tuple[Metric, ...]
     message: str
     dropped: dict[str, str] = Field(description="option → why it cannot be used or does not pay")
@@ -76,6 +82,7 @@ def plan(
     launcher = launcher or ray_launcher(config, prepared.machine.cores)
     try:
         found = survey(prepared, launcher, observer)
+        found = with_extremes(found, setting_of(prepared, found, launcher, observer))
     finally:
         if owned:
             launcher.close()
@@ -85,8 +92,9 @@ def plan(
     pace = measure_pace(prepared.model, SampleStream(prepared.task, config.seed), prepared.machine.cores)
     torch.set_num_threads(prepared.machine.cores)
     nearest = found.ladder.nearest(found.goal)
-    diagnosis = diagnose(found.goal, [rung.facts for rung in found.ladder.rungs])
-    feasible = any(found.goal.within_costs(rung.facts) for rung in found.ladder.rungs)
+    diagnosis = diagnose(found.goal, found.structures, found.least)
+    feasible = any(map(found.goal.within_costs, found.structures))
+    uniform = any(found.goal.within_costs(rung.facts) for rung in found.ladder.rungs)
     return Plan(
         model=config.model,
         data=config.data,
@@ -94,11 +102,9 @@ def plan(
         feasible=feasible,
         baseline=baseline,
         reach=tuple(_reach(found.ladder.rungs, baseline)),
-        rows=found.goal.budget.cost_rows(nearest.facts, baseline),
+        rows=found.goal.budget.cost_rows(nearest_of(found.goal, found.structures), baseline),
         binding=() if feasible else diagnosis.binding,
-        message=f"some uniform recipe meets every cost limit, for example: {nearest.name}"
-        if feasible
-        else diagnosis.message,
+        message=diagnosis.message if not feasible else EXTREME if not uniform else UNIFORM.format(nearest.name),
         dropped=_dropped(found.anatomy, found.ladder),
         needs_training=prepared.needs_training,
         steps_per_s=pace.all_threads,

@@ -11,6 +11,7 @@ from autocompress.commands.prepare import Prepared
 from autocompress.events import Observer
 from autocompress.graph.anatomy import Anatomy, anatomy_of
 from autocompress.graph.surgery import example_input
+from autocompress.measurement import ModelFacts
 from autocompress.models.config import weights_digest
 from autocompress.passes import DropBlocks
 from autocompress.recipe import Base, Recovery
@@ -19,15 +20,32 @@ from autocompress.search.forecast import Forecaster
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder, climb
 from autocompress.search.launcher import Launcher
+from autocompress.search.least import Least
 from autocompress.search.parameters import RecipeBuilder
 from autocompress.search.setting import Setting
 from autocompress.search.space import SearchSpace, load_space
+from autocompress.students.family import Architecture
 from autocompress.trial import Bench
 
 
 @dataclass(frozen=True, kw_only=True)
+class Extreme:
+    """One of the smallest structures there are: a selection of choices of the network's parts, or a student.
+
+    ``facts`` are those of its untrained file, None until there is one.
+    """
+
+    picks: tuple[int, ...] | None = None
+    student: Architecture | None = None
+    facts: ModelFacts | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Survey:
-    """The network taken apart, the original's file and costs, and the ladder of uniform recipes."""
+    """The network taken apart, the original's file and costs, and the ladder of uniform recipes.
+
+    ``extremes`` and ``least`` are there where neither the original nor a uniform recipe meets the costs.
+    """
 
     bench: Bench
     anatomy: Anatomy
@@ -35,12 +53,19 @@ class Survey:
     goal: Goal
     baseline_file: bytes
     ladder: Ladder
+    extremes: tuple[Extreme, ...] = ()
+    least: Least | None = None
+
+    @property
+    def structures(self) -> tuple[ModelFacts, ...]:
+        """Of every untrained file that was measured."""
+        extremes = (each.facts for each in self.extremes if each.facts is not None)
+        return (*(rung.facts for rung in self.ladder.rungs), *extremes)
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether neither the original nor any uniform recipe meets the costs."""
-        candidates = (self.goal.baseline, *(rung.facts for rung in self.ladder.rungs))
-        return not any(self.goal.within_costs(facts) for facts in candidates)
+        """Whether neither the original nor anything that was built meets the costs."""
+        return not any(self.goal.within_costs(facts) for facts in (self.goal.baseline, *self.structures))
 
 
 def survey(prepared: Prepared, launcher: Launcher, observer: Observer) -> Survey:

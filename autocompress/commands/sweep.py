@@ -141,7 +141,10 @@ class _Sweeping:
         self._open(out, budget, clock.limit_s)
         pipeline = self._pipeline(budget, out, clock, basis.outer)
         try:
-            if basis.pace is None or found.is_hopeless:
+            if basis.pace is None:
+                return pipeline.give_up(found)
+            found = pipeline.with_extremes(found)
+            if found.is_hopeless:
                 return pipeline.give_up(found)
             return pipeline.search(found, basis.pace)
         finally:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from autocompress.delivery.page import own_file, page_environment, plotly_script
+from autocompress.delivery.report_attribution import attribution_sentence, attributions, table_loss
 from autocompress.delivery.report_plot import plots
 from autocompress.delivery.report_snippet import run_snippet
 from autocompress.delivery.report_text import (
@@ -33,6 +34,9 @@ def render_report(result: Result) -> str:
             comparisons=comparisons(result),
             headline=headline(result),
             reaches=reaches(result),
+            attributions=attributions(result),
+            attribution_sentence=attribution_sentence(result),
+            table_loss=table_loss(result),
             binding=[METRIC_WORDS[metric] for metric in result.diagnosis.binding] if result.diagnosis else [],
             plots=drawn,
             figures={plot.identifier: plot.figure for plot in drawn},

@@ -57,11 +57,12 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """One metric of an infeasible budget: the limit beside the best that any candidate has."""
+    """One metric of an infeasible budget: the limit beside the best that any candidate has, and what is calculated."""
 
     metric: str
     limit: str
     best: str
+    estimated: str
     binding: bool
 
 
@@ -146,6 +147,7 @@ def reaches(result: Result) -> tuple[Reach, ...]:
             metric=METRIC_WORDS[metric],
             limit=limits.get(metric, NOTHING),
             best=quantity(reachable.get(metric), metric.kind),
+            estimated=quantity(result.diagnosis.estimated.get(metric), metric.kind),
             binding=metric in binding,
         )
         for metric in order

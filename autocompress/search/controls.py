@@ -1,5 +1,7 @@
 """The simple alternatives that every run tries under its own rules: if one of them wins, it is the answer."""
 
+from collections.abc import Sequence
+
 from autocompress.measurement import ModelFacts
 from autocompress.precision import Format
 from autocompress.recipe import Recipe
@@ -9,6 +11,7 @@ from autocompress.search.ladder import HALF, Ladder
 from autocompress.search.outer import Outer
 from autocompress.search.parameters import Value
 from autocompress.search.setting import Setting
+from autocompress.search.space import SearchSpace
 
 ORIGINAL = "original"
 UNIFORM_INT8 = "uniform int8"
@@ -18,6 +21,16 @@ LEAST_PRUNED = 0.25  # of the channels, where int8 alone fits already: a control
 BEST_UNIFORM = "best uniform combination"
 BARE_TABLE = "the table's own allocation"
 AT_RANDOM = "random within the budget"
+NOTES = {
+    UNIFORM_INT8: "every layer in int8",
+    UNIFORM_PRUNING: "the same share of every layer's channels, as little as fits, and int8",
+    UNIFORM_PRUNING_FLOAT: "the same share of every layer's channels, as little as fits",
+    BEST_UNIFORM: "one treatment for all parts, of those that fit the one that loses least by the table",
+    BARE_TABLE: "part by part what loses least by the table, nothing learned from trials",
+    AT_RANDOM: "part by part at random, as far as it fits",
+}
+NOT_MADE = "was not tried: nothing of this kind meets the costs, or time was up"
+ANSWER = "the answer: this one was recovered in full and is returned"
 STEPS = (0.0, 0.04, 0.08)  # beyond the interpolated ratio, tried at once: the least that fits is taken
 
 
@@ -49,8 +62,17 @@ def outer_controls(outer: Outer, seed: int) -> dict[str, Recipe]:
     }
 
 
-def control_rows(records: tuple[TrialRecord, ...], goal: Goal) -> tuple[ControlRow, ...]:
-    """The original and every control that was tried, for the report."""
+def control_rows(
+    records: tuple[TrialRecord, ...], goal: Goal, expected: Sequence[str] = (), winner: str | None = None
+) -> tuple[ControlRow, ...]:
+    """The original and every control, for the report.
+
+    Args:
+        records: of the search.
+        goal: says who meets the budget.
+        expected: names of controls that get a row even if they were not tried.
+        winner: the control that is returned.
+    """
     rows = [
         ControlRow(
             name=ORIGINAL,
@@ -62,8 +84,21 @@ def control_rows(records: tuple[TrialRecord, ...], goal: Goal) -> tuple[ControlR
     for record in records:
         if record.control is not None:
             met = record.facts is not None and goal.within_costs(record.facts) and _floors_met(goal, record.facts)
-            rows.append(ControlRow(name=record.control, facts=record.facts, met=met, note=record.summary))
+            note = f"{NOTES.get(record.control, 'a simple alternative')}: {record.summary}"
+            note = f"{ANSWER}; {note}" if record.control == winner else note
+            rows.append(ControlRow(name=record.control, facts=record.facts, met=met, note=note))
+    names = {row.name for row in rows}
+    rows += [ControlRow(name=name, facts=None, met=None, note=NOT_MADE) for name in expected if name not in names]
     return tuple(rows)
+
+
+def expected_controls(space: SearchSpace, outer: Outer | None) -> tuple[str, ...]:
+    """Those that the space can express, and with a table those that it gives."""
+    passes = space.passes
+    int8 = passes.quantize is not None and passes.quantize.precision[0] is Format.INT8
+    pruned = UNIFORM_PRUNING if int8 else UNIFORM_PRUNING_FLOAT
+    names = [*([UNIFORM_INT8] if int8 else []), *([pruned] if passes.prune_channels else [])]
+    return (*names, *((BEST_UNIFORM, BARE_TABLE, AT_RANDOM) if outer is not None else ()))
 
 
 def _floors_met(goal: Goal, facts: ModelFacts) -> bool:

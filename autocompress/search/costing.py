@@ -118,14 +118,15 @@ class Costing:
             return {}
         now, latencies = measure_files(self._file, files, self._target)
         scale = self._baseline_ms / now.median_ms
-        scaled = {key: _scaled(latency, scale) for key, latency in latencies.items()}
+        brought = {key: scaled(latency, scale) for key, latency in latencies.items()}
         if self.forecaster is not None:
-            calm = {key: latency.median_ms for key, latency in scaled.items() if not latency.noisy}
+            calm = {key: latency.median_ms for key, latency in brought.items() if not latency.noisy}
             self.forecaster.learn(files, calm)
-        return scaled
+        return brought
 
 
-def _scaled(latency: Latency, factor: float) -> Latency:
+def scaled(latency: Latency, factor: float) -> Latency:
+    """All of its times, times ``factor``."""
     low, high = latency.interval_ms
     return latency.model_copy(
         update={

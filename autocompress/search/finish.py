@@ -1,6 +1,7 @@
 """Full recovery of the best candidates, measured side by side with the baseline. Finished work is kept on disk."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,17 +10,16 @@ import numpy as np
 from autocompress.clock import Clock
 from autocompress.errors import RunError
 from autocompress.events import Observer
-from autocompress.facts import Facts, write_whole
-from autocompress.graph.program import Portable
+from autocompress.facts import write_whole
 from autocompress.measurement import Latency, ModelFacts
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.costing import measure_files, measure_ram
+from autocompress.search.finalist import FILE, RECORD, STRUCTURE, WEIGHTS, Finalist, KeptRecord
 from autocompress.search.forecast import Forecaster
 from autocompress.search.full_recovery import fully_recovered
 from autocompress.search.goal import Goal
 from autocompress.search.launcher import Job, Launcher, Work
-from autocompress.search.summary import summary
 from autocompress.trial import Bench, Product
 
 FINALISTS = 2  # recovered in full; more would each get less time
@@ -30,52 +30,17 @@ MEASURE_ATTEMPTS = 3  # of the certificate's measurement, while something else d
 PAUSE_S = 5.0
 REPORT_S = 3.0  # from the last measurement to the end
 LEAST_RECOVERY_S = 2.0
+LEAST_RESPEND_S = 30.0  # of time for recoveries, in which two more files may be made and measured
 USED_SHARE = 0.8  # of the time that a full recovery has is planned for its steps; exporting and judging take some
 OVERTIME = 0.05  # of the limit, where there would be no answer without
-FILE, STRUCTURE, WEIGHTS, RECORD = "model.onnx", "structure.json", "model.safetensors", "record.json"
-
-
-class KeptRecord(Facts):
-    """What is remembered of a finalist beside its files."""
-
-    record: TrialRecord
-    layers: dict[str, str]
-    layer_params: dict[str, int]
-    stored: dict[str, str]
-    changed: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finalist:
-    """A fully recovered candidate, its files in ``folder``; ``latency`` once it is measured for the certificate."""
-
-    folder: Path
-    kept: KeptRecord
-    latency: Latency | None = None
-
-    @property
-    def facts(self) -> ModelFacts:
-        """Costs and validation accuracy of the file."""
-        assert self.kept.record.facts is not None
-        return self.kept.record.facts
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe with its full recovery."""
-        return self.kept.record.recipe
-
-    def file(self) -> bytes:
-        """The bytes of the ONNX file."""
-        return (self.folder / FILE).read_bytes()
-
-    def portable(self) -> Portable:
-        """The network as data."""
-        return Portable(structure=(self.folder / STRUCTURE).read_text(), weights=(self.folder / WEIGHTS).read_bytes())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """What finishing works with; ``run`` does it."""
+    """What finishing works with; ``run`` does it.
+
+    ``respend`` makes, of a candidate and a number for it, one that uses the limits better: see ``respend.respent``.
+    """
 
     bench: Bench
     goal: Goal
@@ -87,6 +52,7 @@ class Finish:
     threads: int
     steps_per_s: float
     forecaster: Forecaster | None = None
+    respend: Callable[[TrialRecord, int], TrialRecord | None] | None = None
 
     def run(self, records: tuple[TrialRecord, ...]) -> tuple[Latency, list[Finalist]]:
         """Finalists, the best first, and the baseline's latency from the measurement that they share.
@@ -104,7 +70,11 @@ class Finish:
         for attempt in range(ATTEMPTS):
             missed = max((goal.sure_violation(finalist.facts) for finalist in finished), default=0.0)
             chosen = self._choose(records, finished, missed)
-            if not chosen or (attempt and not self._has_time(finished, measuring_s)):
+            if attempt and not self._has_time(finished, measuring_s):
+                break
+            free = max((record.number for record in records), default=-1) + 1 + attempt
+            chosen = self._with_respent(chosen, finished, free)
+            if not chosen:
                 break
             finished += self._recover(chosen)
             if not finished:
@@ -139,6 +109,19 @@ class Finish:
         best = sorted(distinct.values(), key=ranked.index)
         fitting = [record for record in best if record.within_budget]
         return (fitting or best[:1])[:FINALISTS]
+
+    def _with_respent(self, chosen: list[TrialRecord], finished: list[Finalist], number: int) -> list[TrialRecord]:
+        """With what the best makes of the limits as they turned out to be, in the place of the last one."""
+        if self.respend is None or not (chosen or finished) or self.clock.finish_left_s < LEAST_RESPEND_S:
+            return chosen
+        best = min(finished, key=lambda each: _rank(self.goal, each.facts)).kept.record if finished else chosen[0]
+        made = self.respend(best, number)
+        recipes = [*(each.recipe for each in finished), *(each.recipe for each in chosen)]
+        known = {recipe.structure_digest() for recipe in recipes}
+        if made is None or made.recipe.structure_digest() in known:
+            return chosen
+        self.observer.note(f"one more finalist: {made.summary}")
+        return [*chosen[: FINALISTS - 1], made]
 
     def _worst(self, facts: ModelFacts) -> float:
         return max(self.goal.budget.violation(facts, self.goal.baseline).values(), default=-1.0)
@@ -205,7 +188,6 @@ class Finish:
             update={
                 "kind": TrialKind.FINALIST,
                 "recipe": recipe,
-                "summary": summary(recipe),
                 "facts": _with_prediction(product.facts, trial.facts),
                 "notes": notes,
                 "seconds": product.seconds,

@@ -18,9 +18,16 @@ def fully_recovered(recipe: Recipe, steps: int) -> Recipe:
     return longer.model_copy(update={"recovery": aware})
 
 
-def _rounds_to_few_bits(recipe: Recipe) -> bool:
+def has_few_bits(recipe: Recipe) -> bool:
+    """Whether any weight is stored as integers of less than eight bits."""
     if not any(step.name == Quantize.name for step in recipe.passes):
         return False
     settings = Quantize.model_validate(recipe.settings_of(Quantize.name))
     bits = [each.weights.bits for each in (settings.default, *settings.layers.values())]
-    return any(each is not None and each < FULL_BITS for each in bits) or bool(recipe.settings_of(ShareWeights.name))
+    return any(each is not None and each < FULL_BITS for each in bits)
+
+
+def _rounds_to_few_bits(recipe: Recipe) -> bool:
+    if not any(step.name == Quantize.name for step in recipe.passes):
+        return False
+    return has_few_bits(recipe) or bool(recipe.settings_of(ShareWeights.name))

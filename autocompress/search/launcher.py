@@ -163,4 +163,4 @@ def _product(bench: Bench, job: Job, state: Any) -> tuple[Product, Any]:
     )
     if job.keep is not None:
         keep_state(left, job.keep)
-    return product_of(made, file=False), left
+    return product_of(made, file=job.rung.is_final), left

@@ -8,6 +8,7 @@ import numpy as np
 from autocompress.clock import Clock
 from autocompress.errors import RunError
 from autocompress.result import TrialRecord, TrialState
+from autocompress.search.kept_front import KeptFront
 from autocompress.search.parameters import RecipeBuilder, Value
 from autocompress.search.session import Session, count_trained
 from autocompress.search.setting import Setting
@@ -20,13 +21,17 @@ OTHER_SHARE = 0.2  # of the other settings of a guess are random
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What a search works with; ``run`` does it. ``keep`` is where rungs are kept for a later session, if anywhere."""
+    """What a search works with; ``run`` does it. ``keep`` is where rungs are kept for a later session, if anywhere.
+
+    ``front`` keeps the files of the best.
+    """
 
     setting: Setting
     study: Study
     clock: Clock
     most_trials: int | None = None
     keep: Path | None = None
+    front: KeptFront | None = None
 
     def run(self) -> tuple[TrialRecord, ...]:
         """Work until time or trials are used up; the records of all finished trials, earlier sessions included.
@@ -34,8 +39,15 @@ class Search:
         Raises:
             RunError: every trial that was not ruled out by its costs failed; with the first cause.
         """
+        if self.front is not None:
+            self.front.take_up(self.study.records())
         Session(
-            setting=self.setting, study=self.study, clock=self.clock, most_trials=self.most_trials, keep=self.keep
+            setting=self.setting,
+            study=self.study,
+            clock=self.clock,
+            most_trials=self.most_trials,
+            keep=self.keep,
+            front=self.front,
         ).work()
         self.clock.save()
         records = self.study.records()

@@ -59,6 +59,7 @@ class Outer:
     students: StudentArms | None = None
     factors: dict[str, float] = field(default_factory=dict)
     _picks: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    _values: dict[str, dict[str, Value]] = field(default_factory=dict, repr=False)
     _given: set[str] = field(default_factory=set, repr=False)
     _learned: int = field(default=0, repr=False)
 
@@ -103,7 +104,7 @@ class Outer:
             recipe = self.recipe_of(found.picks, values)
             if recipe.structure_digest() not in self._given:
                 self._given.add(recipe.structure_digest())
-                return self.remember(recipe, found.picks)
+                return self.remember(recipe, found.picks, values)
         return recipe
 
     def recipe_of(self, picks: Sequence[int], values: Mapping[str, Value]) -> Recipe:
@@ -116,18 +117,28 @@ class Outer:
         return recipe.model_copy(update={"recovery": recipe.recovery.model_copy(update={"learning_rate": rate})})
 
     def allocation(
-        self, values: Mapping[str, Value], without: str | None = None, noise: float = 0.0
+        self,
+        values: Mapping[str, Value],
+        without: str | None = None,
+        noise: float = 0.0,
+        *,
+        limits: Mapping[Metric, float] | None = None,
+        start: Sequence[int] | None = None,
     ) -> Allocation | None:
-        """The selection that ``values`` mean; ``without`` a part of ``PARTS`` if one is named.
+        """The selection that ``values`` mean; ``without`` a pass or a part of ``PARTS`` if one is named.
 
-        ``noise``: standard deviation of the logarithm of what each choice's loss is taken times.
+        ``noise``: standard deviation of the logarithm of what each choice's loss is taken times. ``limits`` stand in
+        for those that the values mean; ``start``: see ``Allocator``.
         """
-        forbid = None if without is None else [[without in each for each in row] for row in self._parts]
+        forbid = None if without is None else [[without in each for each in row] for row in self.parts_of_choices]
+        if forbid is not None and any(all(row) for row in forbid):
+            return None
         coefficients = self._coefficients(values)
         if noise:
             rng = np.random.default_rng((len(self._picks), int(noise * 1000)))
             coefficients = [[each * math.exp(rng.normal(0.0, noise)) for each in row] for row in coefficients]
-        return self.allocator.allocate(self._limits(values), coefficients=coefficients, forbid=forbid)
+        wanted = self._limits(values) if limits is None else limits
+        return self.allocator.allocate(wanted, coefficients=coefficients, forbid=forbid, start=start)
 
     def learn(self, records: Sequence[TrialRecord]) -> None:
         """Take in what candidates cost and lost; the earlier records are known already."""
@@ -179,10 +190,22 @@ class Outer:
         found = drawn.allocate(self.limits)
         return None if found is None else found.picks
 
-    def remember(self, recipe: Recipe, picks: Sequence[int]) -> Recipe:
+    def remember(self, recipe: Recipe, picks: Sequence[int], values: Mapping[str, Value] | None = None) -> Recipe:
         """The recipe, known as that of a selection: what it comes to is learned from."""
-        self._picks[recipe.structure_digest()] = tuple(picks)
+        digest = recipe.structure_digest()
+        self._picks[digest] = tuple(picks)
+        self._values[digest] = dict(self.neutral() if values is None else values)
         return recipe
+
+    def known(self, recipe: Recipe) -> tuple[tuple[int, ...], dict[str, Value]] | None:
+        """The selection that a recipe was remembered as, and the parameters that led to it."""
+        digest = recipe.structure_digest()
+        return (self._picks[digest], self._values[digest]) if digest in self._picks else None
+
+    def loss_of(self, picks: Sequence[int], values: Mapping[str, Value]) -> float:
+        """What a selection loses by the table, as ``values`` take its losses."""
+        rows = zip(self.allocator.loss, self._coefficients(values), picks, strict=True)
+        return float(sum(loss[at] * factors[at] for loss, factors, at in rows))
 
     def _limits(self, values: Mapping[str, Value]) -> dict[Metric, float]:
         return {metric: limit * float(values.get(f"aim.{metric}", 1.0)) for metric, limit in self.limits.items()}
@@ -197,6 +220,11 @@ class Outer:
                 if accuracy is not None:
                     found.append(Result(picks=picks, lost=self.original_accuracy - accuracy))
         return found
+
+    @cached_property
+    def parts_of_choices(self) -> list[list[frozenset[str]]]:
+        """Of each unit and choice its passes, with what of ``PARTS`` it uses."""
+        return [[choice.technique_names | parts_of(choice) for choice in row] for row in self.allocator.choices]
 
     def _parts_at(self, unit: int, place: int) -> frozenset[str]:
         return self._parts[unit][place]

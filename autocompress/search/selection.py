@@ -1,12 +1,13 @@
 """Which models are worth keeping beside the best, and what to say when none meets the budget."""
 
-from collections.abc import Sequence
-from math import floor
+from collections.abc import Mapping, Sequence
+from math import floor, inf
 
 from autocompress.budget import Limit, Metric
 from autocompress.measurement import ModelFacts
 from autocompress.result import Diagnosis
 from autocompress.search.goal import Goal
+from autocompress.search.least import Least
 from autocompress.units import format_quantity
 
 _REPORTED = (Metric.LATENCY, Metric.SIZE, Metric.RAM, Metric.MACS, Metric.PARAMS)
@@ -24,24 +25,36 @@ def front(candidates: Sequence[ModelFacts]) -> list[int]:
     return sorted(kept, key=lambda index: _axes(candidates[index])[1])
 
 
-def diagnose(goal: Goal, candidates: Sequence[ModelFacts]) -> Diagnosis:
+def nearest_of(goal: Goal, candidates: Sequence[ModelFacts]) -> ModelFacts:
+    """The candidate whose worst violation is least; one with a measured latency where that is limited."""
+    limits_latency = any(limit.metric is Metric.LATENCY for limit in goal.budget.limits)
+    measured = [facts for facts in candidates if facts.latency_ms is not None]
+    return min((measured if limits_latency else ()) or candidates, key=lambda facts: _worst(goal, facts))
+
+
+def diagnose(goal: Goal, candidates: Sequence[ModelFacts], least: Least | None = None) -> Diagnosis:
     """Which limits the nearest candidate misses, the best value of each metric, and the budget that it does meet.
 
-    ``candidates`` may be structures without accuracy; the nearest is the one whose worst violation is least. Where
-    latency is limited it is one whose latency was measured.
+    Args:
+        goal: the budget.
+        candidates: at least one, see ``nearest_of``; they may be structures without accuracy.
+        least: how little could be had by calculation, where that is known.
     """
     reachable = {metric: min(values) for metric in _REPORTED if (values := _values(metric, candidates))}
     accuracies = [facts.accuracy_val for facts in candidates if facts.accuracy_val is not None]
     if accuracies:
         reachable[Metric.ACCURACY] = max(accuracies)
-    limits_latency = any(limit.metric is Metric.LATENCY for limit in goal.budget.limits)
-    measured = [facts for facts in candidates if facts.latency_ms is not None]
-    nearest = min((measured if limits_latency else ()) or candidates, key=lambda facts: _worst(goal, facts))
+    nearest = nearest_of(goal, candidates)
     missed = {metric: miss for metric, miss in goal.violation(nearest).items() if miss > 0}
     binding = tuple(sorted(missed, key=lambda metric: -missed[metric]))
     budget = ",".join(_nearest_limit(limit, nearest, goal) for limit in goal.budget.limits)
     return Diagnosis(
-        binding=binding, reachable=reachable, nearest_budget=budget, message=_message(goal, binding, reachable, budget)
+        binding=binding,
+        reachable=reachable,
+        nearest_budget=budget,
+        message=_message(goal, binding, reachable, budget) + _estimate(least, reachable),
+        estimated={} if least is None else least.alone,
+        estimated_together={} if least is None else least.together,
     )
 
 
@@ -49,6 +62,16 @@ def _message(goal: Goal, binding: tuple[Metric, ...], reachable: dict[Metric, fl
     limits = {limit.metric: limit for limit in goal.budget.limits}
     named = "; ".join(_binds(limits[metric], reachable.get(metric), goal) for metric in binding)
     return f"{named or 'the limits cannot be met together'}; the nearest feasible budget is {budget}"
+
+
+def _estimate(least: Least | None, reachable: Mapping[Metric, float]) -> str:
+    """What was calculated to lie below all that was built."""
+    alone = {} if least is None else least.alone
+    lower = {metric: value for metric, value in alone.items() if value < reachable.get(metric, inf)}
+    if not lower:
+        return ""
+    named = ", ".join(f"{metric} {format_quantity(value, metric.kind)}" for metric, value in lower.items())
+    return f"; by estimate, and each for itself, {named} could be had"
 
 
 def _binds(limit: Limit, best: float | None, goal: Goal) -> str:

@@ -17,6 +17,7 @@ from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.asking import Asking, tell
 from autocompress.search.candidate import Candidate, Reached
 from autocompress.search.halving import Halving
+from autocompress.search.kept_front import KeptFront
 from autocompress.search.kept_rungs import KeptRungs
 from autocompress.search.launcher import Done, Job, Work
 from autocompress.search.pace import Pace
@@ -51,6 +52,7 @@ class Session:
     clock: Clock
     most_trials: int | None
     keep: Path | None
+    front: KeptFront | None = None
     flying: dict[int, tuple[Candidate, Job, float]] = field(default_factory=dict)
     asked: deque[Candidate] = field(default_factory=deque)
     unsure: list[Candidate] = field(default_factory=list)
@@ -215,6 +217,7 @@ class Session:
             assert job.rung is not None
             self.pace.trained(job.rung, seconds)
             candidate.trained(done, job.rung)
+            self._keep_file(candidate, done)
             if candidate.error is not None or job.rung.is_final:
                 self._tell(candidate, TrialState.FAILED if candidate.error else TrialState.COMPLETE)
             else:
@@ -222,6 +225,12 @@ class Session:
                 self._let_wait(candidate)
         self.setting.observer.deadline(self.clock.left_s)
         self.clock.save()
+
+    def _keep_file(self, candidate: Candidate, done: Done) -> None:
+        """The trained file of a candidate that came to its end, as long as it belongs to the front."""
+        if self.front is None or done.product is None or done.product.file is None or candidate.facts is None:
+            return
+        self.front.offer(candidate.key, candidate.facts, done.product.file)
 
     def _sort(self, candidate: Candidate) -> None:
         """A candidate that was built: to be measured, or known well enough."""

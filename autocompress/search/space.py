@@ -50,15 +50,15 @@ class PruneRange(Facts):
 
 
 class StudentChoice(Facts):
-    """Of ``student``: the families whose networks race against the compressed one."""
+    """Of ``student``: families whose networks race against the compressed one; those that take its inputs join."""
 
-    families: tuple[str, ...] | None = Field(None, min_length=1, description="None: all that take the model's inputs")
+    families: tuple[str, ...] = Field(default_factory=lambda: tuple(shipped_families()), min_length=1)
 
     @field_validator("families")
     @classmethod
-    def _are_known(cls, families: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _are_known(cls, families: tuple[str, ...]) -> tuple[str, ...]:
         known = shipped_families()
-        for name in families or ():
+        for name in families:
             if name not in known:
                 raise ValueError(f"families of students are {', '.join(known)}, not {name!r}{near(name, known)}")
         return families

@@ -96,11 +96,23 @@ class StudentArms:
             return set_right(self.known)
         return RoughTimes(factors={}, overall=self.ms_a_rough, spread=1.0)
 
+    def estimates(self) -> list[dict[Metric, float]]:
+        """The costs, estimated, of all members that were drawn so far; the smallest of each family is among them."""
+        times = self._times()
+        return [self._costs(each, times) for family in self.families for each in self._of(family)]
+
+    def estimate(self, architecture: Architecture) -> dict[Metric, float]:
+        """The costs of one member, estimated."""
+        return self._costs(counted(architecture, self.sizes), self._times())
+
     def _fits(self, member: Counted, times: RoughTimes, limits: Mapping[Metric, float]) -> bool:
-        costs = {
+        costs = self._costs(member, times)
+        return all(costs[metric] <= limit for metric, limit in limits.items() if metric in costs)
+
+    def _costs(self, member: Counted, times: RoughTimes) -> dict[Metric, float]:
+        return {
             Metric.LATENCY: times.ms(member),
             Metric.SIZE: member.params * BYTES_A_WEIGHT[self.precision] + OVERHEAD_BYTES,
             Metric.MACS: member.macs,
             Metric.PARAMS: member.params,
         }
-        return all(costs[metric] <= limit for metric, limit in limits.items() if metric in costs)

@@ -1,0 +1,95 @@
+"""Before a budget is given up: the smallest structures are tried, and the search begins with those that fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_up_outer import UNIT_BYTES, made_up_outer, setting_with
+
+from autocompress.budget import Metric
+from autocompress.commands import reach
+from autocompress.commands.reach import fitting_extremes, with_extremes
+from autocompress.commands.survey import Extreme, Survey
+from autocompress.graph.anatomy import anatomy_of
+from autocompress.graph.surgery import example_input
+from autocompress.measurement import ModelFacts
+from autocompress.precision import Format
+from autocompress.recipe import Recipe
+from autocompress.search.ladder import Ladder, Rung
+from autocompress.search.setting import Costed
+
+SMALLEST = 300  # bytes of the made-up file of the smallest selection
+
+
+def facts(size: int) -> ModelFacts:
+    return ModelFacts(size_bytes=size, macs=1, params=1, latency_ms=1.0)
+
+
+def surveyed(limit: int, uniform: int) -> tuple[Survey, object]:
+    """A network whose uniform recipes take ``uniform`` bytes, and its setting; files of selections are made up."""
+    outer = made_up_outer({Metric.SIZE: float(limit)})
+    plain = setting_with(outer, f"size<={limit}B")
+
+    class Made(type(plain)):
+        def cost(self, recipes, what, always=()):  # noqa: ARG002  # as the real one has it
+            built.append(recipes)
+            return Costed(facts=dict.fromkeys(recipes, facts(SMALLEST)))
+
+    built: list[dict[int, Recipe]] = []
+    setting = Made(**{name: getattr(plain, name) for name in plain.__dataclass_fields__})
+    anatomy = anatomy_of(setting.bench.base, example_input(setting.bench.task.preprocess.shape), blocks=True)
+    rung = Rung(values={}, ratio=0.5, precision=Format.INT8, recipe=Recipe(), facts=facts(uniform))
+    ladder = Ladder(rungs=(rung,), seconds=0.0)
+    builder = replace(setting.builder, anatomy=anatomy)
+    found = Survey(
+        bench=setting.bench, anatomy=anatomy, forecaster=None, goal=setting.goal, baseline_file=b"", ladder=ladder
+    )
+    return found, (replace(setting, builder=builder), built, outer)
+
+
+@pytest.fixture
+def by_formula(monkeypatch):
+    """No file is made for the cost model."""
+    model = made_up_outer({}).allocator.model
+
+    def cost_model(bench, builder, choices, *_, **__):
+        return replace(model, raw=_Fewest(), n_choices=[len(row) for row in choices], _met={})
+
+    monkeypatch.setattr(reach, "cost_model", cost_model)
+    monkeypatch.setattr(reach, "students_of", lambda *_: None)
+
+
+class _Fewest:
+    """The later a choice, the fewer its bytes."""
+
+    def __call__(self, picks):
+        size = UNIT_BYTES / (1.0 + picks).sum(axis=1)
+        return np.stack([size, size, size, size], axis=1)
+
+
+@pytest.mark.usefixtures("by_formula")
+def test_where_a_uniform_recipe_fits_nothing_more_is_built():
+    found, (setting, built, _) = surveyed(limit=400, uniform=350)
+    assert with_extremes(found, setting) is found
+    assert built == []
+
+
+@pytest.mark.usefixtures("by_formula")
+@pytest.mark.parametrize(("limit", "hopeless"), [(400, False), (200, True)])
+def test_a_budget_is_given_up_only_when_the_smallest_selection_does_not_fit_either(limit, hopeless):
+    found, (setting, built, _) = surveyed(limit, uniform=500)
+    assert found.is_hopeless
+    after = with_extremes(found, setting)
+    assert after.is_hopeless is hopeless
+    assert [each.facts.size_bytes for each in after.extremes] == [SMALLEST]
+    assert len(built) == 1
+    assert set(after.least.alone) == {Metric.SIZE}
+
+
+def test_a_search_begins_with_the_smallest_structures_that_fit():
+    outer = made_up_outer({Metric.SIZE: 400.0})
+    found, _ = surveyed(limit=400, uniform=500)
+    picks = tuple(len(row) - 1 for row in outer.allocator.choices)
+    extremes = (Extreme(picks=picks, facts=facts(300)), Extreme(picks=picks, facts=facts(500)), Extreme(picks=picks))
+    (recipe,) = fitting_extremes(replace(found, extremes=extremes), outer)
+    assert outer.known(recipe)[0] == picks
