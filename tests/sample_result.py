@@ -59,7 +59,7 @@ def sample_result(status: Status = Status.MET, **changes: Any) -> Result:
         layers=layer_rows() if best else (),
         controls=control_rows(baseline),
         pareto=tuple(
-            FrontPoint(name=f"{i:02d}", summary=t.summary, facts=t.facts)
+            FrontPoint(name=f"pareto/{i:02d}", summary=t.summary, facts=t.facts)
             for i, t in enumerate(t for t in log if t.kind is TrialKind.FINALIST)
             if t.facts
         ),

@@ -23,14 +23,14 @@ SHORT = "not recovered in full: trained for {} steps as a trial of the search, a
 
 @dataclass(frozen=True, kw_only=True)
 class _Model:
-    """What may stand on the front; without ``portable`` there is the ONNX file alone."""
+    """What may stand on the front; ``note`` says what was not done to it."""
 
     summary: str
     facts: ModelFacts
     latency: Latency
     file: bytes
     recipe: Recipe
-    portable: Portable | None = None
+    portable: Portable
     note: str = ""
 
 
@@ -50,13 +50,13 @@ def write_front(
     for index in front([model.facts for model in models]):
         if index == 0:
             continue
-        model, name = models[index], f"{len(points) + 1:02d}"
-        facts = model.facts.model_copy(update={"artifact": f"{PARETO}/{name}/{FILE}"})
+        model, name = models[index], f"{PARETO}/{len(points) + 1:02d}"
+        facts = model.facts.model_copy(update={"artifact": f"{name}/{FILE}"})
         rows = budget.rows(facts, baseline, "val")
         certificate = certificate_of(
             prepared, model.file, model.recipe, facts=facts, baseline=baseline, rows=rows, latency=model.latency
         )
-        write_bundle(out / PARETO / name, model.file, model.portable, model.recipe, certificate, note=model.note)
+        write_bundle(out / name, model.file, model.portable, model.recipe, certificate, note=model.note)
         points.append(FrontPoint(name=name, summary=model.summary, facts=facts, note=model.note))
     return tuple(points)
 
@@ -85,5 +85,6 @@ def _of_trials(trials: Sequence[FrontFile]) -> Iterator[_Model]:
             latency=each.latency,
             file=each.file,
             recipe=record.recipe.with_steps(steps),
+            portable=each.portable,
             note=SHORT.format(steps),
         )

@@ -204,6 +204,7 @@ def _row(budget: str, folder: str, result: Result) -> SweepRow:
                 name=f"{folder}/{point.name}",
                 summary=point.summary,
                 facts=point.facts.model_copy(update=_moved(point.facts.artifact, folder)),
+                note=point.note,
             )
             for point in result.pareto
         ),

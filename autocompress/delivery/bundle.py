@@ -16,21 +16,20 @@ STRUCTURE, WEIGHTS = "structure.json", "model.safetensors"
 
 
 def write_bundle(
-    folder: Path, file: bytes, portable: Portable | None, recipe: Recipe, certificate: Certificate, *, note: str = ""
+    folder: Path, file: bytes, portable: Portable, recipe: Recipe, certificate: Certificate, *, note: str = ""
 ) -> None:
     """Write the folder whole: beside its place first, then renamed over what was there.
 
-    ``note`` is what the README says of the model first. Without ``portable`` the ONNX file is all there is of it.
+    ``note`` is what the README says of the model first.
     """
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)
     write_whole(beside / FILE, file)
     write_whole(beside / RECIPE, recipe.to_yaml())
     write_whole(beside / CERTIFICATE, certificate.to_json())
-    if portable is not None:
-        write_whole(beside / STRUCTURE, portable.structure)
-        write_whole(beside / WEIGHTS, portable.weights)
-    write_whole(beside / README, _readme(certificate, note, is_portable=portable is not None))
+    write_whole(beside / STRUCTURE, portable.structure)
+    write_whole(beside / WEIGHTS, portable.weights)
+    write_whole(beside / README, _readme(certificate, note))
     shutil.rmtree(folder, ignore_errors=True)
     beside.replace(folder)
 
@@ -74,13 +73,8 @@ def load(folder: str | Path) -> ProgramModule:
     return from_portable(Portable(structure=(place / STRUCTURE).read_text(), weights=(place / WEIGHTS).read_bytes()))
 
 
-def _readme(certificate: Certificate, note: str, *, is_portable: bool) -> str:
+def _readme(certificate: Certificate, note: str) -> str:
     first = f"This model was {note}.\n\n" if note else ""
-    more = (
-        "; `structure.json` and `model.safetensors` are the same network for PyTorch (`autocompress.load`)"
-        if is_portable
-        else "; `autocompress apply recipe.yaml` makes it again, for PyTorch, too"
-    )
     rows = "\n".join(
         f"| {row.text} | {row.limit:.6g} | {'not known' if row.value is None else f'{row.value:.6g}'} | "
         f"{'met' if row.met else 'NOT MET'} |"
@@ -90,7 +84,8 @@ def _readme(certificate: Certificate, note: str, *, is_portable: bool) -> str:
 
 {first}Made by autocompress; measured on {certificate.machine.cpu}, {certificate.target.runtime},
 {certificate.target.threads} thread(s), batch {certificate.target.batch}. `certificate.json` holds every number with its
-interval, `recipe.yaml` how it was made{more}.
+interval, `recipe.yaml` how it was made; `structure.json` and `model.safetensors` are the same network for PyTorch
+(`autocompress.load`).
 
 | limit | in units | this file | |
 | --- | --- | --- | --- |

@@ -116,7 +116,7 @@ def points_of(result: Result, axis: Axis) -> tuple[Point, ...]:
         for trial in result.trial_log
         if trial.facts is not None and trial.control not in named and not trial.is_behind
     ]
-    found += [point_of(Series.EXPORTED, at.facts, axis, f"pareto/{at.name}", at.summary) for at in result.pareto]
+    found += [point_of(Series.EXPORTED, at.facts, axis, at.name, at.summary) for at in result.pareto]
     baseline = point_of(Series.BASELINE, result.baseline, axis, "baseline", result.model, label="baseline")
     controls = [_control_point(row, row.facts, result, axis) for row in result.controls if row.facts is not None]
     found += [at for at in controls if at is None or baseline is None or (at.x, at.y) != (baseline.x, baseline.y)]

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autocompress.clock import Clock
+from autocompress.graph.program import Portable
 from autocompress.measurement import Latency, ModelFacts
 from autocompress.result import TrialRecord
 from autocompress.search.costing import measure_files, scaled
+from autocompress.search.finalist import FILE, STRUCTURE, WEIGHTS
 from autocompress.search.selection import front
 from autocompress.trial import Bench, accuracy_of
 
@@ -25,6 +27,7 @@ class FrontFile:
     facts: ModelFacts
     latency: Latency
     file: bytes
+    portable: Portable
 
 
 def front_files(
@@ -42,7 +45,7 @@ def front_files(
         bench: task, target and machine.
         clock: the run's.
         records: of the search.
-        files: of some of them, by number.
+        files: where those of some of them are, by number.
         taken: finalists, which are kept anyway; their trials would be the same models less well trained.
         baseline: its file, and its latency in the measurement whose scale all are brought to.
     """
@@ -58,13 +61,13 @@ def front_files(
     chosen = _affordable(_spread(ahead), len(bench.task.val), TIME_SHARE * clock.left_s)
     if not chosen:
         return []
-    contents = {record.number: files[record.number].read_bytes() for record in chosen}
+    contents = {record.number: (files[record.number] / FILE).read_bytes() for record in chosen}
     file, at_first = baseline
     now, latencies = measure_files(file, contents, bench.target)
     found = []
     for record in chosen:
         latency = scaled(latencies[record.number], at_first.median_ms / now.median_ms)
-        found.append(_judged(bench, record, contents[record.number], latency))
+        found.append(_judged(bench, record, files[record.number], latency))
     return found
 
 
@@ -92,10 +95,12 @@ def _affordable(records: list[TrialRecord], samples: int, time_s: float) -> list
     return chosen
 
 
-def _judged(bench: Bench, record: TrialRecord, file: bytes, latency: Latency) -> FrontFile:
+def _judged(bench: Bench, record: TrialRecord, place: Path, latency: Latency) -> FrontFile:
+    file = (place / FILE).read_bytes()
     accuracy = accuracy_of(file, bench.task, "val", threads=bench.machine.cores)
     assert record.facts is not None
     facts = record.facts.with_latency(latency).model_copy(
         update={"size_bytes": len(file), "accuracy_val": accuracy.value, "accuracy_val_interval": accuracy.interval}
     )
-    return FrontFile(record=record, facts=facts, latency=latency, file=file)
+    portable = Portable(structure=(place / STRUCTURE).read_text(), weights=(place / WEIGHTS).read_bytes())
+    return FrontFile(record=record, facts=facts, latency=latency, file=file, portable=portable)

@@ -1,21 +1,22 @@
 """The files of trials that no other trial dominates: points of the front that cost no training of their own."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autocompress.budget import Metric
 from autocompress.facts import write_whole
+from autocompress.graph.program import Portable
 from autocompress.measurement import ModelFacts
 from autocompress.result import TrialRecord
+from autocompress.search.finalist import FILE, STRUCTURE, WEIGHTS
 from autocompress.search.selection import dominates
-
-SUFFIX = ".onnx"
 
 
 @dataclass
 class KeptFront:
-    """Files in ``folder``, by the number of the trial."""
+    """Folders in ``folder``, named by the number of the trial."""
 
     folder: Path
     _facts: dict[int, ModelFacts] = field(default_factory=dict, repr=False)
@@ -23,26 +24,29 @@ class KeptFront:
     def take_up(self, records: Sequence[TrialRecord]) -> None:
         """Go on with the files that an earlier session kept."""
         for record in records:
-            if record.facts is not None and is_placed(record.facts) and self.place(record.number).is_file():
+            if record.facts is not None and is_placed(record.facts) and (self.place(record.number) / FILE).is_file():
                 self._facts[record.number] = record.facts
 
-    def offer(self, number: int, facts: ModelFacts, file: bytes) -> None:
+    def offer(self, number: int, facts: ModelFacts, file: bytes, portable: Portable) -> None:
         """Keep a trained file if it belongs to the front so far; those that it dominates go."""
         if not is_placed(facts) or any(dominates(other, facts) for other in self._facts.values()):
             return
         for behind in [key for key, other in self._facts.items() if dominates(facts, other)]:
             del self._facts[behind]
-            self.place(behind).unlink(missing_ok=True)
-        write_whole(self.place(number), file)
+            shutil.rmtree(self.place(behind), ignore_errors=True)
+        place = self.place(number)
+        write_whole(place / STRUCTURE, portable.structure)
+        write_whole(place / WEIGHTS, portable.weights)
+        write_whole(place / FILE, file)  # last: what lies there is whole
         self._facts[number] = facts
 
     def files(self) -> Mapping[int, Path]:
-        """Number of the trial → its file."""
+        """Number of the trial → where its files are."""
         return {number: self.place(number) for number in sorted(self._facts)}
 
     def place(self, number: int) -> Path:
-        """Where the file of a trial is kept."""
-        return self.folder / f"{number}{SUFFIX}"
+        """Where the files of a trial are kept."""
+        return self.folder / str(number)
 
 
 def is_placed(facts: ModelFacts) -> bool:

@@ -15,7 +15,7 @@ from autocompress.divergence import divergence, original_of
 from autocompress.recipe import Recipe
 from autocompress.result import SCORED_SAMPLES
 from autocompress.rungs import Rung, keep_state, run_rung
-from autocompress.trial import Bench, Product, finalist_of, make_structure, product_of, run_trial
+from autocompress.trial import Bench, Product, finalist_of, make_structure, portable_of, product_of, run_trial
 
 
 class Work(StrEnum):
@@ -163,4 +163,4 @@ def _product(bench: Bench, job: Job, state: Any) -> tuple[Product, Any]:
     )
     if job.keep is not None:
         keep_state(left, job.keep)
-    return product_of(made, file=job.rung.is_final), left
+    return portable_of(made, bench) if job.rung.is_final else product_of(made, file=False), left

@@ -228,9 +228,10 @@ class Session:
 
     def _keep_file(self, candidate: Candidate, done: Done) -> None:
         """The trained file of a candidate that came to its end, as long as it belongs to the front."""
-        if self.front is None or done.product is None or done.product.file is None or candidate.facts is None:
+        made = done.product
+        if self.front is None or made is None or candidate.facts is None or not (made.file and made.portable):
             return
-        self.front.offer(candidate.key, candidate.facts, done.product.file)
+        self.front.offer(candidate.key, candidate.facts, made.file, made.portable)
 
     def _sort(self, candidate: Candidate) -> None:
         """A candidate that was built: to be measured, or known well enough."""
