@@ -29,14 +29,23 @@ from autocompress.hardware.predictor.kernel_times import ProfilerCost
 from autocompress.hardware.predictor.memory import RamCoefficients
 from autocompress.hardware.predictor.predictor import Transfer
 from autocompress.measurement import Accuracy, Latency
-from autocompress.passes import PASSES, DropBlocks, PruneWeights, ShareLayers, ShareWeights
+from autocompress.passes import PASSES, DropBlocks, PruneWeights, ShareLayers, ShareWeights, Student
 from autocompress.passes.factorize import Factorize, Factors
 from autocompress.passes.prune_weights import Sparsity
 from autocompress.passes.share_weights import Codebook
 from autocompress.precision import FP32, INT8, FilePlan
-from autocompress.result import Status, TrialRecord
-from autocompress.search.finish import KeptRecord
+from autocompress.result import AttributionRow, Status, TrialRecord
+from autocompress.search.allocation.choices import Choice
+from autocompress.search.allocation.layer_times import FileTimes
+from autocompress.search.allocation.table import SensitivityTable
+from autocompress.search.candidate import Reached
+from autocompress.search.candidates.facts import Closeness
+from autocompress.search.candidates.scores import Scores
+from autocompress.search.finalist import KeptRecord
 from autocompress.search.space import load_space
+from autocompress.students.architecture_file import ArchitectureFile
+from autocompress.students.family import load_family, smallest
+from autocompress.sweep import Sweep, SweepRow
 from autocompress.target import ActivationType, Target
 
 RESULT = sample_result(Status.MET)
@@ -122,11 +131,64 @@ SAMPLES: list[Facts] = [
     RamCoefficients(),
     ProfilerCost(call_us=5.0, kernel_us=2.0, input_us=0.1),
     Transfer(lines={"move": (0.1, 0.9)}, shared=(0.0, 1.0)),
+    SensitivityTable(
+        units=("a",),
+        choices=((Choice(), Choice(prune=0.5, codebook=4)),),
+        loss=((0.0, 0.2),),
+        measured=((True, False),),
+        notes=("one of two",),
+    ),
+    Reached(rung=1, steps=9, recipe="0123", facts=RESULT.baseline, notes=("a: b: c",), work_s=1.5),
+    FileTimes(weighted_ms=(0.1, 0.2), around_ms=(0.0, 0.1), beside_ms=0.05),
+    Closeness(files=3, within_a_tenth=2, median_error=0.04),
+    Scores(params=10, macs=100, naswot=1.5, synflow=-2.0),
+    load_family("mlp"),
+    smallest(load_family("mlp")),
+    ArchitectureFile(architecture=smallest(load_family("mlp")), shape=(4,), n_outputs=2, seed=1),
+    Student(family="mlp", values=smallest(load_family("mlp")).values),
+    AttributionRow(
+        technique="quantize",
+        trials_with=3,
+        trials_without=0,
+        accuracy_with=0.9,
+        accuracy_without=None,
+        table_loss=0.1,
+        table_loss_without=None,
+    ),
+    Sweep(
+        status=Status.MET,
+        verdict="1 of 1 is met",
+        budgets=(
+            SweepRow(
+                budget="size<=50%",
+                folder="01",
+                status=Status.MET,
+                verdict="met",
+                rows=RESULT.budget,
+                best=RESULT.best,
+                seconds=3.0,
+            ),
+        ),
+        baseline=RESULT.baseline,
+        model="m",
+        data="d",
+        metric_name="accuracy",
+        samples=RESULT.samples,
+        target=RESULT.target,
+        machine=RESULT.machine,
+        seconds=4.0,
+        seed=0,
+        versions={},
+    ),
 ]
 # Answers of commands and what they are made of: printed as JSON, never read back.
 ONLY_SHOWN = {
     "Applied",
+    "Candidate",
+    "Candidates",
     "Check",
+    "CountedFamily",
+    "CountedSpace",
     "Diagnosis",
     "FileCost",
     "FileFacts",
@@ -140,6 +202,8 @@ ONLY_SHOWN = {
     "RamFeatures",
     "RamPrediction",
     "Reach",
+    "Request",
+    "Spaces",
     "Technique",
     "TechniqueTable",
     "Verification",
