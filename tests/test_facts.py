@@ -177,6 +177,7 @@ SAMPLES: list[Facts] = [
         target=RESULT.target,
         machine=RESULT.machine,
         seconds=4.0,
+        stage_seconds={"search": 3.0},
         seed=0,
         versions={},
     ),
