@@ -1,7 +1,7 @@
 """Does a run beat the simple alternatives on CIFAR-10, all recovered for as many steps? Prints JSON.
 
-``python tests/benchmarks/race.py --data cifar10-jpeg [--time 5m] [--seeds 0 1 2] [--budgets ...]``; a ResNet-20, trained
-first for some minutes. For each budget and seed: a whole run, then each control of that run with the full recovery that
+``python tests/benchmarks/race.py --data cifar10-jpeg [--time 5m] [--seeds 0 1 2]``; a ResNet-20, trained first for some
+minutes. For each budget and seed: a whole run, then each control of that run with the full recovery that
 the run gave its answer. Accuracies are of exported files on the whole test split, in points.
 """
 
