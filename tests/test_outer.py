@@ -1,0 +1,163 @@
+"""Few outer parameters become full recipes: the table's own allocation, and what turns it to and from techniques."""
+
+import numpy as np
+import pytest
+from made_up_outer import UNIT_BYTES, WANTED, kept, lost, made_up_outer
+
+from autocompress.budget import Metric
+from autocompress.measurement import ModelFacts
+from autocompress.passes import Student
+from autocompress.precision import Format
+from autocompress.recipe import Base, Recovery
+from autocompress.search.allocation.choices import Choice
+from autocompress.search.candidates.draw import Sizes, counted
+from autocompress.search.outer import PARTS, parts_of
+from autocompress.search.student_arms import DRAWS, StudentArms
+from autocompress.students.family import Architecture
+
+
+def outer_at(share: float, wanted: tuple[Choice, ...] = WANTED):
+    whole = made_up_outer({}, wanted)
+    units = len(whole.allocator.choices)
+    return made_up_outer({Metric.SIZE: share * units * UNIT_BYTES * 1.02}, wanted)
+
+
+def chosen(outer, picks) -> list[Choice]:
+    return [row[at] for row, at in zip(outer.allocator.choices, picks, strict=True)]
+
+
+def size_of(outer, picks) -> float:
+    return sum(UNIT_BYTES * kept(choice) for choice in chosen(outer, picks))
+
+
+def test_there_are_at_most_twenty_parameters():
+    assert 3 <= len(made_up_outer({Metric.SIZE: 1.0, Metric.LATENCY: 1.0, Metric.MACS: 1.0}).knobs()) <= 20
+
+
+def test_neutral_parameters_give_the_selection_that_loses_least_by_the_table():
+    outer = outer_at(0.5)
+    found = outer.allocation(outer.neutral())
+    assert size_of(outer, found.picks) <= outer.limits[Metric.SIZE]
+    loss = sum(map(lost, chosen(outer, found.picks)))
+    others = [outer.at_random(seed) for seed in range(20)]
+    assert loss <= min(sum(map(lost, chosen(outer, picks))) for picks in others) + 1e-9
+
+
+def test_a_dear_technique_is_used_less():
+    outer = outer_at(0.35)
+    neutral = outer.neutral()
+
+    def pruned(weight: float) -> float:
+        found = outer.allocation({**neutral, "part.prune_channels": weight})
+        return sum(choice.prune for choice in chosen(outer, found.picks))
+
+    assert pruned(1.0) <= pruned(-1.0)
+    assert pruned(-1.0) > 0
+
+
+def test_a_smaller_aim_leaves_more_of_the_limit():
+    outer = outer_at(0.6)
+    sizes = [
+        size_of(outer, outer.allocation({**outer.neutral(), "aim.size": aim}).picks) / outer.limits[Metric.SIZE]
+        for aim in (1.0, 0.8)
+    ]
+    assert sizes[1] <= 0.8 < sizes[0]
+
+
+def test_parameters_that_mean_a_recipe_again_get_one_beside_it():
+    outer = outer_at(0.3)
+    recipes = [outer.recipe(outer.neutral()) for _ in range(3)]
+    assert len({recipe.structure_digest() for recipe in recipes}) > 1
+
+
+def test_what_cannot_be_met_gives_no_recipe():
+    outer = made_up_outer({Metric.SIZE: 1e-6})
+    assert outer.recipe(outer.neutral()) is None
+    assert outer.at_random(0) is None
+    assert outer.uniforms(3) == []
+
+
+def test_uniform_selections_fit_and_come_by_their_loss():
+    outer = outer_at(0.5)
+    found = outer.uniforms(4)
+    losses = [sum(map(lost, chosen(outer, picks))) for picks in found]
+    assert found
+    assert losses == sorted(losses)
+    assert all(size_of(outer, picks) <= outer.limits[Metric.SIZE] for picks in found)
+
+
+def test_a_forbidden_part_is_in_no_choice():
+    outer = outer_at(0.6)
+    found = outer.allocation(outer.neutral(), without="prune_channels")
+    assert all(choice.prune == 0 for choice in chosen(outer, found.picks))
+
+
+def test_files_that_are_larger_than_calculated_make_later_recipes_smaller():
+    outer = outer_at(0.5)
+    before = size_of(outer, outer.allocation(outer.neutral()).picks)
+    recipes = outer.samples(4)
+    outer.learn_costs([(recipe, made(outer, recipe, 1.5)) for recipe in recipes])
+    assert size_of(outer, outer.allocation(outer.neutral()).picks) < 0.8 * before
+
+
+def made(outer, recipe, off: float) -> ModelFacts:
+    picks, _ = outer.known(recipe)
+    size = off * size_of(outer, picks)
+    return ModelFacts(size_bytes=round(size), macs=1, params=1, latency_ms=size / 1000)
+
+
+def test_parts_are_the_passes_and_few_bits():
+    assert parts_of(Choice(prune=0.5, precision=Format.INT4)) == {"prune_channels", "few_bits"}
+    assert parts_of(Choice(drop=True)) == {"drop_blocks"}
+    assert parts_of(Choice(precision=Format.INT8)) == frozenset()
+    assert parts_of(Choice(codebook=2, rank=0.5)) <= set(PARTS)
+
+
+# Students
+
+
+SIZES = Sizes(shape=(6,), n_outputs=3, channel_block=8)
+
+
+def arms() -> StudentArms:
+    return StudentArms(
+        families=("mlp",), sizes=SIZES, base=Base(model="m"), recovery=Recovery(steps=5), seed=0,
+        precision=Format.INT8, ms_a_rough=1.0,
+    )  # fmt: skip
+
+
+def test_students_are_the_largest_that_should_meet_the_limits():
+    students = arms()
+    all_ = sorted(each.params for each in students.members("mlp"))
+    limit = all_[len(all_) // 2]
+    found = [students.recipe("mlp", int(draw), {Metric.PARAMS: limit}) for draw in DRAWS]
+    params = [counted(Architecture.model_validate(recipe.settings_of(Student.name)), SIZES).params for recipe in found]
+    assert max(params) <= limit
+    assert params[0] == max(each for each in all_ if each <= limit)
+    assert [step.name for step in found[0].passes] == ["student", "quantize"]
+
+
+def test_there_is_no_student_within_an_impossible_limit():
+    assert arms().recipe("mlp", 0, {Metric.PARAMS: 1}) is None
+
+
+def test_slow_students_make_later_ones_smaller():
+    limits = {Metric.LATENCY: float(np.median([each.rough_ms for each in arms().members("mlp")]))}
+    learned, first = arms(), arms().recipe("mlp", 0, limits)
+    learned.learn([(first, ModelFacts(size_bytes=1, macs=1, params=1, latency_ms=100 * limits[Metric.LATENCY]))])
+    second = learned.recipe("mlp", 0, limits)
+    sizes = [
+        0 if each is None else counted(Architecture.model_validate(each.settings_of(Student.name)), SIZES).params
+        for each in (first, second)
+    ]
+    assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("knob", ["student", "family", "draw"])
+def test_students_bring_their_own_parameters(knob):
+    outer = made_up_outer({Metric.SIZE: 1e9})
+    assert knob not in {each.name for each in outer.knobs()}
+    outer.students = arms()
+    assert knob in {each.name for each in outer.knobs()}
+    values = {**outer.neutral(), "student": 1.0}
+    assert outer.recipe(values).settings_of(Student.name)["family"] == "mlp"
