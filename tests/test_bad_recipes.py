@@ -101,7 +101,7 @@ BAD: dict[str, tuple[Steps, str]] = {
     ),
     "passes out of order": (
         [{"quantize": {}}, {"prune_channels": {}}],
-        "prune_channels must come before quantize: passes run in the order structure, sparsity,",
+        "prune_channels must come before quantize: passes run in the order architecture, structure, sparsity,",
     ),
     "a pass twice": (
         [{"quantize": {}}, {"quantize": {}}],

@@ -165,7 +165,7 @@ def test_the_digest_is_of_weights_data_and_method():
 def test_a_job_of_several_recipes_gives_each_its_divergence_and_says_what_broke():
     wrong = recipe(factorize={"layers": {"nowhere": {"rank": 1}}})
     job = Job(key=3, work=Work.DIVERGENCE, recipe=Recipe(), more=(wrong, pruned(0.5)))
-    done = perform(bench(), job)
+    done, _ = perform(bench(), job)
     assert done.divergences[0] == 0
     assert np.isnan(done.divergences[1])
     assert done.divergences[2] == divergence(bench(), pruned(0.5))

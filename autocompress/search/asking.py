@@ -9,6 +9,7 @@ from autocompress.search.study import Study
 
 ASKS_AT_ONCE = 12  # before whoever asks looks after its slots again
 BARREN_ASKS = 500  # in a row without anything new that may fit, after which the space counts as used up
+BARREN_ALLOCATIONS = 60  # the same where each ask is several allocations
 FREE_TELLS = 8  # of what a forecast ruled out, beyond one for each that was built: more would mislead the sampler
 
 
@@ -29,7 +30,7 @@ class Asking:
     @property
     def is_used_up(self) -> bool:
         """Whether the sampler seems to have nothing new."""
-        return self.barren >= BARREN_ASKS
+        return self.barren >= (BARREN_ASKS if self.setting.outer is None else BARREN_ALLOCATIONS)
 
     def ask(self) -> Candidate | None:
         """A new candidate that may fit; None if the next few asks give none."""

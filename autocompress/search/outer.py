@@ -37,7 +37,8 @@ RATE_BASE = 3.0
 FEW_BITS = "few_bits"  # integers of less than eight bits
 SHARE = Range(low=0.0, high=1.0)
 STUDENTS_FROM = 0.8  # of the knob: one in five random candidates is a student
-REPEATS = 4
+REPEATS = 8
+TIGHTER = 0.95  # of what the recipe before costs
 NOISE = 0.5
 PARTS = ("drop_blocks", "prune_channels", "factorize", "prune_weights", "share_weights", FEW_BITS)
 
@@ -92,19 +93,21 @@ class Outer:
     def recipe(self, values: Mapping[str, Value]) -> Recipe | None:
         """The recipe that ``values`` mean; None where nothing that is known meets the limits.
 
-        Where that recipe was given before, one beside it: with the losses of single choices a little off.
+        Where that recipe was given before, one beside it: with the losses of single choices a little off, at lower
+        costs. Where limits are wide nothing else would ever be tried.
         """
         if self.students is not None and float(values.get("student", 0.0)) > STUDENTS_FROM:
             return self.students.recipe(str(values["family"]), int(values["draw"]), self._limits(values))
-        recipe = None
+        recipe, limits = None, self._limits(values)
         for repeat in range(REPEATS):
-            found = self.allocation(values, noise=NOISE * repeat)
+            found = self.allocation(values, noise=NOISE * min(repeat, 2), limits=limits)
             if found is None:
                 break
             recipe = self.recipe_of(found.picks, values)
             if recipe.structure_digest() not in self._given:
                 self._given.add(recipe.structure_digest())
                 return self.remember(recipe, found.picks, values)
+            limits = {metric: TIGHTER * min(limit, found.costs[metric]) for metric, limit in limits.items()}
         return recipe
 
     def recipe_of(self, picks: Sequence[int], values: Mapping[str, Value]) -> Recipe:

@@ -94,6 +94,8 @@ class NetworkCosts:
 
     def __call__(self, picks: Picks) -> Floats:
         """``[n, units]`` → milliseconds, bytes, MACs and parameters, ``[n, 4]``."""
+        if not len(picks):
+            return np.empty((0, len(COSTS)))
         total = np.tile(self._beside, (len(picks), 1))
         gone = [table[picks[:, place]] for (_, place), table in zip(self._groups, self._gone, strict=True)]
         computes = np.full(len(picks), -1.0)  # with what the layer before did, and the values that it made
