@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import autocompress as ac
-from autocompress.commands import prepare
+from autocompress.commands import allocating, prepare
 from autocompress.hardware import memory
 from autocompress.hardware.latency import measure_latency
 from autocompress.hardware.machine import this_machine
@@ -153,6 +153,8 @@ def brief_measuring(rounds: int = 3, window_ms: float = 8.0) -> Iterator[None]:
         mock.patch.object(costing, "measure_latency", brief),
         mock.patch.object(memory, "PROCESSES", 1),
         mock.patch.object(finish, "MEASURE_ATTEMPTS", 1),
+        mock.patch.object(allocating, "FIRST_ROUNDS", 1),
+        mock.patch.object(allocating, "FIRST_FILES", 2),
         mock.patch.object(prepare, "this_machine", one_core),
     ):
         yield
