@@ -26,8 +26,7 @@ def test_every_shipped_space_loads_under_its_own_name_and_says_what_it_is_about(
     assert set(space.passes.names()) <= set(PASSES)
 
 
-def test_the_default_space_is_shipped_and_leaves_out_what_rarely_pays():
-    """Sparse weights save less than codebooks of as many bytes, and tied layers need blocks that are alike."""
+def test_the_default_space_is_shipped_and_leaves_sparse_weights_and_tied_layers_to_the_space_of_everything():
     assert DEFAULT in shipped_spaces()
     assert set(load_space(DEFAULT).passes.names()) == set(PASSES) - {"prune_weights", "share_layers"}
 

@@ -29,7 +29,7 @@ from autocompress.students.family import families_for
 
 MILLIS = 1e6  # nanoseconds
 FIRST_ROUNDS, FIRST_FILES = 2, 4  # the second where the first has moved the limits to
-LEAST_EPOCHS = 3.0  # in which a network with random weights learns something; fewer than ten never caught up here
+LEAST_EPOCHS = 3.0  # below which random weights are not worth their time: a choice, not a measurement
 
 
 def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, epochs: float) -> Outer:

@@ -1,8 +1,7 @@
 """How much a configuration is worth trying, from what is believed of its score.
 
 Beliefs are normal on the scale of ``NormalScores``: values are replaced by the normal quantiles of their ranks, so that
-a few broken configurations far below the rest do not set the scale on which good ones are told apart. On NAS-Bench-201
-that halved the trials which the surrogate needed.
+a few broken configurations far below the rest do not set the scale on which good ones are told apart.
 
 Source: Jones et al. 1998 (expected improvement); Ament et al. 2023, https://arxiv.org/abs/2310.20708 (its logarithm);
 Emmerich et al. 2006 (expected hypervolume improvement).

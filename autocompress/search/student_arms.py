@@ -2,8 +2,8 @@
 
 Members of a family are drawn and counted, not built. What they take is estimated from their layers and set right by
 what students of this run were measured at; bytes follow from parameters. Of those within the limits, the ones with the
-most parameters and MACs go first: no score that needs no training ranks more surely (White et al. 2021,
-https://arxiv.org/abs/2104.01177).
+most parameters and MACs go first: counting parameters is a strong ranking among scores that need no training (Li et al.
+2023, https://arxiv.org/abs/2301.11300).
 """
 
 import math
