@@ -47,11 +47,32 @@ def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, 
         clock=Clock(time_s),
     )
 
-    _, found = Finish._measure_calmly(run, {0: b""})
+    _, found = Finish._measure_calmly(run, {0: b""}, {})
 
     assert len(calls) == measured
     assert len(notes) == measured - 1
     assert found[0].noisy is noise[measured - 1]
+
+
+@pytest.mark.parametrize(
+    ("medians", "kept"),
+    [([0.5], 0.5), ([1.0, 0.5], 0.5), ([1.0, 0.9, 0.8], 0.9)],
+    ids=["as before", "slow at first", "always another share: the middle one"],
+)
+def test_finalists_that_take_another_share_than_their_trials_are_measured_again(monkeypatch, medians, kept):
+    pending = iter(medians)
+
+    def measure_files(baseline, files, target, **protocol):
+        return latency(noisy=False), {0: latency(noisy=False).model_copy(update={"median_ms": next(pending)})}
+
+    monkeypatch.setattr(finish, "measure_files", measure_files)
+    monkeypatch.setattr(finish, "PAUSE_S", 0.0)
+    run = SimpleNamespace(baseline_file=b"", bench=SimpleNamespace(target=None), observer=Silence(), clock=Clock(600.0))
+
+    _, found = Finish._measure_calmly(run, {0: b""}, {0: 0.48})
+
+    assert found[0].median_ms == kept
+    assert next(pending, None) is None
 
 
 INT8 = {"weights": "int8", "activations": "int8"}

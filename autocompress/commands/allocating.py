@@ -74,7 +74,14 @@ def outer_under(outer: Outer, setting: Setting) -> Outer:
     """
     goal = setting.goal
     found = replace(
-        outer, limits=limits_of(goal), open_ended=goal.minimizes_cost, factors={}, _picks={}, _given=set(), _learned=0
+        outer,
+        limits=limits_of(goal),
+        open_ended=goal.minimizes_cost,
+        factors={},
+        _picks={},
+        _given=set(),
+        _learned=0,
+        _results=[],
     )
     _measure_first(found, setting)
     return found

@@ -13,13 +13,14 @@ FILE, STRUCTURE, WEIGHTS, RECORD = "model.onnx", "structure.json", "model.safete
 
 
 class KeptRecord(Facts):
-    """What is remembered of a finalist beside its files."""
+    """What is remembered of a finalist beside its files. ``trial_ms``: what its trial took, if it was measured."""
 
     record: TrialRecord
     layers: dict[str, str]
     layer_params: dict[str, int]
     stored: dict[str, str]
     changed: dict[str, str]
+    trial_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

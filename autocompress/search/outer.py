@@ -40,6 +40,7 @@ STUDENTS_FROM = 0.8  # of the knob: one in five random candidates is a student
 REPEATS = 8
 TIGHTER = 0.95  # of what the recipe before costs
 NOISE = 0.5
+MOST_RESULTS = 200  # the latest, that factors are fitted on: they need no more, and every trial fits them anew
 PARTS = ("drop_blocks", "prune_channels", "factorize", "prune_weights", "share_weights", FEW_BITS)
 
 
@@ -63,6 +64,8 @@ class Outer:
     _values: dict[str, dict[str, Value]] = field(default_factory=dict, repr=False)
     _given: set[str] = field(default_factory=set, repr=False)
     _learned: int = field(default=0, repr=False)
+    _results: list[Result] = field(default_factory=list, repr=False)
+    _last: tuple[int, ...] | None = field(default=None, repr=False)
 
     @property
     def can_choose(self) -> bool:
@@ -131,7 +134,7 @@ class Outer:
         """The selection that ``values`` mean; ``without`` a pass or a part of ``PARTS`` if one is named.
 
         ``noise``: standard deviation of the logarithm of what each choice's loss is taken times. ``limits`` stand in
-        for those that the values mean; ``start``: see ``Allocator``.
+        for those that the values mean; ``start``: see ``Allocator``, by default the selection that was found last.
         """
         forbid = None if without is None else [[without in each for each in row] for row in self.parts_of_choices]
         if forbid is not None and any(all(row) for row in forbid):
@@ -141,14 +144,18 @@ class Outer:
             rng = np.random.default_rng((len(self._picks), int(noise * 1000)))
             coefficients = [[each * math.exp(rng.normal(0.0, noise)) for each in row] for row in coefficients]
         wanted = self._limits(values) if limits is None else limits
-        return self.allocator.allocate(wanted, coefficients=coefficients, forbid=forbid, start=start)
+        start = self._last if start is None else start
+        found = self.allocator.allocate(wanted, coefficients=coefficients, forbid=forbid, start=start)
+        self._last = self._last if found is None else found.picks
+        return found
 
     def learn(self, records: Sequence[TrialRecord]) -> None:
         """Take in what candidates cost and lost; the earlier records are known already."""
         new, self._learned = records[self._learned :], len(records)
         self.learn_costs([(record.recipe, record.facts) for record in new if record.facts is not None])
         if new:
-            self.factors = factors(self.allocator.loss, self._parts_at, self._results(records))
+            self._results += self._results_of(new)
+            self.factors = factors(self.allocator.loss, self._parts_at, self._results[-MOST_RESULTS:])
 
     def learn_costs(self, made: Sequence[tuple[Recipe, ModelFacts]]) -> None:
         """Take in what files cost."""
@@ -213,7 +220,7 @@ class Outer:
     def _limits(self, values: Mapping[str, Value]) -> dict[Metric, float]:
         return {metric: limit * float(values.get(f"aim.{metric}", 1.0)) for metric, limit in self.limits.items()}
 
-    def _results(self, records: Sequence[TrialRecord]) -> list[Result]:
+    def _results_of(self, records: Sequence[TrialRecord]) -> list[Result]:
         """Of selections that came to the end of their recovery."""
         found = []
         for record in records:

@@ -21,10 +21,10 @@ Array = NDArray[np.float64]
 
 LEAST_ROWS = 3  # finished trials below which there is nothing to learn from
 # Rows that a prediction rests on, half the best, half the latest: keeps a proposal to tens of milliseconds.
-MOST_ROWS = 300
-MOST_VIOLATIONS = 200  # the latest: a violation is close to additive and needs fewer
+MOST_ROWS = 240
+MOST_VIOLATIONS = 160  # the latest: a violation is close to additive and needs fewer
 KERNEL_EVERY = 1.25  # growth of the past after which the kernel is learned anew
-RANDOM, NEAR_BEST, NEAR_LIKELY = 400, 600, 400  # sizes of a pool's parts
+RANDOM, NEAR_BEST, NEAR_LIKELY = 300, 400, 300  # sizes of a pool's parts
 PARENTS = 8
 TRIES = 10  # pools of random configurations until one holds an allowed one
 LIKELY = np.log(0.5)  # of the probability to keep all limits

@@ -52,6 +52,7 @@ class SurrogateSampler(BaseSampler):
         self._feasible, self._known, self._prior = feasible, dict(known or {}), prior
         self._others = RandomSampler(seed=seed)
         self._rows: dict[int, Array] = {}
+        self._broken: dict[int, float] = {}
         self._proposer: Proposer | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002  # as Optuna calls it
@@ -108,9 +109,9 @@ class SurrogateSampler(BaseSampler):
         return Past(
             codes=self._stacked(complete),
             scores=np.array([trial.values for trial in complete], dtype=np.float64).reshape(-1, len(signs)) * signs,
-            violation=_violations(complete),
+            violation=self._violations(complete),
             ruled_out=self._stacked(ruled_out),
-            ruled_out_violation=_violations(ruled_out),
+            ruled_out_violation=self._violations(ruled_out),
             pending=self._stacked(pending),
             seen=set(keys(self._stacked(told))),
         )
@@ -129,6 +130,13 @@ class SurrogateSampler(BaseSampler):
             self._rows[trial.number] = row
         return row
 
+    def _violations(self, trials: list[FrozenTrial]) -> Array:
+        """The largest of each trial's constraints; NaN without any. Those of finished trials are kept."""
+        for trial in trials:
+            if trial.number not in self._broken:
+                self._broken[trial.number] = max(trial.constraints.values(), default=np.nan)
+        return np.array([self._broken[trial.number] for trial in trials], dtype=np.float64)
+
 
 def _by_codes(
     function: Callable[[Sequence[Params]], Sequence[Any]], many: Callable[[Array], list[dict[str, Any]]], sign: float
@@ -145,11 +153,6 @@ def _by_codes(
         return np.array([known[name] for name in names], dtype=np.float64)
 
     return values
-
-
-def _violations(trials: list[FrozenTrial]) -> Array:
-    """The largest of each trial's constraints; NaN without any."""
-    return np.array([max(trial.constraints.values(), default=np.nan) for trial in trials], dtype=np.float64)
 
 
 def _axis(distribution: BaseDistribution) -> Axis:

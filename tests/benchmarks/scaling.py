@@ -2,8 +2,8 @@
 
 ``python tests/benchmarks/scaling.py [driver] [slots] [workers]``, by hand, alone on the machine:
 
-- ``driver``: milliseconds that one trial adds in the driver (ask, allocation, recipe, tell, journal) after ``--trials``
-  others, with ``--knobs`` parameters and the sampler of the search. Wanted: at most 50.
+- ``driver``: milliseconds that one trial adds in the driver (correction, ask, allocation, recipe, tell, journal) after
+  ``--trials`` others, for a ResNet-20 with the parameters and the sampler of the search. Wanted: at most 50.
 - ``slots``: share of the time that ``--slots`` simulated workers are at work, whose jobs sleep for a random time. The
   driver, its study and its journal are the real ones. Wanted: at least 0.9.
 - ``workers``: trials that two Ray workers finish against one in the same ``--seconds``, with real training of a small
@@ -13,13 +13,13 @@
 import argparse
 import heapq
 import json
-import random
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import cloudpickle
 import numpy as np
@@ -28,23 +28,33 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import made_up_search
 import tiny_runs
+from cifar import residual_20
 from made_up_search import MadeUpLauncher, made_up_setting
 
 from autocompress.budget import Metric
 from autocompress.clock import Clock
+from autocompress.commands.allocating import choices_by_unit
+from autocompress.graph.anatomy import anatomy_of
+from autocompress.graph.surgery import example_input
+from autocompress.graph.units import by_units, units_of
+from autocompress.hardware.machine import this_machine
 from autocompress.measurement import ModelFacts
-from autocompress.recipe import PassStep, Recipe, Recovery
+from autocompress.recipe import Base, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
+from autocompress.search.allocation.allocate import Allocator
+from autocompress.search.allocation.choices import Choice
+from autocompress.search.allocation.costs import CostModel
+from autocompress.search.allocation.network_costs import NetworkCosts, UniformFile
 from autocompress.search.launcher import Done, Job, Work
 from autocompress.search.loop import Search
-from autocompress.search.parameters import Knob
+from autocompress.search.outer import Outer, stages_of_units
+from autocompress.search.parameters import RecipeBuilder
 from autocompress.search.setting import Setting
-from autocompress.search.space import Range
+from autocompress.search.space import DEFAULT, load_space
 from autocompress.search.study import Study
 from autocompress.trial import Bench
 
 PARTS = ("driver", "slots", "workers")
-UNITS, CHOICES = 60, 40  # of the allocation that stands in for the real one
 LAST = 20  # trials over which the driver's cost is averaged
 BUILD_S, RECOVERY_S = 4.0, 30.0  # means of what sleeping jobs take: a build, all rungs of a recovery
 
@@ -54,14 +64,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=PARTS, choices=PARTS)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--knobs", type=int, default=20)
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each search")
     options = parser.parse_args()
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         if "driver" in options.parts:
-            found["driver"] = driver(Path(folder, "driver.journal"), options.trials, options.knobs)
+            found["driver"] = driver(Path(folder, "driver.journal"), options.trials)
         if "slots" in options.parts:
             found["slots"] = slots(Path(folder, "slots.journal"), options.slots, options.seconds)
         if "workers" in options.parts:
@@ -69,70 +78,111 @@ def main() -> None:
     print(json.dumps(found, indent=2))
 
 
-def driver(journal: Path, trials: int, knobs: int) -> dict[str, object]:
-    """Milliseconds of processor time by part, medians over the last trials; what else runs does not count."""
-    space = tuple(
-        Knob(name=f"share.{number}", range=Range(low=0.0, high=1.0))
-        if number % 3
-        else Knob(name=f"family.{number}", choices=("a", "b", "c"))
-        for number in range(knobs)
-    )
-    _tried(Study(journal, space, seed=0, minimize=False, startup=trials + 1), trials)  # at random, which is quicker
-    began = time.process_time()
+def driver(journal: Path, trials: int) -> dict[str, object]:
+    """Milliseconds by the clock of each part of one trial, medians over the last ones.
+
+    The network, its choices and costs are real; what choices lose, and what comes of recipes, is drawn.
+    """
+    outer = resnet_outer()
+    space = outer.knobs()
+    made = Random(0)
+    study = Study(journal, space, seed=0, minimize=False, startup=trials + 1)  # at random, which is quicker
+    for _ in range(trials):
+        ask = study.ask()
+        picks = [made.randrange(len(row)) for row in outer.allocator.choices]
+        recipe = outer.remember(outer.recipe_of(picks, ask.values), picks, ask.values)
+        study.settle(ask, recipe)
+        study.tell(ask, _record(outer, ask.number, recipe, made), {Metric.SIZE: -0.1}, made.random())
+    outer.learn(study.records())
+    began = time.perf_counter()
     study = Study(journal, space, seed=0, minimize=False, startup=12)
-    opening_s = time.process_time() - began
-    spent = _tried(study, LAST)
+    opening_s = time.perf_counter() - began
+    spent = _tried(study, outer, LAST, made)
     parts = {name: round(1e3 * float(np.median(values)), 2) for name, values in spent.items()}
     return {
         "finished": trials,
-        "knobs": knobs,
+        "knobs": len(space),
+        "units": len(outer.allocator.units),
+        "choices": sum(map(len, outer.allocator.choices)),
         "ms": parts,
-        "ms_in_all": round(sum(parts.values()), 2),
+        "ms_in_all": round(1e3 * float(np.median([sum(each) for each in zip(*spent.values(), strict=True)])), 2),
         "opening_s": round(opening_s, 2),
         "journal_bytes": journal.stat().st_size,
     }
 
 
-def _tried(study: Study, count: int) -> dict[str, list[float]]:
+def _tried(study: Study, outer: Outer, count: int, made: Random) -> dict[str, list[float]]:
     """Seconds of so many trials by part."""
-    costs = np.random.default_rng(0).random((UNITS, CHOICES))
-    spent: dict[str, list[float]] = {name: [] for name in ("ask", "allocate", "tell")}
+    spent: dict[str, list[float]] = {name: [] for name in ("learn", "ask", "allocate", "tell")}
     for _ in range(count):
-        began = time.process_time()
+        marks = [time.perf_counter()]
+        outer.learn(study.records())
+        marks.append(time.perf_counter())
         ask = study.ask()
-        asked = time.process_time()
-        picks = (costs * (1 + float(ask.values["share.1"]))).argmin(axis=1)
-        recipe = _recipe(picks.tolist())
-        allocated = time.process_time()
-        study.tell(ask, _record(ask.number, recipe), {Metric.SIZE: -0.1}, float(ask.values["share.1"]))
-        told = time.process_time()
-        for name, seconds in zip(spent, (asked - began, allocated - asked, told - allocated), strict=True):
+        marks.append(time.perf_counter())
+        recipe = outer.recipe(ask.values)
+        marks.append(time.perf_counter())
+        if recipe is None:
+            raise RuntimeError("an allocation must meet the limits, none did; take wider ones")
+        study.settle(ask, recipe)
+        study.tell(ask, _record(outer, ask.number, recipe, made), {Metric.SIZE: -0.1}, made.random())
+        marks.append(time.perf_counter())
+        for name, seconds in zip(spent, np.diff(marks).tolist(), strict=True):
             spent[name].append(seconds)
     return spent
 
 
-def _recipe(picks: list[int]) -> Recipe:
-    """As long as those of a network of sixty layers."""
-    ratios = {f"layers.{unit}.conv1": pick / CHOICES for unit, pick in enumerate(picks)}
-    layers = {f"layers.{unit}.conv1": {"weights": f"int{2 + pick % 7}"} for unit, pick in enumerate(picks)}
-    return Recipe(
-        passes=(
-            PassStep(name="prune_channels", settings={"ratios": ratios}),
-            PassStep(name="quantize", settings={"layers": layers}),
-        )
+def resnet_outer() -> Outer:
+    """The outer search of a ResNet-20 for half of its time and a fifth of its bytes; losses are made up."""
+    model, machine = residual_20().eval(), this_machine()
+    anatomy = anatomy_of(model, example_input((3, 32, 32)), blocks=True)
+    builder = RecipeBuilder(
+        space=load_space(DEFAULT), anatomy=by_units(anatomy), base=Base(model="residual_20"), recovery=Recovery(),
+        seed=0, align=machine.channel_block,
+    )  # fmt: skip
+    units, choices = units_of(anatomy), choices_by_unit(anatomy, builder)
+    plain = _uniform_facts(sum(layer.params for layer in anatomy.layers), 4.0, 1.0)
+    int8 = _uniform_facts(sum(layer.params for layer in anatomy.layers), 1.1, 0.45)
+    raw = NetworkCosts(
+        anatomy=builder.anatomy, units=units, choices=choices, align=builder.align, channel_block=machine.channel_block,
+        plain=UniformFile(facts=plain), int8=UniformFile(facts=int8),
+    )  # fmt: skip
+    draws = np.random.default_rng(0)
+    loss = [[float(draws.lognormal() * strength(each) ** 2) for each in row] for row in choices]
+    return Outer(
+        builder=builder,
+        allocator=Allocator(
+            units=units, choices=choices, loss=loss, model=CostModel(raw=raw, n_choices=[len(row) for row in choices])
+        ),
+        stages=stages_of_units(anatomy, units),
+        limits={Metric.LATENCY: 0.5, Metric.SIZE: 0.2 * plain.size_bytes},
+        original_accuracy=0.9,
     )
 
 
-def _record(number: int, recipe: Recipe) -> TrialRecord:
+def _uniform_facts(params: int, bytes_each: float, ms: float) -> ModelFacts:
+    return ModelFacts(size_bytes=int(params * bytes_each) + 20_000, macs=41_000_000, params=params, latency_ms=ms)
+
+
+def strength(choice: Choice) -> float:
+    """About what share of a layer's bits is gone."""
+    bits = choice.codebook or choice.precision.bits or 32
+    return 1.0 if choice.drop else 1 - (1 - choice.prune) * choice.rank * (bits / 32) ** 0.25
+
+
+def _record(outer: Outer, number: int, recipe: Recipe, made: Random) -> TrialRecord:
+    """Of a candidate that cost what was calculated, about."""
+    known = outer.known(recipe)
+    assert known is not None
+    ms, size, macs, params = outer.allocator.model.costs(np.array([known[0]]))[0].tolist()
+    facts = ModelFacts(
+        size_bytes=round(size), macs=round(macs), params=round(params), latency_ms=ms * made.uniform(0.95, 1.05),
+        accuracy_val=made.uniform(0.6, 0.9),
+    )  # fmt: skip
     return TrialRecord(
-        number=number,
-        kind=TrialKind.SEARCH,
-        state=TrialState.COMPLETE,
-        summary="",
-        recipe=recipe,
-        facts=ModelFacts(size_bytes=10**6, macs=10**6, params=10**6, latency_ms=1.0, accuracy_val=0.9),
+        number=number, kind=TrialKind.SEARCH, state=TrialState.COMPLETE, summary="", recipe=recipe, facts=facts,
         within_budget=True,
-    )
+    )  # fmt: skip
 
 
 class SleepingLauncher(MadeUpLauncher):
@@ -140,7 +190,7 @@ class SleepingLauncher(MadeUpLauncher):
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        self.count, self.random, self.busy_s = count, random.Random(0), 0.0
+        self.count, self.random, self.busy_s = count, Random(0), 0.0
         self.ends: list[tuple[float, int, Job]] = []
 
     def slots(self) -> int:

@@ -11,15 +11,15 @@ from autocompress.graph.units import Unit
 from autocompress.search.allocation.choices import Choice
 from autocompress.search.allocation.costs import CostModel
 from autocompress.search.allocation.exchange import fits, repair, spend
-from autocompress.search.allocation.solve import Solution, solve
+from autocompress.search.allocation.solve import Solution, relaxed, solve
 
 Floats = npt.NDArray[np.float64]
 Picks = npt.NDArray[np.intp]
 
 MOST_ROUNDS = 6
-SOLVER_S = 0.25  # of one round: its costs are linear around a selection, so that exactness is for the last digits
-SOLVER_GAP = 5e-3
-_LEAST_GAIN = 1e-3  # of the loss, for which another round is taken
+SOLVER_S = 0.25  # its costs are linear around a selection, so that exactness is for the last digits
+SOLVER_GAP = 0.02
+_LEAST_GAIN = 1e-2  # of the loss, for which another round is taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,35 +104,56 @@ def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Pi
     best = _judged(free, loss, model, limits)
     if best is not None:
         return best  # nothing loses less
+    bound = -np.inf
     for _ in range(MOST_ROUNDS):
-        solved = _solved(here, loss, model, limits)
-        mended = repair(solved, loss, model, limits)
-        if mended is None:
-            if best is not None or np.array_equal(solved, here):
-                break
-            here = solved
-            continue
-        found = _judged(spend(mended, loss, model, limits), loss, model, limits)
-        assert found is not None
-        if best is not None and found.loss >= best.loss * (1 - _LEAST_GAIN):
-            best = min(best, found, key=lambda each: each.loss)
+        solved, bound = _quickly(here, loss, model, limits)
+        found = _mended(solved, loss, model, limits)
+        if best is not None and (found is None or found.loss >= best.loss * (1 - _LEAST_GAIN)):
+            best = best if found is None else min(best, found, key=_loss)
             break
-        best, here = found, found.picks
-    return best
+        if found is None and np.array_equal(solved, here):
+            break
+        best = best if found is None else found
+        here = solved if found is None else found.picks
+    if best is None or bound < best.loss * (1 - SOLVER_GAP):
+        best = _exactly(here if best is None else best.picks, loss, model, limits, best)
+    return None if best is None else _judged(spend(best.picks, loss, model, limits), loss, model, limits)
 
 
-def _solved(here: Picks, loss: Sequence[Floats], model: CostModel, limits: Floats) -> Picks:
-    """The solution for costs around a selection; the choices that cost least where there is none."""
+def _quickly(here: Picks, loss: Sequence[Floats], model: CostModel, limits: Floats) -> tuple[Picks, float]:
+    """About the best selection for costs around a selection, and what any loses there at the least.
+
+    Where none fits, the choices that cost least.
+    """
     tables = model.linearized(here)
-    found = solve(loss, tables, limits, time_limit_s=SOLVER_S, relative_gap=SOLVER_GAP)
+    found = relaxed(loss, tables, limits)
     if found is not None:
-        return found.picks
+        return found
     bound = np.isfinite(limits)
     shares = [(table[:, bound] / limits[bound]).max(axis=1) for table in tables]
     cheapest = [
         np.where(np.isfinite(values), share, np.inf).argmin() for values, share in zip(loss, shares, strict=True)
     ]
-    return np.array(cheapest, dtype=np.intp)
+    return np.array(cheapest, dtype=np.intp), -np.inf
+
+
+def _exactly(
+    here: Picks, loss: Sequence[Floats], model: CostModel, limits: Floats, best: Solution | None
+) -> Solution | None:
+    """The exact solution for costs around a selection, mended; ``best`` if that loses less."""
+    exact = solve(loss, model.linearized(here), limits, time_limit_s=SOLVER_S, relative_gap=SOLVER_GAP)
+    found = None if exact is None else _mended(exact.picks, loss, model, limits)
+    return min((each for each in (best, found) if each is not None), key=_loss, default=None)
+
+
+def _mended(picks: Picks, loss: Sequence[Floats], model: CostModel, limits: Floats) -> Solution | None:
+    """The selection, changed where it does not fit."""
+    mended = repair(picks, loss, model, limits)
+    return None if mended is None else _judged(mended, loss, model, limits)
+
+
+def _loss(solution: Solution) -> float:
+    return solution.loss
 
 
 def _judged(picks: Picks, loss: Sequence[Floats], model: CostModel, limits: Floats) -> Solution | None:

@@ -39,6 +39,7 @@ class CostModel:
     metrics: tuple[Metric, ...] = COSTS
     forecast: Callable[[Picks], Floats] | None = None
     _met: dict[Metric, list[tuple[float, float]]] = field(default_factory=dict, repr=False)
+    _lines: dict[Metric, tuple["_Line", float]] = field(default_factory=dict, repr=False)
 
     def costs(self, picks: Picks) -> Floats:
         """What is expected."""
@@ -64,15 +65,19 @@ class CostModel:
 
     def at_scale_of(self, picks: Picks, rows: Picks) -> Floats:
         """``upper`` of ``rows`` as the model has it, times what its ``upper`` is off for ``picks``."""
+        if self.forecast is None:
+            return self.upper(rows)
         scale = self.upper(picks[None]) / self._corrected(self._raw(picks[None]))
         return self._corrected(self._raw(rows)) * scale
 
     def linearized(self, picks: Picks) -> list[Floats]:
         """Of each unit ``[choices, metrics]``: costs beside ``picks``; those of ``picks`` add up to its ``upper``."""
-        changes = np.array([(unit, place) for unit, count in enumerate(self.n_choices) for place in range(count)])
+        owner = np.repeat(np.arange(len(self.n_choices)), self.n_choices)
+        starts = np.cumsum(self.n_choices) - np.asarray(self.n_choices)
+        changes = np.column_stack([owner, np.arange(len(owner)) - starts[owner]])
         (here,) = self.upper(picks[None])
         deltas = self.changed(picks, changes) - here + here / len(picks)
-        return np.split(deltas, np.cumsum(self.n_choices)[:-1])
+        return np.split(deltas, starts[1:])
 
     def learn(self, picks: Picks, measured: Mapping[Metric, Sequence[float]]) -> None:
         """Take in files of selections ``[n, units]`` that were made; NaN for what was not measured of one."""
@@ -80,27 +85,28 @@ class CostModel:
         for metric, values in measured.items():
             pairs = zip(raw[:, COSTS.index(metric)].tolist(), values, strict=True)
             self._met.setdefault(metric, []).extend((ours, value) for ours, value in pairs if not np.isnan(value))
+            self._lines.pop(metric, None)
 
     def _raw(self, picks: Picks) -> Floats:
         return np.maximum(self.raw(picks)[:, [COSTS.index(metric) for metric in self.metrics]], LEAST)
 
     def _corrected(self, raw: Floats) -> Floats:
-        columns = [raw[:, at] * np.exp(self._line(metric).at(raw[:, at])) for at, metric in enumerate(self.metrics)]
-        return np.stack(columns, axis=1)
-
-    def _line(self, metric: Metric) -> "_Line":
-        met = np.array(self._met.get(metric, []), dtype=np.float64).reshape(-1, 2)
-        return _fitted(met[:, 0], met[:, 1])
+        lines = [self._line(metric)[0] for metric in self.metrics]
+        return np.stack([raw[:, at] * np.exp(line.at(raw[:, at])) for at, line in enumerate(lines)], axis=1)
 
     def _spreads(self) -> Floats:
         """Of each metric the share by which it may be exceeded."""
-        found = []
-        for metric in self.metrics:
+        return np.array([self._line(metric)[1] for metric in self.metrics])
+
+    def _line(self, metric: Metric) -> tuple["_Line", float]:
+        """A metric's correction, and its spread."""
+        if metric not in self._lines:
             met = np.array(self._met.get(metric, []), dtype=np.float64).reshape(-1, 2)
-            logs = np.log(met[:, 1] / met[:, 0]) - self._line(metric).at(met[:, 0])
-            seen = float(np.quantile(logs, QUANTILE)) if len(logs) else 0.0
-            found.append((PRIOR * SPREADS[metric] + len(logs) * max(seen, 0.0)) / (PRIOR + len(logs)))
-        return np.array(found)
+            line = _fitted(met[:, 0], met[:, 1])
+            logs = np.log(met[:, 1] / met[:, 0]) - line.at(met[:, 0])
+            seen = max(float(np.quantile(logs, QUANTILE)), 0.0) if len(logs) else 0.0
+            self._lines[metric] = line, (PRIOR * SPREADS[metric] + len(logs) * seen) / (PRIOR + len(logs))
+        return self._lines[metric]
 
 
 @dataclass(frozen=True, kw_only=True)

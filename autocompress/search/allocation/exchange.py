@@ -74,8 +74,9 @@ def repair(picks: Picks, loss: Sequence[Floats], model: CostModel, limits: Float
 
 def _changes(wanted: Sequence[npt.NDArray[np.bool_]]) -> Picks:
     """``[n, 2]``: the units and choices that are wanted."""
-    pairs = [(unit, place) for unit, mask in enumerate(wanted) for place in np.flatnonzero(mask).tolist()]
-    return np.array(pairs, dtype=np.intp).reshape(-1, 2)
+    places = [np.flatnonzero(mask) for mask in wanted]
+    owner = np.repeat(np.arange(len(places)), [len(each) for each in places])
+    return np.column_stack([owner, np.concatenate(places)])
 
 
 def _one_after_another(picks: Picks, changes: Picks) -> Picks:

@@ -32,6 +32,8 @@ from autocompress.search.allocation.parts import Part, parts_of
 
 Floats = npt.NDArray[np.float64]
 Picks = npt.NDArray[np.intp]
+_Narrowing = tuple[int, Picks]  # a unit's place, and by its choice the channels that go
+_NONE = np.zeros(1, dtype=np.intp)
 COSTS = (Metric.LATENCY, Metric.SIZE, Metric.MACS, Metric.PARAMS)
 FLOORS_MS = (0.0, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.009)  # that are tried; of a call and its data
 _WIDEST = 1 << 21  # of a layer, in a number that stands for a treatment and two widths
@@ -64,29 +66,15 @@ class NetworkCosts:
     plain: UniformFile
     int8: UniformFile | None = None
     floor_ms: float = 0.0
-    _known: list[dict[int, tuple[float, ...]]] = field(init=False, repr=False)
+    _known: list[tuple[Picks, Floats]] = field(init=False, repr=False)  # of each layer sorted keys and their costs
 
     def __post_init__(self) -> None:
         layers = self.anatomy.layers
-        self._known = [{} for _ in layers]
+        self._forget()
         home = {name: place for place, unit in enumerate(self.units) for name in unit.layers}
         self._home = [home[layer.name] for layer in layers]
         self._treatments = [_treatments(choices) for choices in self.choices]
-        self._groups = [
-            (group, place)
-            for place, unit in enumerate(self.units)
-            for group in self.anatomy.groups
-            if group.name in unit.groups
-        ]
-        self._gone = [
-            np.array(
-                [
-                    group.width - kept_width(group, round(each.prune, 4), self.align) if each.prune else 0
-                    for each in self.choices[place]
-                ]
-            )
-            for group, place in self._groups
-        ]
+        self._narrowed = self._narrowings()
         self._times = self._file_times()
         self._alike = Counter(layer.c_out for layer in layers)
         self._attention = self._products_of_heads()
@@ -97,11 +85,10 @@ class NetworkCosts:
         if not len(picks):
             return np.empty((0, len(COSTS)))
         total = np.tile(self._beside, (len(picks), 1))
-        gone = [table[picks[:, place]] for (_, place), table in zip(self._groups, self._gone, strict=True)]
         computes = np.full(len(picks), -1.0)  # with what the layer before did, and the values that it made
         made = np.zeros(len(picks))
         for at, layer in enumerate(self.anatomy.layers):
-            found = self._of_layer(at, layer, picks[:, self._home[at]], gone)
+            found = self._of_layer(at, layer, picks)
             total += found[:, :4]
             here = found[:, 4] >= 0
             changes = here & (computes >= 0) & (found[:, 4] != computes)
@@ -120,25 +107,62 @@ class NetworkCosts:
 
     def _set_floor(self, floor_ms: float) -> None:
         self.floor_ms = floor_ms
-        self._known = [{} for _ in self.anatomy.layers]
+        self._forget()
 
-    def _of_layer(self, at: int, layer: LayerFacts, picked: Picks, gone: Sequence[Picks]) -> Floats:
+    def _forget(self) -> None:
+        """What layers cost is worked out anew; the last key of each is none's."""
+        self._known = [(np.array([-1]), np.zeros((1, len(COSTS) + 2))) for _ in self.anatomy.layers]
+
+    def _of_layer(self, at: int, layer: LayerFacts, picks: Picks) -> Floats:
         """``[n, 6]``: the costs, the arithmetic (-1 for a layer that is gone), the values that it makes."""
         numbers, names = self._treatments[self._home[at]]
-        c_in, c_out = np.full(len(picked), layer.c_in), np.full(len(picked), layer.c_out)
-        for (group, _), channels in zip(self._groups, gone, strict=True):
-            if layer.name in group.outs:
-                c_out -= channels * group.makes.get(layer.name, 1)
-            c_in -= channels * group.feeds.get(layer.name, 0)
+        before, after = self._narrowed[at]
+        c_in = layer.c_in - sum((table[picks[:, place]] for place, table in before), _NONE)
+        c_out = layer.c_out - sum((table[picks[:, place]] for place, table in after), _NONE)
         if layer.groups == layer.c_in == layer.c_out > 1:
             c_in = c_out
-        keys, inverse = np.unique((numbers[picked] * _WIDEST + c_in) * _WIDEST + c_out, return_inverse=True)
-        known = self._known[at]
-        for key in keys.tolist():
-            if key not in known:
-                choice = names[key // _WIDEST**2]
-                known[key] = self._one(at, layer, key // _WIDEST % _WIDEST, key % _WIDEST, choice)
-        return np.array([known[key] for key in keys.tolist()])[inverse]
+        keys = (numbers[picks[:, self._home[at]]] * _WIDEST + c_in) * _WIDEST + c_out
+        known, costs = self._known[at]
+        place = np.searchsorted(known[:-1], keys)
+        new = np.unique(keys[known[place] != keys])
+        if len(new):
+            made = [
+                self._one(at, layer, key // _WIDEST % _WIDEST, key % _WIDEST, names[key // _WIDEST**2])
+                for key in new.tolist()
+            ]
+            order = np.searchsorted(known[:-1], new)
+            self._known[at] = np.insert(known, order, new), np.insert(costs, order, made, axis=0)
+            known, costs = self._known[at]
+            place = np.searchsorted(known[:-1], keys)
+        found: Floats = costs[place]
+        return found
+
+    def _narrowings(self) -> list[tuple[list[_Narrowing], list[_Narrowing]]]:
+        """Of each layer the channels that units take from its inputs and from its outputs."""
+        groups = [
+            (group, place)
+            for place, unit in enumerate(self.units)
+            for group in self.anatomy.groups
+            if group.name in unit.groups
+        ]
+        gone = [
+            np.array(
+                [
+                    group.width - kept_width(group, round(each.prune, 4), self.align) if each.prune else 0
+                    for each in self.choices[place]
+                ]
+            )
+            for group, place in groups
+        ]
+        return [
+            (
+                [(place, table * group.feeds[layer.name]) for (group, place), table in zip(groups, gone, strict=True)
+                 if group.feeds.get(layer.name)],
+                [(place, table * group.makes.get(layer.name, 1))
+                 for (group, place), table in zip(groups, gone, strict=True) if layer.name in group.outs],
+            )
+            for layer in self.anatomy.layers
+        ]  # fmt: skip
 
     def _one(self, at: int, layer: LayerFacts, c_in: int, c_out: int, choice: Choice) -> tuple[float, ...]:
         is_copy = layer.name in self.anatomy.copies
