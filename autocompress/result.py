@@ -56,6 +56,7 @@ class TrialRecord(Facts):
     rung: int | None = Field(None, ge=1, description="the last rung that was trained; its accuracy is that of facts")
     steps: int | None = Field(None, ge=0, description="of recovery that were taken")
     control: str | None = Field(None, description="name of the control, for controls")
+    picks: tuple[int, ...] | None = Field(None, description="place of each unit's choice, where units were chosen for")
     notes: tuple[str, ...] = Field((), description="what passes skipped and why")
     error: str | None = Field(None, description="traceback, for failed trials")
 

@@ -50,6 +50,7 @@ FAMILY = {
         "depth_2": [1, 2],
         "depth_3": [1],
         "depth_4": [0],
+        "fine_stem": [True],
         "squeeze_excite": [False],
     },
 }

@@ -9,6 +9,7 @@ from autocompress.measurement import ModelFacts
 from autocompress.passes import Student
 from autocompress.precision import Format
 from autocompress.recipe import Base, Recovery
+from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.allocation.choices import Choice
 from autocompress.search.candidates.draw import Sizes, counted
 from autocompress.search.outer import PARTS, parts_of
@@ -97,6 +98,29 @@ def test_files_that_are_larger_than_calculated_make_later_recipes_smaller():
     recipes = outer.samples(4)
     outer.learn_costs([(recipe, made(outer, recipe, 1.5)) for recipe in recipes])
     assert size_of(outer, outer.allocation(outer.neutral()).picks) < 0.8 * before
+
+
+def test_a_search_that_goes_on_knows_what_the_files_of_the_session_before_took():
+    before, after = outer_at(0.5), outer_at(0.5)
+    records = tuple(record_of(before, recipe) for recipe in before.samples(4))
+
+    after.learn([TrialRecord.from_json(record.to_json()) for record in records])
+
+    wanted = after.neutral()
+    assert size_of(after, after.allocation(wanted).picks) < 0.8 * size_of(before, before.allocation(wanted).picks)
+    assert after.known(records[0].recipe)[0] == records[0].picks
+    unknown = records[0].model_copy(update={"picks": (99,) * len(records[0].picks)})
+    other = outer_at(0.5)
+    other.learn([unknown])
+    assert other.known(unknown.recipe) is None
+
+
+def record_of(outer, recipe) -> TrialRecord:
+    """Of a file that takes half as much again as was calculated."""
+    return TrialRecord(
+        number=0, kind=TrialKind.SEARCH, state=TrialState.COMPLETE, summary="", recipe=recipe,
+        facts=made(outer, recipe, 1.5), picks=outer.known(recipe)[0],
+    )  # fmt: skip
 
 
 def made(outer, recipe, off: float) -> ModelFacts:

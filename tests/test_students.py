@@ -32,7 +32,7 @@ SHAPES = {
 }
 # The least of every parameter, but for those that bring other operators.
 SPECIAL = {
-    "resnet": {"squeeze_excite": True, "depth_4": 1, "growth": 1.5, "resolution": 0.75},
+    "resnet": {"squeeze_excite": True, "fine_stem": True, "depth_4": 1, "growth": 1.5, "resolution": 0.75},
     "mbconv": {"squeeze_excite": True, "depth_2": 2, "kernel": 5, "resolution": 0.75},
     "convnext": {"depth_2": 2, "kernel": 5, "expansion": 3, "resolution": 0.75},
     "vit": {"heads": 3, "expansion": 2, "resolution": 1.0},
@@ -149,6 +149,12 @@ def fingerprint(architecture: Architecture) -> object:
 )
 def test_small_images_are_halved_less(size, stem, stages):
     assert strides(size, 4, stem=(0, 2)) == (stem, stages)
+
+
+def test_a_coarse_stem_halves_once_more_where_it_may():
+    assert strides(96, 4, stem=(0, 2), fine=False) == (4, (1, 2, 2, 1))
+    assert strides(224, 4, stem=(0, 2), fine=False) == strides(224, 4, stem=(0, 2))
+    assert strides(4, 4, stem=(0, 2), fine=False) == (1, (1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("name", ["resnet", "mbconv", "convnext"])

@@ -84,7 +84,9 @@ def tell(setting: Setting, study: Study, candidate: Candidate, state: TrialState
         within, violation, value = goal.within_costs(facts), goal.violation(facts), goal.objective(facts)
     elif candidate.forecast is not None:
         violation = setting.costing.violation(candidate.forecast)
-    record = candidate.record(state, within_budget=within)
+    known = None if setting.outer is None else setting.outer.known(candidate.recipe)
+    picks = None if known is None else known[0]
+    record = candidate.record(state, within_budget=within).model_copy(update={"picks": picks})
     study.tell(candidate.ask, record, violation, value)
     setting.observer.trial(record)
     return record

@@ -150,12 +150,26 @@ class Outer:
         return found
 
     def learn(self, records: Sequence[TrialRecord]) -> None:
-        """Take in what candidates cost and lost; the earlier records are known already."""
+        """Take in what candidates cost and lost; the earlier records are known already.
+
+        Those of a session before this one say themselves which selections they were.
+        """
         new, self._learned = records[self._learned :], len(records)
+        for record in new:
+            self._recall(record)
         self.learn_costs([(record.recipe, record.facts) for record in new if record.facts is not None])
         if new:
             self._results += self._results_of(new)
             self.factors = factors(self.allocator.loss, self._parts_at, self._results[-MOST_RESULTS:])
+
+    def _recall(self, record: TrialRecord) -> None:
+        """Know a record's recipe as that of its selection, if that is one of this search."""
+        rows, digest = self.allocator.choices, record.recipe.structure_digest()
+        if record.picks is None or digest in self._picks or len(record.picks) != len(rows):
+            return
+        if all(place < len(row) for place, row in zip(record.picks, rows, strict=True)):
+            self.remember(record.recipe, record.picks)
+            self._given.add(digest)
 
     def learn_costs(self, made: Sequence[tuple[Recipe, ModelFacts]]) -> None:
         """Take in what files cost."""

@@ -120,6 +120,10 @@ FAMILIES: Mapping[str, Knobs] = {
             "width": _WIDTH,
             "growth": _GROWTH,
             **_stages(4, 0),
+            "fine_stem": Knob(
+                about="the first stage sees twice the height and width: more detail, at the price of channels",
+                type=ValueType.SWITCH,
+            ),
             "squeeze_excite": _SQUEEZE,
         },
     ),

@@ -26,12 +26,13 @@ def halvings(size: int) -> int:
     return min(MOST_HALVINGS, max(0, int(math.log2(size / LEAST_SIZE)))) if size >= LEAST_SIZE else 0
 
 
-def strides(size: int, stages: int, *, stem: tuple[int, int]) -> tuple[int, tuple[int, ...]]:
+def strides(size: int, stages: int, *, stem: tuple[int, int], fine: bool = True) -> tuple[int, tuple[int, ...]]:
     """Stride of the stem, and of each stage, the first one's being 1; large inputs are halved by the stem already.
 
-    A stem is left 3 halvings for the stages, within ``stem``, the least and the most that it may do.
+    A stem leaves 3 halvings for the stages, within ``stem``, the least and the most that it may do; one that is not
+    ``fine`` halves once more, as far as it may.
     """
     times = halvings(size)
-    by_stem = min(times, max(stem[0], min(stem[1], times - 3)))
+    by_stem = min(times, max(stem[0], min(stem[1], times - 3 + (not fine))))
     left = times - by_stem
     return 2**by_stem, tuple(2 if 0 < stage <= left else 1 for stage in range(stages))

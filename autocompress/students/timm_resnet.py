@@ -30,7 +30,7 @@ def build_resnet(values: Mapping[str, Value], shape: tuple[int, ...], n_outputs:
         stem_width=widths[0] // 2,
         block_args={"attn_layer": "se"} if values["squeeze_excite"] else {},
     )
-    stem, stages = strides(min(height, width), STAGES, stem=(0, 2))
+    stem, stages = strides(min(height, width), STAGES, stem=(0, 2), fine=bool(values["fine_stem"]))
     model.conv1 = nn.Conv2d(channels, widths[0], 3, stride=min(stem, 2), padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     if stem < 4:
