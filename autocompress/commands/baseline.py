@@ -27,6 +27,7 @@ MOST_EPOCHS = 40
 FEWEST_STEPS = 1500  # small data sets need more passes
 PROBE_STEPS = 3
 LEAST_S = 5.0  # of training, however little time there is
+MOST_OF_THE_REST = 0.35  # of the time that is left: short runs have spent much of theirs before they train
 WEIGHTS = "model.safetensors"
 FILE = "model.onnx"
 
@@ -74,7 +75,7 @@ def ensure_trained(
         return
     torch.manual_seed(prepared.config.seed)
     settings = _baseline_settings(prepared, stream, pace)
-    limit_s = max(LEAST_S, min(BASELINE_SHARE * clock.limit_s, clock.left_s))
+    limit_s = max(LEAST_S, min(BASELINE_SHARE * clock.limit_s, MOST_OF_THE_REST * clock.left_s))
     expected = max(1, min(settings.steps, int(limit_s * pace.all_threads)))
 
     def report(step: int, _most: int) -> None:
@@ -85,12 +86,17 @@ def ensure_trained(
     clock.save()
 
 
-def measured_baseline(bench: Bench, *, accuracy: bool, rounds: int = 12) -> tuple[bytes, ModelFacts]:
-    """The exported base and its facts: costs, and the validation accuracy if it has been trained."""
+def measured_baseline(
+    bench: Bench, *, accuracy: bool, rounds: int = 12, ram_bytes: int | None = None
+) -> tuple[bytes, ModelFacts]:
+    """The exported base and its facts: costs, and the validation accuracy if it has been trained.
+
+    ``ram_bytes`` is the peak RAM where it is known: training does not change it.
+    """
     file = export_base(bench)
     latency, _ = measure_files(file, {}, bench.target, rounds=rounds, window_ms=60.0)
     facts = facts_of(file).with_latency(latency)
-    facts = facts.model_copy(update={"peak_ram_bytes": measure_ram(file, bench.target)})
+    facts = facts.model_copy(update={"peak_ram_bytes": ram_bytes or measure_ram(file, bench.target)})
     if accuracy:
         judged = accuracy_of(file, bench.task, "val", threads=bench.machine.cores)
         facts = facts.model_copy(update={"accuracy_val": judged.value, "accuracy_val_interval": judged.interval})

@@ -46,6 +46,7 @@ from autocompress.search.study import Study
 from autocompress.trial import Bench
 
 TABLE_SHARE = 0.2  # of the search's time
+LEAST_OUTER_SHARE = 0.3  # of the whole time that must be left for choosing unit by unit
 ATTRIBUTION_SHARE = 0.02  # of the whole time
 TRIALS_AIMED = 16  # trained candidates that a run's search time should hold
 OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
@@ -141,7 +142,8 @@ class Pipeline:
     def _measure_baseline(self, found: Survey) -> Survey:
         """The survey with the trained baseline's file, costs and validation accuracy."""
         with self._stage("measure", "the trained baseline"):
-            file, baseline = measured_baseline(found.bench, accuracy=True)
+            known = found.goal.baseline.peak_ram_bytes
+            file, baseline = measured_baseline(found.bench, accuracy=True, ram_bytes=known)
             write_whole(self.out / BASELINE / FILE, file)
         self.observer.baseline(baseline)
         return replace(found, baseline_file=file, goal=replace(found.goal, baseline=baseline))
@@ -159,12 +161,26 @@ class Pipeline:
         return recovery.model_copy(update={"steps": max(10, min(most, int(seconds * pace.one_thread)))})
 
     def _with_outer(self, found: Survey, setting: Setting, pace: Pace) -> Setting:
-        """With the outer search, where the network has parts to choose for."""
+        """With the outer search, where the network has parts to choose for and the run has time to."""
+        if self._is_short():
+            self.observer.note(
+                f"parts are treated alike: choosing for each needs {LEAST_OUTER_SHARE:.0%} of the time, "
+                f"{max(0.0, self.clock.left_s):.0f} s of {self.clock.limit_s:.0f} s are left; give more --time"
+            )
+            return setting
         outer = self.score(found, pace) if self.outer is None else self.outer
         if not outer.can_choose:
             return setting
         with self._stage("sensitivity", "what the first allocations cost"):
             return replace(setting, outer=outer_under(outer, setting))
+
+    def _is_short(self) -> bool:
+        """Whether there is no time for the outer search; a run that goes on does as it did before."""
+        if self.outer is not None:
+            return False
+        if (self.out / JOURNAL).is_file():
+            return not (self.out / WORK / LOSSES).is_dir()
+        return self.clock.left_s < LEAST_OUTER_SHARE * self.clock.limit_s
 
     def _study(self, found: Survey, setting: Setting) -> Study:
         return Study(
@@ -187,7 +203,7 @@ class Pipeline:
         with self._stage("controls", "the simple alternatives"):
             outer, seed = setting.outer, self.prepared.config.seed
             ladder = found.ladder
-            controls = control_values(setting, ladder)
+            controls = control_values(setting, ladder, has_time=self.clock.search_left_s > 0)
             if outer is not None:
                 recipes = {name: setting.builder.recipe(values) for name, values in controls.items()}
                 enqueue_outer(study, outer, recipes, seed)

@@ -34,8 +34,8 @@ ANSWER = "the answer: this one was recovered in full and is returned"
 STEPS = (0.0, 0.04, 0.08)  # beyond the interpolated ratio, tried at once: the least that fits is taken
 
 
-def control_values(setting: Setting, ladder: Ladder) -> dict[str, dict[str, Value]]:
-    """Name → parameters of the controls that the space can express."""
+def control_values(setting: Setting, ladder: Ladder, *, has_time: bool = True) -> dict[str, dict[str, Value]]:
+    """Name → parameters of the controls that the space can express; without time, what the ladder says fits."""
     builder, found = setting.builder, {}
     passes = builder.space.passes
     precision = passes.quantize.precision[0] if passes.quantize else Format.FP32
@@ -45,7 +45,7 @@ def control_values(setting: Setting, ladder: Ladder) -> dict[str, dict[str, Valu
     if ratio is not None:
         ratio = HALF if setting.goal.minimizes_cost else max(ratio, LEAST_PRUNED)
         name = UNIFORM_PRUNING if precision is Format.INT8 else UNIFORM_PRUNING_FLOAT
-        found[name] = _least_that_fits(setting, ladder, ratio, precision)
+        found[name] = _least_that_fits(setting, ladder, ratio, precision, has_time=has_time)
     return found
 
 
@@ -105,13 +105,17 @@ def _floors_met(goal: Goal, facts: ModelFacts) -> bool:
     return all(row.met for row in goal.budget.rows(facts, goal.baseline, "val") if not row.metric.is_cost)
 
 
-def _least_that_fits(setting: Setting, ladder: Ladder, ratio: float, precision: Format) -> dict[str, Value]:
+def _least_that_fits(
+    setting: Setting, ladder: Ladder, ratio: float, precision: Format, *, has_time: bool
+) -> dict[str, Value]:
     """The mildest uniform recipe near ``ratio`` that fits as measured; the rung of the ladder that does if none."""
+    sure = next((rung.values for rung in ladder.anchors(setting.goal) if rung.precision is precision), None)
+    if sure is not None and not has_time:
+        return sure
     tried = {key: setting.builder.uniform(ratio + step, precision) for key, step in enumerate(STEPS)}
     recipes = {key: setting.builder.recipe(values) for key, values in tried.items()}
     costed = setting.cost(recipes, "the least uniform pruning that fits")
     fitting = [key for key, facts in costed.facts.items() if setting.goal.within_costs(facts)]
     if fitting:
         return tried[min(fitting)]
-    sure = next((rung.values for rung in ladder.anchors(setting.goal) if rung.precision is precision), None)
     return sure or tried[0]
