@@ -122,7 +122,7 @@ def weights_of(architecture: Architecture, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_parameter_changes_the_network(name):
-    """With a value one step further, it has other weights or sees another size."""
+    """With a value one step further, it has other weights or strides, or sees another size."""
     least = Architecture(
         family=name,
         values=smallest(load_family(name)).values | {"depth_4": 1}
@@ -140,7 +140,8 @@ def fingerprint(architecture: Architecture) -> object:
     network = build(architecture, shape=shape, n_outputs=4, seed=0)
     size = input_size(architecture, shape) if architecture.kind is InputKind.IMAGE else ()
     heads = [module.num_heads for module in network.modules() if hasattr(module, "num_heads")]
-    return [parameter.shape for parameter in network.parameters()], size, heads
+    strides_of = [module.stride for _, module in modules_of(network, nn.Conv2d)]
+    return [parameter.shape for parameter in network.parameters()], size, heads, strides_of
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,7 @@ def test_a_coarse_stem_halves_once_more_where_it_may():
 def test_the_last_stage_of_a_small_image_still_has_positions(name):
     """32×32 pixels halved five times, as ImageNet's networks do, would leave one."""
     least = smallest(load_family(name)).values | {"resolution": 1.0, "depth_4": 1}
+    least |= {"fine_stem": True} if name == "resnet" else {}
     network = build(Architecture(family=name, values=least), shape=(3, 32, 32), n_outputs=4, seed=0).eval()
     sizes = []
     for _, module in modules_of(network, nn.Conv2d):
