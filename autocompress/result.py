@@ -57,6 +57,7 @@ class TrialRecord(Facts):
     steps: int | None = Field(None, ge=0, description="of recovery that were taken")
     control: str | None = Field(None, description="name of the control, for controls")
     picks: tuple[int, ...] | None = Field(None, description="place of each unit's choice, where units were chosen for")
+    parameters: dict[str, float | str] | None = Field(None, description="of the study, that led to the picks")
     notes: tuple[str, ...] = Field((), description="what passes skipped and why")
     error: str | None = Field(None, description="traceback, for failed trials")
 

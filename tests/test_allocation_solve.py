@@ -5,7 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from autocompress.search.allocation.solve import solve, undominated
+from autocompress.search.allocation import solve as solving
+from autocompress.search.allocation.solve import relaxed, solve, undominated
 
 
 def made_up(units: int, choices: int, metrics: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -51,6 +52,31 @@ def test_nothing_feasible_loses_less(seed, share):
     assert np.all(found.costs <= limits * (1 + 1e-6))
     assert found.costs == pytest.approx(sum(cost[at] for cost, at in zip(costs, found.picks, strict=True)))
     assert found.optimal
+
+
+@pytest.mark.parametrize("few", [False, True], ids=["listed", "by branch and cut"])
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_feasible_loses_less_where_costs_fit_exactly(monkeypatch, seed, few):
+    """On a grid many selections meet a limit to the last digit."""
+    if few:
+        monkeypatch.setattr(solving, "BEAM", 1)
+        monkeypatch.setattr(solving, "LISTED", 1)
+    rng = np.random.default_rng(seed)
+    losses = [rng.integers(3, 30, 5) / 10 for _ in range(4)]
+    costs = [rng.integers(0, 11, (5, 1)) / 10 for _ in range(4)]
+    limits = np.array([1.6])
+
+    found = solve(losses, costs, limits, relative_gap=0.0)
+
+    best = by_trying_all(losses, costs, limits + 1e-9)
+    if found is None:
+        assert best == np.inf
+        return
+    assert found.loss == pytest.approx(best, abs=1e-9)
+    assert found.optimal
+    rough = relaxed(losses, costs, limits)
+    assert rough is not None
+    assert rough[1] <= best + 1e-6
 
 
 def test_limits_below_what_is_possible_have_no_solution():

@@ -56,14 +56,16 @@ def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, 
 
 @pytest.mark.parametrize(
     ("medians", "kept"),
-    [([0.5], 0.5), ([1.0, 0.5], 0.5), ([1.0, 0.9, 0.8], 0.9)],
-    ids=["as before", "slow at first", "always another share: the middle one"],
+    [([0.5], 0.5), ([1.0, 0.5], 0.5), ([1.0, 0.9, 0.8], 0.9), ([-0.4, 0.9, 1.0], 1.0), ([-0.4, 0.5], 0.5)],
+    ids=["as before", "slow at first", "always another share: the middle one", "a noisy one does not count", "calm"],
 )
 def test_finalists_that_take_another_share_than_their_trials_are_measured_again(monkeypatch, medians, kept):
+    """Those below zero are noisy."""
     pending = iter(medians)
 
     def measure_files(baseline, files, target, **protocol):
-        return latency(noisy=False), {0: latency(noisy=False).model_copy(update={"median_ms": next(pending)})}
+        ms = next(pending)
+        return latency(noisy=False), {0: latency(noisy=ms < 0).model_copy(update={"median_ms": abs(ms)})}
 
     monkeypatch.setattr(finish, "measure_files", measure_files)
     monkeypatch.setattr(finish, "PAUSE_S", 0.0)

@@ -82,6 +82,7 @@ def outer_under(outer: Outer, setting: Setting) -> Outer:
         _given=set(),
         _learned=0,
         _results=[],
+        _last=None,
     )
     _measure_first(found, setting)
     return found

@@ -46,7 +46,8 @@ from autocompress.search.study import Study
 from autocompress.trial import Bench
 
 TABLE_SHARE = 0.2  # of the search's time
-LEAST_OUTER_SHARE = 0.3  # of the whole time that must be left for choosing unit by unit
+LEAST_OUTER_SHARE = 0.05  # of the whole time that must be left to the search for choosing unit by unit
+ALIKE = "alike"  # marks a run that had no time for that
 ATTRIBUTION_SHARE = 0.02  # of the whole time
 TRIALS_AIMED = 16  # trained candidates that a run's search time should hold
 OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
@@ -162,11 +163,9 @@ class Pipeline:
 
     def _with_outer(self, found: Survey, setting: Setting, pace: Pace) -> Setting:
         """With the outer search, where the network has parts to choose for and the run has time to."""
-        if self._is_short():
-            self.observer.note(
-                f"parts are treated alike: choosing for each needs {LEAST_OUTER_SHARE:.0%} of the time, "
-                f"{max(0.0, self.clock.left_s):.0f} s of {self.clock.limit_s:.0f} s are left; give more --time"
-            )
+        if self._is_short(found):
+            self.observer.note("parts are treated alike: there was no time to choose for each; give more --time")
+            write_whole(self.out / WORK / ALIKE, "")
             return setting
         outer = self.score(found, pace) if self.outer is None else self.outer
         if not outer.can_choose:
@@ -174,13 +173,15 @@ class Pipeline:
         with self._stage("sensitivity", "what the first allocations cost"):
             return replace(setting, outer=outer_under(outer, setting))
 
-    def _is_short(self) -> bool:
-        """Whether there is no time for the outer search; a run that goes on does as it did before."""
-        if self.outer is not None:
-            return False
-        if (self.out / JOURNAL).is_file():
-            return not (self.out / WORK / LOSSES).is_dir()
-        return self.clock.left_s < LEAST_OUTER_SHARE * self.clock.limit_s
+    def _is_short(self, found: Survey) -> bool:
+        """Whether there is no time for the outer search; a run that goes on does as it did before.
+
+        Where only the smallest structures meet the costs, uniform recipes are no way out.
+        """
+        began = (self.out / JOURNAL).is_file() or self.outer is not None
+        if began or any(each.facts and found.goal.within_costs(each.facts) for each in found.extremes):
+            return (self.out / WORK / ALIKE).is_file()
+        return self.clock.search_left_s < LEAST_OUTER_SHARE * self.clock.limit_s
 
     def _study(self, found: Survey, setting: Setting) -> Study:
         return Study(

@@ -85,8 +85,9 @@ def tell(setting: Setting, study: Study, candidate: Candidate, state: TrialState
     elif candidate.forecast is not None:
         violation = setting.costing.violation(candidate.forecast)
     known = None if setting.outer is None else setting.outer.known(candidate.recipe)
-    picks = None if known is None else known[0]
-    record = candidate.record(state, within_budget=within).model_copy(update={"picks": picks})
+    record = candidate.record(state, within_budget=within)
+    if known is not None:
+        record = record.model_copy(update={"picks": known[0], "parameters": known[1]})
     study.tell(candidate.ask, record, violation, value)
     setting.observer.trial(record)
     return record

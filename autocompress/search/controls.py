@@ -109,13 +109,15 @@ def _least_that_fits(
     setting: Setting, ladder: Ladder, ratio: float, precision: Format, *, has_time: bool
 ) -> dict[str, Value]:
     """The mildest uniform recipe near ``ratio`` that fits as measured; the rung of the ladder that does if none."""
-    sure = next((rung.values for rung in ladder.anchors(setting.goal) if rung.precision is precision), None)
-    if sure is not None and not has_time:
-        return sure
+    fitting = [rung for rung in ladder.rungs if setting.goal.within_costs(rung.facts) and rung.precision is precision]
+    pruned = [rung for rung in fitting if rung.only_pruned and rung.ratio >= LEAST_PRUNED]
+    if pruned and not has_time:
+        return min(pruned, key=lambda rung: rung.ratio).values
     tried = {key: setting.builder.uniform(ratio + step, precision) for key, step in enumerate(STEPS)}
     recipes = {key: setting.builder.recipe(values) for key, values in tried.items()}
     costed = setting.cost(recipes, "the least uniform pruning that fits")
-    fitting = [key for key, facts in costed.facts.items() if setting.goal.within_costs(facts)]
-    if fitting:
-        return tried[min(fitting)]
+    found = [key for key, facts in costed.facts.items() if setting.goal.within_costs(facts)]
+    if found:
+        return tried[min(found)]
+    sure = next((rung.values for rung in ladder.anchors(setting.goal) if rung.precision is precision), None)
     return sure or tried[0]

@@ -245,29 +245,33 @@ class Finish:
     def _measure_calmly(self, files: dict[int, bytes], expected: dict[int, float]) -> Measured:
         """Measure until nothing disturbs it and nothing strays from what its trial took, a few times at most.
 
-        Integer kernels alone can be slow for seconds while the machine seems calm. Of several measurements the middle
-        one counts, of two the quicker one.
+        Integer kernels alone can be slow for seconds while the machine seems calm. Of the calm measurements, or of all
+        if there is none, the middle one counts; of two the slower one.
 
         Args:
             files: the finalists.
             expected: shares of the baseline's time that they took before, where that was measured.
         """
         found: list[Measured] = []
+        calm: list[Measured] = []
         taken_s = 0.0
         for attempt in range(MEASURE_ATTEMPTS):
             if attempt and self.clock.left_s < PAUSE_S + taken_s + REPORT_S:
                 break
             if attempt:
-                self.observer.note("something else runs on this machine; the finalists are measured again")
+                why = "a finalist takes another time than its trial" if calm else "something else runs on this machine"
+                self.observer.note(f"{why}; the finalists are measured again")
                 time.sleep(PAUSE_S)
             began = time.monotonic()
             measured = measure_files(self.baseline_file, files, self.bench.target, rounds=ROUNDS, window_ms=WINDOW_MS)
             taken_s = time.monotonic() - began
-            is_calm = not any(latency.noisy for latency in (measured[0], *measured[1].values()))
-            if is_calm and not _strays(measured, expected):
-                return measured
             found.append(measured)
-        return sorted(found, key=_shares)[(len(found) - 1) // 2]
+            if not any(latency.noisy for latency in (measured[0], *measured[1].values())):
+                calm.append(measured)
+                if not _strays(measured, expected):
+                    return measured
+        among = sorted(calm or found, key=_shares)
+        return among[len(among) // 2]
 
 
 def _shares(measured: Measured) -> float:

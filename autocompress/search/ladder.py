@@ -13,7 +13,7 @@ from autocompress.search.parameters import RecipeBuilder, Value
 from autocompress.search.setting import Setting
 from autocompress.search.summary import summary
 
-RATIOS = (0.0, 0.5, 0.95)  # clipped to the space; the last one is its strongest
+RATIOS = (0.0, 0.5, 0.75, 0.95)  # clipped to the space; the last one is its strongest
 STRONG_RANK = 0.2
 HALF = 0.5  # of the channels: where to look when no cost is limited
 MARGIN = 0.98  # aim a little under a limit: interpolation between rungs is not exact

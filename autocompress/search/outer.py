@@ -146,7 +146,8 @@ class Outer:
         wanted = self._limits(values) if limits is None else limits
         start = self._last if start is None else start
         found = self.allocator.allocate(wanted, coefficients=coefficients, forbid=forbid, start=start)
-        self._last = self._last if found is None else found.picks
+        if found is not None and without is None and not noise:
+            self._last = found.picks
         return found
 
     def learn(self, records: Sequence[TrialRecord]) -> None:
@@ -168,7 +169,7 @@ class Outer:
         if record.picks is None or digest in self._picks or len(record.picks) != len(rows):
             return
         if all(place < len(row) for place, row in zip(record.picks, rows, strict=True)):
-            self.remember(record.recipe, record.picks)
+            self.remember(record.recipe, record.picks, record.parameters)
             self._given.add(digest)
 
     def learn_costs(self, made: Sequence[tuple[Recipe, ModelFacts]]) -> None:

@@ -121,7 +121,7 @@ FAMILIES: Mapping[str, Knobs] = {
             "growth": _GROWTH,
             **_stages(4, 0),
             "fine_stem": Knob(
-                about="the first stage sees twice the height and width: more detail, at the price of channels",
+                about="the first stage sees twice the height and width, of inputs below 128",
                 type=ValueType.SWITCH,
             ),
             "squeeze_excite": _SQUEEZE,

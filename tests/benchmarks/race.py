@@ -8,6 +8,7 @@ are of exported files on the whole test split, in points. What is in ``--out`` i
 """
 
 import json
+import re
 import statistics
 import sys
 from argparse import Namespace
@@ -60,7 +61,7 @@ def main() -> None:
 
 def row(bench: Bench, options: Namespace, budget: str, seed: int) -> dict[str, Any]:
     """One run, its answer and the others."""
-    out = options.out / f"{options.budgets.index(budget)}-{seed}"
+    out = options.out / f"{re.sub('[^a-z0-9]+', '-', budget)}-{options.time}-{seed}"
     result = _run(out, options, budget, seed)
     controls = {r.control: r.recipe for r in result.trial_log if r.control is not None}
     builder = _builder(bench)
@@ -73,9 +74,10 @@ def row(bench: Bench, options: Namespace, budget: str, seed: int) -> dict[str, A
     known = _known(out / "accuracies.json")
     steps = result.recipe.recovery.steps if result.recipe is not None else 300
     for name, recipe in wanted.items():
-        if name not in known:
+        key = f"{FITTING} {fitting}" if name == FITTING else name
+        if key not in known:
             rates = {recipe.recovery.learning_rate, *(_rates(result) if name == FITTING else ())}
-            known[name] = max(_recovered(bench, _at_rate(recipe, rate), steps) for rate in rates)
+            known[key] = max(_recovered(bench, _at_rate(recipe, rate), steps) for rate in rates)
             write_whole(out / "accuracies.json", json.dumps(known))
     return {
         "budget": budget,
@@ -84,7 +86,10 @@ def row(bench: Bench, options: Namespace, budget: str, seed: int) -> dict[str, A
         "seconds": round(result.seconds, 1),
         "trials": result.trials.total,
         "best": {**_answer(result), **costs.get(ANSWER, {})},
-        "controls": {name: {"accuracy": known[name], **costs[name]} for name in wanted},
+        "controls": {
+            name: {"accuracy": known[f"{FITTING} {fitting}" if name == FITTING else name], **costs[name]}
+            for name in wanted
+        },
     }
 
 
@@ -166,8 +171,9 @@ def _answer(result: Result) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over seeds; a control counts where it meets the budget, measured beside the answer."""
-    ours = [row["best"]["accuracy"] for row in rows if row["best"]]
+    """Means over seeds; answers and controls count where they meet the budget, measured side by side."""
+    rows = [row for row in rows if row["best"].get("within")]
+    ours = [row["best"]["accuracy"] for row in rows]
     fitting = [{name: each for name, each in row["controls"].items() if each["within"]} for row in rows]
     simple = [
         max((controls[name]["accuracy"] for name in (UNIFORM_INT8, UNIFORM_PRUNING, FITTING) if name in controls),
@@ -178,15 +184,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     known = [each for each in simple if each is not None]
     ahead = [
         row["best"]["accuracy"] - each["accuracy"]
-        for row, controls in zip(rows, fitting, strict=True) if row["best"] for each in controls.values()
+        for row, controls in zip(rows, fitting, strict=True) for each in controls.values()
     ]  # fmt: skip
     return {
+        "meet": len(rows),
         "ours": round(statistics.mean(ours), 2) if ours else None,
         "better of uniform int8 and uniform pruning + int8": round(statistics.mean(known), 2) if known else None,
         "median of random ones": round(statistics.median(random), 2) if random else None,
         "ahead of each control by at least": round(min(ahead), 2) if ahead else None,
         "half the widest interval": round(max((high - low) / 2 for low, high in
-                                              (row["best"]["interval"] for row in rows if row["best"])), 2)
+                                              (row["best"]["interval"] for row in rows)), 2)
         if ours else None,
     }  # fmt: skip
 

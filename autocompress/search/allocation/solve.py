@@ -141,18 +141,17 @@ def _best(problem: "_Problem", time_limit_s: float, relative_gap: float) -> tupl
     few = added <= np.sort(added)[min(len(added), CORE * len(problem.starts)) - 1]
     found, _ = problem.listed(added, few, np.inf, BEAM)
     if found is None:
-        return problem.cut(np.full(len(added), fill_value=True), relative_gap, time_limit_s)
+        everything = np.full(len(added), fill_value=True)
+        cut, optimal = problem.cut(everything, relative_gap, time_limit_s)
+        # Nothing else is known: a selection at all is worth more time.
+        return (cut, optimal) if cut or optimal else problem.cut(everything, relative_gap, _MORE_TIME * time_limit_s)
     worst = problem.loss_of(found)
     if worst - bound <= relative_gap * abs(worst):
         return found, True
     better = added <= worst - bound
     again, is_all = problem.listed(added, better, worst - bound, LISTED)
-    if is_all:
-        return again or found, True
-    cut, optimal = problem.cut(better, relative_gap, time_limit_s)
-    known = [each for each in (found, again, cut) if each is not None]
-    best = min(known, key=problem.loss_of)
-    return best, optimal and best is cut
+    cut, optimal = (None, True) if is_all else problem.cut(better, relative_gap, time_limit_s)
+    return min((each for each in (found, again, cut) if each is not None), key=problem.loss_of), optimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,20 +234,15 @@ class _Problem:
         constraints = [LinearConstraint(one_each, 1, 1)]
         if len(self.limits):
             constraints.append(LinearConstraint(costs.T, -np.inf, self.limits + _TOLERANCE))
-        for seconds in (limit_s, _MORE_TIME * limit_s):
-            result = milp(
-                loss / (float(np.abs(loss).max()) or 1.0),
-                integrality=np.ones(len(loss)),
-                bounds=(0, 1),
-                constraints=constraints,
-                options={"time_limit": seconds, "mip_rel_gap": relative_gap, **_OPTIONS},
-            )
-            if result.x is not None:
-                break
-            if result.status == _INFEASIBLE:
-                return None, True
+        result = milp(
+            loss / (float(np.abs(loss).max()) or 1.0),
+            integrality=np.ones(len(loss)),
+            bounds=(0, 1),
+            constraints=constraints,
+            options={"time_limit": limit_s, "mip_rel_gap": relative_gap, **_OPTIONS},
+        )
         if result.x is None:
-            return None, False
+            return None, bool(result.status == _INFEASIBLE)
         places = np.flatnonzero(kept) - self.starts[owner]
         firsts = np.flatnonzero(np.diff(owner, prepend=-1))[1:]
         picked = [int(place[np.argmax(part)]) for place, part in
