@@ -79,6 +79,17 @@ def test_nothing_feasible_loses_less_where_costs_fit_exactly(monkeypatch, seed, 
     assert rough[1] <= best + 1e-6
 
 
+def test_a_selection_that_uses_a_limit_up_is_not_lost_to_rounding():
+    losses = [np.array(row) for row in ([2.1, 1.4, 0.9, 2.5, 2.0], [0.9, 1.6, 2.8, 2.6, 2.4], [2.2, 1.8, 1.2, 0.5, 1.4],
+                                        [1.2, 1.4, 0.5, 2.6, 0.5])]  # fmt: skip
+    costs = [np.array([row]).T for row in ([0.1, 0.4, 0.5, 0.1, 0.6], [0.2, 0.5, 0.1, 0.7, 0.7],
+                                           [0.5, 0.2, 0.4, 1.0, 0.8], [0.0, 0.3, 0.7, 0.7, 0.0])]  # fmt: skip
+    limits = np.array([1.6])
+    found = solve(losses, costs, limits)
+    assert found is not None
+    assert found.loss == pytest.approx(by_trying_all(losses, costs, limits + 1e-9))
+
+
 def test_limits_below_what_is_possible_have_no_solution():
     losses, costs = made_up(units=4, choices=5, metrics=2, seed=0)
     least = sum(cost.min(axis=0) for cost in costs)
