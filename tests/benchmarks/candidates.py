@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000, help="test images")
     parser.add_argument("--rivals", type=int, default=5, help="models of timm")
     parser.add_argument("--best", type=int, default=1, help="candidates to train, the best first")
+    parser.add_argument("--names", nargs="+", default=None, help="those to train, in the place of the first ones")
     parser.add_argument("--threads", type=int, default=this_machine().cores)
     parser.add_argument("--arithmetic", default="fp32", choices=[each.value for each in Arithmetic])
     parser.add_argument("--seconds", type=float, default=3600, help="no new training begins after that")
@@ -126,9 +127,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.candidates or Path(temporary, "candidates")
         found = candidates_in(folder, options)
+        named = [each for each in found.candidates if each.name in (options.names or ())]
         ours = {
             each.name: autocompress.build_student(folder / each.folder / "architecture.yaml")
-            for each in found.candidates[: options.best]
+            for each in named or found.candidates[: options.best]
         }
     task = task_of(options)
     torch.manual_seed(0)
