@@ -8,6 +8,7 @@ import random
 import statistics
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +22,16 @@ from autocompress.search.allocation.solve import solve
 
 UNITS, CHOICES, BUDGETS = 60, 40, 3
 NETWORKS = ("residual", "depthwise", "concat")
+SHARES = (0.2, 0.3, 0.5)  # of the original's costs
 FILES = 6  # of each network
 RECIPES = 20_000
 
 
 def solver_seconds() -> list[float]:
     seconds = []
-    for seed in range(4):
+    for seed, share in product(range(8), SHARES):
         losses, costs = made_up(UNITS, CHOICES, BUDGETS, seed)
-        limits = 0.3 * sum(cost[0] for cost in costs)
+        limits = share * sum(cost[0] for cost in costs)
         started = time.perf_counter()
         assert solve(losses, costs, limits) is not None
         seconds.append(round(time.perf_counter() - started, 3))
