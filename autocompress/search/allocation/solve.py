@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 Floats = npt.NDArray[np.float64]
 Picks = npt.NDArray[np.intp]
 
-TIME_LIMIT_S = 0.8
+TIME_LIMIT_S = 0.6
 RELATIVE_GAP = 1e-3
 CORE = 3  # choices a unit, about, that are tried first
 BEAM, LISTED = 1500, 5000  # partial selections that are kept: of a first one, and to list all
