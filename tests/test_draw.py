@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from autocompress.errors import SpaceError
-from autocompress.hardware.drawn.draw import draw, draw_timm
+from autocompress.hardware.drawn.draw import draw, draw_student, draw_timm
 from autocompress.hardware.drawn.kinds import FLOAT_ONLY, KINDS
 from autocompress.hardware.drawn.net import repeated
 from autocompress.hardware.drawn.space import NetworkSpace, profile_space, read_space
@@ -61,7 +61,7 @@ def test_kinds_are_drawn_in_their_shares():
 def test_the_space_names_every_kind_and_is_no_search_space():
     space = read_space(FILE)
     assert set(space.kinds) == set(KINDS)
-    assert space.timm.share <= 0.1
+    assert space.timm.share + space.students.share <= 0.5, "odd widths and factors come from the random ones"
     assert {about.family for about in space.timm.models.values()} == {
         *("resnet", "mobilenetv2", "mobilenetv3", "vit", "convnext"),
     }
@@ -102,3 +102,14 @@ def test_models_of_timm_come_in_both_precisions():
     assert fp32.name == "timm-7-mobilenetv3_small_050-32-fp32"
     assert (fp32.family, fp32.precision, int8.precision) == ("mobilenetv3", "fp32", "int8")
     assert "DequantizeLinear" in operators(int8.proto) - operators(fp32.proto)
+
+
+@pytest.mark.parametrize("family", ["resnet", "mbconv", "convnext", "vit", "conv1d", "mlp"])
+def test_students_come_in_both_precisions_and_a_seed_repeats(family):
+    students = {"share": 0.1, "families": {family: 1.0}}
+    space = profile_space().model_copy(update={"students": type(profile_space().students).model_validate(students)})
+    fp32, int8 = draw_student(3, this_machine(), space)
+    assert fp32.name == f"student-3-{family}-fp32"
+    assert (fp32.family, fp32.precision, int8.precision) == (family, "fp32", "int8")
+    assert "DequantizeLinear" in operators(int8.proto) - operators(fp32.proto)
+    assert draw_student(3, this_machine(), space)[0].proto == fp32.proto

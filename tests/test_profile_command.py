@@ -16,7 +16,7 @@ from tiny_onnx import dense_file, save
 import autocompress
 from autocompress.cli.app import run
 from autocompress.commands import profile as profiling
-from autocompress.errors import InputError, MeasurementError, OutputError, ProfileError
+from autocompress.errors import InputError, MeasurementError, ModelError, OutputError, ProfileError
 from autocompress.events import Silence
 from autocompress.hardware import each_file
 from autocompress.hardware.drawn.draw import Drawn, draw
@@ -251,28 +251,35 @@ def test_the_floor_is_taken_at_one_speed_of_the_machine(monkeypatch):
     assert a_a_floor_of(session, Target()) == pytest.approx(0.0)
 
 
-def test_timm_models_take_at_most_their_share_of_the_time(tmp_path, monkeypatch):
-    """With a clock on which a random network takes a second and a model of timm ten."""
-    now, timm = [0.0], []
+@pytest.mark.parametrize("sort", ["student", "timm"])
+def test_built_networks_take_at_most_their_share_of_the_time(tmp_path, monkeypatch, sort):
+    """With a clock on which a random network takes a second and a built one ten; there are no others."""
+    now, built = [0.0], []
 
     def measured(batch, *_):
         for each in batch:
-            now[0] += 5.0 if each.name.startswith("timm") else 1.0
+            now[0] += 5.0 if each.name.startswith(sort) else 1.0
             yield observation(name=each.name)
 
-    def draw_timm(seed, machine, space):
-        timm.append(now[0])
-        return [Drawn(name=f"timm-{seed}-x-{kind}", family="f", precision=kind, proto=b"") for kind in ("fp32", "int8")]
+    def draw_one(seed, machine, space):
+        built.append((seed, now[0]))
+        names = [f"{sort}-{seed}-x-{kind}" for kind in ("fp32", "int8")]
+        return [Drawn(name=name, family="f", precision="any", proto=b"") for name in names]
+
+    def refused(seed, machine, space):
+        raise ModelError("none")
 
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(training, "observe_drawn", measured)
-    monkeypatch.setattr(training, "draw_timm", draw_timm)
+    for name in ("student", "timm"):
+        monkeypatch.setattr(training, f"draw_{name}", draw_one if name == sort else refused)
     monkeypatch.setattr(training, "append", lambda *_: None)
     session = Session()
     measure_for(1000.0, session, tmp_path, machine=this_machine(), target=Target(), observer=Silence())
-    assert 7 <= len(timm) <= 10
-    assert timm[0] >= 100
-    assert 1000 <= now[0] <= 1010
+    share = getattr(profile_space(), f"{sort}s" if sort == "student" else sort).share
+    assert share * 1000 - 40 <= 10 * len(built) <= share * 1000
+    assert [seed for seed, _ in built] == list(range(len(built)))
+    assert 1000 <= now[0] <= 1030
 
 
 def many(count=40):

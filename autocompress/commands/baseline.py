@@ -28,6 +28,7 @@ FEWEST_STEPS = 1500  # small data sets need more passes
 PROBE_STEPS = 3
 LEAST_S = 5.0  # of training, however little time there is
 MOST_OF_THE_REST = 0.35  # of the time that is left: short runs have spent much of theirs before they train
+LATER_S = 32.0  # of measuring, a few trials, their recovery and the certificate, however short the run is
 WEIGHTS = "model.safetensors"
 FILE = "model.onnx"
 
@@ -75,7 +76,7 @@ def ensure_trained(
         return
     torch.manual_seed(prepared.config.seed)
     settings = _baseline_settings(prepared, stream, pace)
-    limit_s = max(LEAST_S, min(BASELINE_SHARE * clock.limit_s, MOST_OF_THE_REST * clock.left_s))
+    limit_s = max(LEAST_S, min(BASELINE_SHARE * clock.limit_s, MOST_OF_THE_REST * clock.left_s, clock.left_s - LATER_S))
     expected = max(1, min(settings.steps, int(limit_s * pace.all_threads)))
 
     def report(step: int, _most: int) -> None:

@@ -37,6 +37,7 @@ from autocompress.units import parse_duration
 
 TIME = "5m"
 ENDING_SHARE = 0.15  # of the time: fits, cross-validation and the A/A floor
+MOST_FLOOR = 0.03  # of the relative difference of a file and itself
 MOST_DISTURBANCE = 0.1  # of a processor's time, to other programs, before it is said
 
 
@@ -114,7 +115,7 @@ def profile(
     finally:
         update_facts(folder, measured_s=read_facts(folder).measured_s + session.seconds)
     found = finish(folder, new_files=len(session.observations), failures=session.failures, floor=floor, started=began)
-    return found.model_copy(update={"notes": (*found.notes, *_unrest(session))})
+    return found.model_copy(update={"notes": (*found.notes, *_unrest(session, floor))})
 
 
 def import_results(
@@ -252,12 +253,16 @@ def _folder(out: str | Path | None, profiles: Sequence[str | Path], here: Circum
     return folder
 
 
-def _unrest(session: Session) -> tuple[str, ...]:
+def _unrest(session: Session, floor: float | None) -> tuple[str, ...]:
+    """What was not calm about the measurements: other programs, or other guests of the same machine."""
     share = median(each.disturbed for each in session.observations) if session.observations else 0.0
-    if share <= MOST_DISTURBANCE:
+    if share > MOST_DISTURBANCE:
+        found = f"other programs used {share:.0%} of a processor while networks were measured"
+    elif floor is not None and floor > MOST_FLOOR:
+        found = f"the same file measured twice differs by {floor:.0%}: the machine changed its speed meanwhile"
+    else:
         return ()
-    used = f"other programs used {share:.0%} of a processor while networks were measured"
-    return (f"{used}; a profile that is made while nothing else runs predicts better",)
+    return (f"{found}; autocompress profile again, while nothing else runs, adds calmer measurements",)
 
 
 def _target(threads: int) -> Target:

@@ -1,8 +1,9 @@
 """Measures the files that ``predictor_files.py`` built, with their kernels. Prints JSON: how many, and the A/A floor.
 
-``python tests/benchmarks/predictor_measure.py --files FOLDER [--most 60]``; a second a file, one thread, with nothing
-else running. What is measured stays. A reference file is measured in every process: what its times differ by is what
-measuring alone makes different.
+``python tests/benchmarks/predictor_measure.py --files FOLDER [--passes 3] [--most 60]``; a second a file and pass, one
+thread, with nothing else running. What is measured stays. The machine is another one for seconds or minutes, so each
+file is measured in several passes over all of them, minutes apart, and counts with the median. A reference file is
+measured in every process: what its times differ by is what measuring alone makes different.
 """
 
 import argparse
@@ -34,8 +35,9 @@ OBSERVED, SEEN, FAILED = ".observation.json", ".seen.json", ".unmeasured"
 def main() -> None:
     """Measure what is missing, print."""
     options = arguments().parse_args()
-    measure(options.files, options.most)
-    left = sum(1 for _ in unmeasured(options.files))
+    for number in range(1, options.passes + 1):
+        measure(options.files, options.most, number)
+    left = sum(1 for _ in unmeasured(options.files, options.passes))
     found = sum(1 for _ in options.files.glob(f"*/*{OBSERVED}"))
     print(json.dumps({"measured": found, "left": left, **aa_floor(options.files)}, indent=2))
 
@@ -44,16 +46,17 @@ def arguments() -> argparse.ArgumentParser:
     """The options of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=Path, default=Path("runs/benchmarks/predictor"), help="where the files lie")
-    parser.add_argument("--most", type=int, default=10**6, help="measure at most so many files now")
+    parser.add_argument("--passes", type=int, default=3, help="measure each file so often")
+    parser.add_argument("--most", type=int, default=10**6, help="measure at most so many files in each pass")
     return parser
 
 
-def measure(folder: Path, most: int) -> None:
-    """Measure up to ``most`` files, a few in each process, the reference first."""
+def measure(folder: Path, most: int, passes: int) -> None:
+    """Measure up to ``most`` of the files that fewer passes have seen, a few in each process, the reference first."""
     reference = folder / "reference.onnx"
     if not reference.exists():
         write_whole(reference, file_of(REFERENCE))
-    files = list(unmeasured(folder))[:most]
+    files = list(unmeasured(folder, passes))[:most]
     for start in range(0, len(files), TOGETHER):
         chunk = files[start : start + TOGETHER]
         try:
@@ -69,13 +72,21 @@ def measure(folder: Path, most: int) -> None:
             _keep_all(folder, chunk, lines)
 
 
-def unmeasured(folder: Path) -> Iterator[Path]:
-    """The files that neither have been measured nor failed to be; those of a group mixed, so that drift hits all."""
+def unmeasured(folder: Path, passes: int) -> Iterator[Path]:
+    """The files that fewer passes have seen, and that did not fail; those of a group mixed, so that drift hits all."""
     files = sorted(path for path in folder.glob("*/*.onnx"))
-    order = np.random.default_rng(0).permutation(len(files))
+    order = np.random.default_rng(passes).permutation(len(files))
     for file in (files[place] for place in order):
-        if not file.with_suffix(OBSERVED).exists() and not file.with_suffix(FAILED).exists():
+        if _seen_by(file) < passes and not file.with_suffix(FAILED).exists():
             yield file
+
+
+def _seen_by(file: Path) -> int:
+    """How many passes have measured a file."""
+    observed = file.with_suffix(OBSERVED)
+    if not observed.exists():
+        return 0
+    return len(Observation.from_json(observed.read_text()).rounds_us) // int(PLAN["rounds"])
 
 
 def observations(folder: Path) -> Iterator[tuple[About, Observation, RuntimeGraph]]:
@@ -114,6 +125,9 @@ def _keep_all(folder: Path, files: Sequence[Path], lines: Sequence[Line]) -> Non
             continue
         about = About.from_json(file.with_suffix(".json").read_text())
         rounds_us = tuple(line.content.pop("rounds_us"))
+        if _seen_by(file):
+            _add(file.with_suffix(OBSERVED), rounds_us, line.content["reference_ms"])
+            continue
         graph = graph_of(line.content, 1)
         observation = observation_of(
             graph, rounds_us, name=about.name, family=about.family, precision=about.precision, at=at, source="import",
@@ -121,6 +135,15 @@ def _keep_all(folder: Path, files: Sequence[Path], lines: Sequence[Line]) -> Non
         )  # fmt: skip
         write_whole(file.with_suffix(SEEN), json.dumps(line.content))
         write_whole(file.with_suffix(OBSERVED), observation.model_dump_json())
+
+
+def _add(observed: Path, rounds_us: tuple[float, ...], reference_ms: float) -> None:
+    """The rounds of another pass, at the speed of the first."""
+    first = Observation.from_json(observed.read_text())
+    assert first.reference_ms is not None
+    again = first.model_copy(update={"rounds_us": rounds_us, "reference_ms": reference_ms}).at_speed(first.reference_ms)
+    both = first.model_copy(update={"rounds_us": (*first.rounds_us, *again.rounds_us)})
+    write_whole(observed, both.model_dump_json())
 
 
 if __name__ == "__main__":

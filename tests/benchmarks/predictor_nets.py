@@ -71,8 +71,6 @@ UNSEEN: Rows = {
     "depthwise": {
         "xception": ("legacy_xception 80:fp32,int8",),
         "ghostnet": ("ghostnet_050 128:fp32,int8", "ghostnet_100 160:fp32,odd"),
-        "efficientnet": ("efficientnet_b0 96:fp32,int8", "efficientnet_lite0 128:odd,odd8,low"),
-        "tinynet": ("tinynet_d 128:fp32,int8", "tinynet_b 112:odd"),
         "mnasnet": ("mnasnet_small 128:fp32,odd", "mnasnet_100 96:int8,low"),
         "fbnet": ("fbnetc_100 112:fp32,odd8",),
         "mixnet": ("mixnet_s 112:fp32,int8",),
@@ -123,6 +121,10 @@ SEEN: Rows = {
             "mobilenetv3_small_050 136:fp32,odd8", "mobilenetv3_small_075 152:fp32,int8,odd",
             "mobilenetv3_small_100 168:int8,low", "mobilenetv3_large_075 104:fp32,int8",
             "mobilenetv3_large_100 120:odd,odd8",
+        ),
+        "mbconv": (
+            "efficientnet_b0 96:fp32,int8", "efficientnet_lite0 128:odd,odd8,low", "tinynet_d 128:fp32,int8",
+            "tinynet_b 112:odd",
         ),
         "convnext": (
             "convnext_atto 72:fp32,int8", "convnext_atto 104:low", "convnext_femto 88:fp32,odd8",

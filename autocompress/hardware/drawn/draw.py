@@ -6,11 +6,12 @@ import numpy as np
 from onnx import ModelProto, numpy_helper
 
 from autocompress.export.calibrate import Seen
-from autocompress.export.onnx_file import to_onnx
+from autocompress.export.draft_export import draft_onnx
 from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.hardware.drawn.kinds import FLOAT_ONLY, KINDS
 from autocompress.hardware.drawn.net import repeated
 from autocompress.hardware.drawn.space import NetworkSpace, profile_space
+from autocompress.hardware.drawn.students import student_net
 from autocompress.hardware.drawn.style import Style
 from autocompress.models.load import build_model
 from autocompress.models.source import ModelSource
@@ -19,7 +20,7 @@ from autocompress.target import Machine
 from autocompress.task import Layout, Preprocess
 
 FP32, INT = "fp32", "int8"
-RANDOM, TIMM = "drawn", "timm"  # how names of observations begin; a seed follows
+RANDOM, STUDENT, TIMM = "drawn", "student", "timm"  # how names of observations begin; a seed follows
 LARGE = 1024  # elements of a weight
 
 
@@ -74,17 +75,36 @@ def draw_timm(seed: int, machine: Machine, space: NetworkSpace | None = None) ->
     size = int(rng.choice(about.sizes))
     shape = (3, size, size)
     model = build_model(ModelSource(spec=name, in_shape=shape, n_outputs=timm.classes), seed=seed)
-    proto = to_onnx(model, Preprocess(layout=Layout.IMAGE, shape=shape), 1)
+    proto = draft_onnx(model, Preprocess(layout=Layout.IMAGE, shape=shape), 1)
+    return _in_both(proto, shape, rng, machine, name=f"{TIMM}-{seed}-{name}-{size}", family=about.family)
+
+
+def draw_student(seed: int, machine: Machine, space: NetworkSpace | None = None) -> tuple[Drawn, Drawn]:
+    """A network of a student family with fresh weights, in fp32 and in int8; takes a second.
+
+    Args:
+        seed: of family, sizes and weights.
+        machine: decides how int8 is written.
+        space: None is the shipped one.
+
+    Raises:
+        ModelError: PyTorch cannot export it.
+    """
+    rng = np.random.default_rng(seed)
+    students = (space or profile_space()).students.families
+    family = str(rng.choice(list(students), p=np.array(list(students.values())) / sum(students.values())))
+    proto, shape = student_net(family, rng)
+    return _in_both(proto, shape, rng, machine, name=f"{STUDENT}-{seed}-{family}", family=family)
+
+
+def _in_both(
+    proto: ModelProto, shape: tuple[int, ...], rng: np.random.Generator, machine: Machine, *, name: str, family: str
+) -> tuple[Drawn, Drawn]:
+    """In fp32 and in int8."""
     _repeat_numbers(proto)
-    in_int8 = _in_int8(proto, (1, *shape), rng, machine)
     fp32, int8 = (
-        Drawn(
-            name=f"{TIMM}-{seed}-{name}-{size}-{precision}",
-            family=about.family,
-            precision=precision,
-            proto=each.SerializeToString(),
-        )
-        for precision, each in ((FP32, proto), (INT, in_int8))
+        Drawn(name=f"{name}-{precision}", family=family, precision=precision, proto=each.SerializeToString())
+        for precision, each in ((FP32, proto), (INT, _in_int8(proto, (1, *shape), rng, machine)))
     )
     return fp32, int8
 

@@ -74,7 +74,8 @@ def inverted(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value
 def separable(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
     """Depthwise and pointwise, as in the first MobileNet."""
     kernel = style.one_of(3, 5, 7, shares=(0.7, 0.2, 0.1))
-    made = net.conv(x, x.channels, kernel, stride, groups=x.channels, act=style.act)
+    inner = x.channels * style.one_of(1, 2, shares=(0.85, 0.15))  # two filters a channel, now and then
+    made = net.conv(x, inner, kernel, stride, groups=x.channels, act=style.act)
     return net.conv(made, c_out, act=style.act)
 
 
@@ -200,14 +201,12 @@ def affordable(x: Value, stride: int) -> int:
 
 def _stem(net: Net, style: Style) -> Value:
     x, side = net.input, net.input.side
-    width = style.width(8, 64)
-    if side >= 96:
-        patch = style.one_of(2, 4, shares=(0.8, 0.2))
-        if patch == 4:
-            return _downsampled(net, x, width, 4)
-        x = net.conv(x, width, style.one_of(3, 5, 7), 2, act=style.act)
-        return net.pool(x, 3, 2) if style.chance(0.4) or side > 160 else x
-    return net.conv(x, width, style.one_of(3, 5), 2 if style.chance(0.3) else 1, act=style.act)
+    width = style.width(8, 64) if style.chance(0.85) else style.whole(1, 8)  # a few as pruning may leave them
+    if side >= 96 and style.chance(0.2):
+        return _downsampled(net, x, width, 4)
+    halves = side >= 96 or style.chance(0.3)
+    x = net.conv(x, width, style.one_of(3, 5, 7, shares=(0.5, 0.25, 0.25)), 2 if halves else 1, act=style.act)
+    return net.pool(x, 3, 2) if style.chance(0.4) or side > 160 else x
 
 
 def _downsampled(net: Net, x: Value, c_out: int, stride: int) -> Value:

@@ -11,6 +11,7 @@ from autocompress.errors import SpaceError, near
 from autocompress.facts import Facts
 from autocompress.hardware.drawn.kinds import KINDS
 from autocompress.paths import spaces_folder
+from autocompress.students.knobs import FAMILIES
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,8 +31,26 @@ class TimmShare(Facts):
     models: dict[str, TimmModel] = Field(min_length=1)
 
 
+class StudentShare(Facts):
+    """Student families in shares of their networks, and which share of the time they may take."""
+
+    share: Share
+    families: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+
+    @field_validator("families")
+    @classmethod
+    def _are_known(cls, families: dict[str, float]) -> dict[str, float]:
+        for name in families:
+            if name not in FAMILIES:
+                raise ValueError(f"student families are {', '.join(FAMILIES)}, not {name!r}{near(name, FAMILIES)}")
+        return families
+
+
 class NetworkSpace(Facts):
-    """Random networks by kind, in shares, and models of timm; ``int8`` is the share of the random ones in int8."""
+    """Random networks by kind, in shares, students, and models of timm.
+
+    ``int8`` is the share of the random ones in int8; students and models of timm are measured in both.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
@@ -40,6 +59,7 @@ class NetworkSpace(Facts):
     about: str = ""
     int8: Share
     kinds: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    students: StudentShare
     timm: TimmShare
 
     @field_validator("kinds")

@@ -8,6 +8,7 @@ convolve, qdwconv, qgemm; core/optimizer/nchwc_transformer.cc.)
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log2
 
 from autocompress.hardware.kernels.kernel import Kernel
@@ -16,11 +17,16 @@ from autocompress.hardware.kernels.paths.description import Description, log
 from autocompress.hardware.kernels.paths.moves import move
 from autocompress.hardware.kernels.paths.products import FLOAT_PRODUCTS, INTEGER_PRODUCTS, packed_product, product
 from autocompress.hardware.kernels.paths.recurrent import GATES, recurrent
+from autocompress.hardware.kernels.work import work_of
 
 STEPS_PER_OCTAVE = 2.0
-BUFFERS = 2.0  # of the largest size: the runtime gives the memory of dead tensors to later ones
-NEAR_BYTES = 0.5e6  # about half of the caches of a core
-FAR_OCTAVES = 2.0  # above it, and all weights come from memory
+# Weights come the slower the longer ago they were read: other kernels, and other programs of a processor whose outer
+# caches are shared, push them out. Between one of these times and the next, the share of those that come from further
+# away grows with the logarithm.
+PAUSES_US = (100.0, 400.0, 1_600.0, 6_400.0)
+# A kernel's time to within a factor or two, of one core of a server; what matters is the order of networks.
+FLOAT_MACS_A_US, INTEGER_MACS_A_US, BYTES_A_US, START_US = 1e5, 2.5e5, 5e4, 0.7
+_INTEGERS = frozenset({"int8", "uint8"})
 
 _DESCRIBERS: Mapping[str, Callable[[Kernel], Description]] = {
     **dict.fromkeys(("Conv", "FusedConv", "QLinearConv"), convolution),
@@ -32,29 +38,37 @@ _DESCRIBERS: Mapping[str, Callable[[Kernel], Description]] = {
 
 @dataclass(frozen=True)
 class Context:
-    """What else a network moves through the caches between two runs of a kernel.
+    """What else a network does between two runs of a kernel.
 
-    ``stored_bytes``: its weights; ``touched_bytes``: those and the buffers of its activations. A kernel's weights are
-    read from nearby in a small network and from memory in a large one: the same depthwise convolution takes up to twice
-    as long. Both are rounded to half octaves: finer tells networks apart that do not differ.
+    ``stored_bytes``: all its weights; ``pause_us``: roughly how long it takes. A kernel's weights are read from nearby
+    in a small and fast network and from memory in another: the same product takes up to three times as long. Both are
+    rounded to half octaves: finer tells networks apart that do not differ.
     """
 
     stored_bytes: float
-    touched_bytes: float
+    pause_us: float
 
     @classmethod
     def of(cls, kernels: Iterable[Kernel]) -> "Context":
         """Of one network."""
-        stored = largest = 0.0
+        stored = pause = 0.0
         for kernel in kernels:
             stored += kernel.stored_bytes
-            largest = max(largest, kernel.moved_bytes)
-        return cls.of_sizes(stored, largest)
+            pause += rough_us(kernel)
+        return cls.of_sums(stored, pause)
 
     @classmethod
-    def of_sizes(cls, stored: float, largest: float) -> "Context":
-        """Of a network's stored bytes, and the most that one of its kernels moves."""
-        return cls(_rounded(stored), _rounded(stored + BUFFERS * largest))
+    def of_sums(cls, stored: float, pause: float) -> "Context":
+        """Of a network's stored bytes, and the sum of its kernels' rough times."""
+        return cls(_rounded(stored), _rounded(pause))
+
+
+def rough_us(kernel: Kernel) -> float:
+    """A kernel's time from its amounts of work alone."""
+    macs, _ = work_of(kernel)
+    is_integer = bool(kernel.inputs) and kernel.inputs[0].dtype in _INTEGERS
+    moved = kernel.stored_bytes + kernel.moved_bytes
+    return START_US + macs / (INTEGER_MACS_A_US if is_integer else FLOAT_MACS_A_US) + moved / BYTES_A_US
 
 
 def _rounded(size: float) -> float:
@@ -65,10 +79,12 @@ def _rounded(size: float) -> float:
 def describe(kernel: Kernel, context: Context) -> Description:
     """The kernel in its network as numbers; an operator that is not known moves numbers."""
     found = _DESCRIBERS.get(kernel.operator, move)(kernel)
-    own = kernel.stored_bytes
-    far = min(1.0, max(0.0, log2(max(context.touched_bytes, 1.0) / NEAR_BYTES) / FAR_OCTAVES))
+    # What a kernel only picks from or moves is small, and little of it is read.
+    own = 0.0 if found.path.startswith("move_") else kernel.stored_bytes
+    pause = max(context.pause_us, 1.0)
+    far = [min(1.0, max(0.0, log2(pause / short) / log2(long / short))) for short, long in pairwise(PAUSES_US)]
     return Description(
         path=found.path,
-        terms=(*found.terms, own * far),
-        features=(*found.features, log(own), log(context.stored_bytes), log(context.touched_bytes)),
+        terms=(*found.terms, *(own * share for share in far)),
+        features=(*found.features, log(own), log(context.stored_bytes), log(context.pause_us)),
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 
 from autocompress.facts import Facts
 from autocompress.hardware.kernels.features import Context, describe
@@ -13,15 +14,27 @@ from autocompress.hardware.predictor.kernel_model import LEAST_US, Timed
 from autocompress.hardware.predictor.observation import Observation
 
 SOFT_US = 50.0  # below it, errors of a whole count as absolute rather than relative
+SLOWED = 1.5  # times its whole without profiling: networks whose profile shows what profiling adds
+FEWEST_SLOWED = 20  # of them; fewer, and all count
+SHORT_US = 125.0  # of a network: profiling adds least to its kernels, and more for each octave beyond
 MOST_SCALING = 1.4  # of a profile, up or down, to meet the whole
 
 
 class ProfilerCost(Facts):
-    """Microseconds: what a call takes beside its kernels, and what the profile adds to each kernel and each input."""
+    """Microseconds: what a call takes beside its kernels, and what the profile adds to each of these.
+
+    It adds to a kernel, to each of its inputs, and to a kernel for each octave that its network takes beyond
+    ``SHORT_US``: what the profiler itself uses has left the nearest caches by then.
+    """
 
     call_us: float
     kernel_us: float
     input_us: float
+    octave_us: float = 0.0
+
+    def of(self, kernel: Kernel, network_us: float) -> float:
+        """What the profile adds to a kernel of a network that takes ``network_us`` without."""
+        return self.kernel_us + self.input_us * _inputs(kernel) + self.octave_us * _octaves(network_us)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +48,20 @@ class KernelTime:
 
 def profiler_cost(observations: Sequence[Observation]) -> ProfilerCost:
     """Least squares on whole networks: their time is the sum of their profile, less what profiling adds."""
-    rows, excess, weight = [], [], []
+    every, slowed = [], []
     for each in observations:
         kernels = each.parsed()
         if any(us is None for _, us in kernels):
             continue
-        rows.append([1.0, -float(len(kernels)), -float(sum(_inputs(kernel) for kernel, _ in kernels))])
-        excess.append(each.median_us - sum(us or 0.0 for _, us in kernels))
-        weight.append(1 / np.hypot(each.median_us, SOFT_US))
-    w = np.array(weight)
-    found, *_ = np.linalg.lstsq(np.array(rows) * w[:, None], np.array(excess) * w, rcond=None)
-    call, kernel, per_input = np.maximum(found, 0.0).tolist()
-    return ProfilerCost(call_us=call, kernel_us=kernel, input_us=per_input)
+        count, inputs = len(kernels), sum(_inputs(kernel) for kernel, _ in kernels)
+        profiled = sum(us or 0.0 for _, us in kernels)
+        row = [1.0, -count, -inputs, -count * _octaves(each.median_us), each.median_us - profiled]
+        every.append([value / np.hypot(each.median_us, SOFT_US) for value in row])
+        if profiled > SLOWED * each.median_us:
+            slowed.append(every[-1])
+    rows = np.array(slowed if len(slowed) >= FEWEST_SLOWED else every)
+    call, kernel, per_input, octave = nnls(rows[:, :-1], rows[:, -1])[0].tolist()
+    return ProfilerCost(call_us=call, kernel_us=kernel, input_us=per_input, octave_us=octave)
 
 
 def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTime]:
@@ -55,7 +70,7 @@ def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTim
     context = Context.of(kernel for kernel, _ in parsed)
     if any(us is None for _, us in parsed):
         return []
-    own = [max(LEAST_US, (us or 0.0) - cost.kernel_us - cost.input_us * _inputs(kernel)) for kernel, us in parsed]
+    own = [max(LEAST_US, (us or 0.0) - cost.of(kernel, observation.median_us)) for kernel, us in parsed]
     ratio = max(observation.median_us - cost.call_us, 1.0) / sum(own)
     ratio = min(MOST_SCALING, max(1 / MOST_SCALING, ratio))
     return [
@@ -79,6 +94,10 @@ def by_path(networks: Sequence[Sequence[KernelTime]]) -> dict[str, Timed]:
         )
         for path, groups in found.items()
     }
+
+
+def _octaves(network_us: float) -> float:
+    return max(0.0, float(np.log2(max(network_us, 1.0) / SHORT_US)))
 
 
 def _inputs(kernel: Kernel) -> int:

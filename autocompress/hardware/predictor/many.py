@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from autocompress.hardware.kernels.features import Context
+from autocompress.hardware.kernels.features import Context, rough_us
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.predictor.forest import Floats
 
@@ -35,7 +35,7 @@ class Flattener:
     _number: dict[str, int] = field(default_factory=dict)
     _kernels: list[Kernel] = field(default_factory=list)
     _stored: list[float] = field(default_factory=list)
-    _moved: list[float] = field(default_factory=list)
+    _rough: list[float] = field(default_factory=list)
     _contexts: dict[Context, int] = field(default_factory=dict)
 
     def flat(self, networks: Sequence[Sequence[Kernel]]) -> Flat:
@@ -44,9 +44,8 @@ class Flattener:
         ids = np.array([self._id(kernel) for kernels in networks for kernel in kernels], np.int64)
         network = np.repeat(np.arange(count), [len(kernels) for kernels in networks])
         stored = np.bincount(network, np.array(self._stored)[ids], count) if len(ids) else np.zeros(count)
-        largest = np.zeros(count)
-        np.maximum.at(largest, network, np.array(self._moved)[ids] if len(ids) else 0.0)
-        contexts = [Context.of_sizes(*sizes) for sizes in zip(stored.tolist(), largest.tolist(), strict=True)]
+        rough = np.bincount(network, np.array(self._rough)[ids], count) if len(ids) else np.zeros(count)
+        contexts = [Context.of_sums(*both) for both in zip(stored.tolist(), rough.tolist(), strict=True)]
         numbers = [self._contexts.setdefault(context, len(self._contexts)) for context in contexts]
         codes, pair = np.unique(np.array(numbers, np.int64)[network] * MOST_KERNELS + ids, return_inverse=True)
         return Flat(networks=count, network=network, pair=pair, pairs=codes.tolist())
@@ -62,7 +61,7 @@ class Flattener:
             found = self._number[kernel.signature] = len(self._kernels)
             self._kernels.append(kernel)
             self._stored.append(kernel.stored_bytes)
-            self._moved.append(kernel.moved_bytes)
+            self._rough.append(rough_us(kernel))
         return found
 
 

@@ -1,18 +1,19 @@
 """Networks drawn and measured until the time is over, each kept at once.
 
-The random part decides how well the predictor knows kernels, so it has nearly all the time. Models of timm bring what
-PyTorch's exporter writes; a tenth of the time goes there at most, as an export takes seconds.
+Random networks bring kernels of all shapes, half a second each. Students and models of timm bring what PyTorch's
+exporter writes, and kernels as real networks join them; to build and export one takes longer, so both have a share of
+the time.
 """
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from autocompress.events import Observer
-from autocompress.hardware.drawn.draw import RANDOM, TIMM, Drawn, draw, draw_timm
+from autocompress.hardware.drawn.draw import RANDOM, STUDENT, TIMM, Drawn, draw, draw_student, draw_timm
 from autocompress.hardware.drawn.space import NetworkSpace, profile_space
 from autocompress.hardware.predictor.measuring import Failure, Protocol, observe_drawn
 from autocompress.hardware.predictor.observation import Observation
@@ -21,7 +22,8 @@ from autocompress.target import Machine, Target
 
 FILES_AT_ONCE = 16  # in one process, so that its start counts little
 FILE_S = 0.5  # of drawing and measuring one network, before it is known
-TIMM_S = 10.0  # of building, exporting and measuring one of timm's models twice, before it is known
+BUILT_S = 3.0  # of building and exporting a network, and measuring it twice, before it is known
+BUILT_AT_ONCE = 3
 FLOOR_FILES = 6
 
 
@@ -36,11 +38,39 @@ class Session:
 
 
 @dataclass(kw_only=True)
-class _Seeds:
-    """The next network of either sort."""
+class _Built:
+    """Networks that PyTorch builds and exports, each in fp32 and in int8, for at most a ``share`` of the time."""
 
-    random: int
-    timm: int
+    name: str
+    share: float
+    draw: Callable[[int, Machine, NetworkSpace], Sequence[Drawn]]
+    seed: int
+    one_s: float = BUILT_S  # of building and measuring one
+    seconds: float = 0.0
+    count: int = 0
+
+    def is_due(self, gone_s: float) -> bool:
+        """Whether another batch fits into the share of the time that is gone."""
+        return self.seconds + BUILT_AT_ONCE * self.one_s <= self.share * gone_s
+
+    def batch(self, machine: Machine, space: NetworkSpace, session: Session) -> list[Drawn]:
+        """The next few; one that the tools refuse is left out."""
+        batch: list[Drawn] = []
+        for _ in range(BUILT_AT_ONCE):
+            try:
+                batch += self.draw(self.seed, machine, space)
+            except Exception as error:  # PyTorch's exporter has errors of its own
+                session.failures.append(Failure(name=f"{self.name}-{self.seed}", reason=f"drawing failed: {error}"))
+            self.seed += 1
+        if not batch:
+            self.share = 0.0  # it will not go better with the next ones
+        return batch
+
+    def book(self, seconds: float) -> None:
+        """What the last batch took in all."""
+        self.seconds += seconds
+        self.count += BUILT_AT_ONCE
+        self.one_s = self.seconds / self.count
 
 
 def measure_for(
@@ -66,14 +96,25 @@ def measure_for(
         protocol: how each file is measured; None is the usual way.
         most_files: end after so many.
     """
-    space = profile_space()
-    seeds = _next_seeds(read_observations(folder)[0])
-    started, timm_s = time.monotonic(), 0.0
+    space, known = profile_space(), read_observations(folder)[0]
+    seed = _next_seed(known, RANDOM)
+    built = [
+        _Built(name=name, share=share, draw=draw_one, seed=_next_seed(known, name))
+        for name, share, draw_one in (
+            (STUDENT, space.students.share, draw_student),
+            (TIMM, space.timm.share, draw_timm),
+        )
+    ]
+    started = time.monotonic()
     while session.seconds < seconds and (most_files is None or len(session.observations) < most_files):
         begun = time.monotonic()
-        is_timm = timm_s + (timm_s / max(1, _count(session, TIMM) // 2) or TIMM_S) <= space.timm.share * session.seconds
-        size = _batch_size(session, seconds, most_files)
-        batch = _timm(seeds, machine, space, session) if is_timm else _random(seeds, size, machine, session)
+        due = next((each for each in built if each.is_due(session.seconds)), None)
+        if due is None:
+            size = _batch_size(session, seconds, most_files)
+            batch = _random(range(seed, seed + size), machine, session)
+            seed += size
+        else:
+            batch = due.batch(machine, space, session)
         if len(session.first) < FLOOR_FILES:
             session.first = [*session.first, *batch][:FLOOR_FILES]
         for each in observe_drawn(batch, target, protocol or Protocol()):
@@ -82,7 +123,8 @@ def measure_for(
             observer.deadline(seconds - session.seconds)
             observer.progress(int(session.seconds), int(seconds), f"s, {len(session.observations)} networks measured")
         session.seconds = time.monotonic() - started
-        timm_s += (time.monotonic() - begun) * is_timm
+        if due is not None:
+            due.book(time.monotonic() - begun)
 
 
 def a_a_floor_of(session: Session, target: Target, *, protocol: Protocol | None = None) -> float | None:
@@ -102,25 +144,14 @@ def _difference(first: Observation, second: Observation) -> float:
     return abs(second.median_us / first.median_us - 1)
 
 
-def _random(seeds: _Seeds, size: int, machine: Machine, session: Session) -> list[Drawn]:
+def _random(seeds: Iterable[int], machine: Machine, session: Session) -> list[Drawn]:
     batch = []
-    for _ in range(size):
-        name = f"{RANDOM}-{seeds.random}"
+    for seed in seeds:
         try:
-            batch.append(draw(seeds.random, machine))
+            batch.append(draw(seed, machine))
         except Exception as error:  # a network that the tools refuse is left out
-            session.failures.append(Failure(name=name, reason=f"drawing failed: {error}"))
-        seeds.random += 1
+            session.failures.append(Failure(name=f"{RANDOM}-{seed}", reason=f"drawing failed: {error}"))
     return batch
-
-
-def _timm(seeds: _Seeds, machine: Machine, space: NetworkSpace, session: Session) -> Sequence[Drawn]:
-    seeds.timm += 1
-    try:
-        return draw_timm(seeds.timm - 1, machine, space)
-    except Exception as error:  # as above; PyTorch's exporter has errors of its own
-        session.failures.append(Failure(name=f"{TIMM}-{seeds.timm - 1}", reason=f"drawing failed: {error}"))
-        return ()
 
 
 def _keep(each: Observation | Failure, folder: Path, session: Session) -> None:
@@ -140,16 +171,6 @@ def _batch_size(session: Session, seconds: float, most_files: int | None) -> int
     return max(1, min(FILES_AT_ONCE, fitting, allowed))
 
 
-def _count(session: Session, sort: str) -> int:
-    return sum(each.name.startswith(f"{sort}-") for each in session.observations)
-
-
-def _next_seeds(known: Sequence[Observation]) -> _Seeds:
-    return _Seeds(random=max(_seeds(known, RANDOM), default=-1) + 1, timm=max(_seeds(known, TIMM), default=-1) + 1)
-
-
-def _seeds(known: Sequence[Observation], sort: str) -> Iterator[int]:
-    for each in known:
-        found = re.match(rf"{sort}-(\d+)", each.name)
-        if found:
-            yield int(found[1])
+def _next_seed(known: Sequence[Observation], sort: str) -> int:
+    """Beyond those of the networks of a sort that were measured."""
+    return max((int(found[1]) for each in known if (found := re.match(rf"{sort}-(\d+)", each.name))), default=-1) + 1

@@ -11,7 +11,7 @@ from autocompress.events import Observer
 from autocompress.measurement import Latency
 from autocompress.search.candidates.draw import Counted, Pool, RoughTimes, set_right
 from autocompress.search.candidates.filed import Filed, Workshop
-from autocompress.search.candidates.latencies import ByLayers, Foreteller, measured
+from autocompress.search.candidates.latencies import ByLayers, Foreteller, measured, with_strays_again
 from autocompress.search.candidates.spread import evidence, spread
 from autocompress.search.costing import measure_ram
 from autocompress.search.forecast import Forecast
@@ -283,7 +283,12 @@ class Hunt:
             return
         said = self._say(files)
         self.observer.progress(len(self.costs), len(self.costs) + len(files), "measured")
-        latencies = self.measure([each.file for each in files], self.workshop.target)
+        contents, target = [each.file for each in files], self.workshop.target
+        latencies = self.measure(contents, target)
+        if self._share_gone() < 1 and not isinstance(self.foreteller, ByLayers):  # that knows less than the first clock
+            latencies = with_strays_again(
+                latencies, said, lambda some: self.measure([contents[i] for i in some], target)
+            )
         for each, forecast, latency in zip(files, said, latencies, strict=True):
             ram = measure_ram(each.file, self.workshop.target) if Metric.RAM in self.wish.limits else None
             self.costs[each.key] = Cost(

@@ -16,7 +16,7 @@ from autocompress.search.candidates.filed import Filed
 from autocompress.search.forecast import NORMAL_90, Forecast, Met, corrected
 from autocompress.target import Target
 
-Measure = Callable[[Sequence[bytes]], list[Latency]]
+STRAY = 0.1  # of what was said
 
 
 class Foreteller(Protocol):
@@ -117,3 +117,26 @@ def measured(files: Sequence[bytes], target: Target, *, rounds: int = 12, window
         for path, content in zip(paths, files, strict=True):
             path.write_bytes(content)
         return measure_latency(paths, target, rounds=rounds, window_ms=window_ms)
+
+
+def with_strays_again(
+    found: Sequence[Latency], said: Sequence[Forecast], measure: Callable[[Sequence[int]], list[Latency]]
+) -> list[Latency]:
+    """Latencies, those that seem disturbed being the middle one of three.
+
+    Args:
+        found: of each file, measured once.
+        said: of each file; where the clock says something else by more than ``STRAY``, either of them may be wrong.
+        measure: measures the files at some places again.
+    """
+    strays = [
+        place
+        for place, (latency, forecast) in enumerate(zip(found, said, strict=True))
+        if latency.noisy or abs(forecast.ms / latency.median_ms - 1) > STRAY
+    ]
+    if not strays:
+        return list(found)
+    middle = list(found)
+    for place, *others in zip(strays, measure(strays), measure(strays), strict=True):
+        middle[place] = sorted((found[place], *others), key=lambda latency: latency.median_ms)[1]
+    return middle

@@ -36,6 +36,11 @@ class Convolution(NamedTuple):
     is_integer: bool
     is_blocked: bool
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether code for one channel at a time runs; that for integers knows one filter a channel only."""
+        return self.group > 1 and self.depth == 1 and (self.filters == 1 or not self.is_integer)
+
 
 class Terms(NamedTuple):
     """Amounts of work; depthwise in integers, channels beyond the last whole vector have code of their own."""
@@ -170,27 +175,27 @@ def _kind(conv: Convolution) -> str:
         if conv.is_blocked and conv.c_in < BLOCK:
             return "first"  # reads an image that is not in blocks
         return "pointwise" if conv.taps == 1 else "dense"
-    if conv.depth == 1:
+    if conv.is_depthwise:
         return "depthwise_tail" if conv.is_integer and conv.c_out % BLOCK else "depthwise"
     return "odd_grouped" if conv.filters % BLOCK else "grouped"
 
 
 def _vector_steps(conv: Convolution) -> float:
     """Multiply-accumulates of whole vectors, the last one padded; depthwise, a vector holds a channel of each group."""
-    if conv.group > 1 and conv.depth == 1:
+    if conv.is_depthwise:
         return float(conv.positions * ceil(conv.c_out / BLOCK) * conv.taps)
     return float(conv.positions * conv.group * ceil(conv.filters / BLOCK) * conv.depth * conv.taps)
 
 
 def _looped_groups(conv: Convolution) -> float:
     """Groups that are computed one after the other; blocked and integer code takes channels of many groups at once."""
-    at_once = conv.depth == 1 and (conv.is_blocked or conv.is_integer)
+    at_once = conv.is_depthwise and (conv.is_blocked or conv.is_integer)
     return 1.0 if at_once else float(conv.group)
 
 
 def _weight_sweeps(conv: Convolution) -> float:
     rows = conv.positions // max(1, conv.extents[-1])
-    if conv.group > 1 and conv.depth == 1:
+    if conv.is_depthwise:
         return float(rows * ceil(conv.c_out / FILTERS_AT_ONCE) * conv.window[0])
     return float(rows * ceil(conv.filters / FILTERS_AT_ONCE) * conv.group * conv.depth * conv.window[0])
 
