@@ -12,14 +12,14 @@ from zipfile import ZIP_DEFLATED, ZipFile
 from autocompress.errors import OutputError
 from autocompress.events import Observer
 from autocompress.hardware.child import RUNNER
-from autocompress.hardware.drawn.draw import Drawn, draw, draw_timm
+from autocompress.hardware.drawn.draw import Drawn, draw, draw_student, draw_timm
 from autocompress.hardware.predictor.measuring import Protocol
 from autocompress.target import ActivationType, Machine, Target
 
 SCHEMA = 1
 PLAN = "plan.json"
 MODEL_S = 1.0  # of a model on a machine like a laptop: half of it the start of its process
-TIMM_EVERY = 40  # models; exporting one of timm's takes seconds here, and it comes in two precisions
+STUDENT_EVERY, TIMM_EVERY = 8, 40  # models; each of these comes in two precisions
 README = """What this is
     {models} models and a script that measures them on this device, for autocompress. It needs Python 3.10 or newer and
     takes about {minutes:.0f} minutes with {threads} thread(s). Nothing else should be running.
@@ -99,6 +99,8 @@ def _networks(count: int, machine: Machine) -> Iterator[Drawn]:
     while made < count:
         here = machines[seed % len(machines)]
         batch = [draw(seed, here)]
+        if seed % STUDENT_EVERY == STUDENT_EVERY - 1:
+            batch += draw_student(seed // STUDENT_EVERY, here)
         if seed % TIMM_EVERY == TIMM_EVERY - 1:
             batch += draw_timm(seed // TIMM_EVERY, here)
         seed += 1
