@@ -51,7 +51,7 @@ class _Built:
 
     def is_due(self, gone_s: float) -> bool:
         """Whether another batch fits into the share of the time that is gone."""
-        return self.seconds + BUILT_AT_ONCE * self.one_s <= self.share * gone_s
+        return self.share > 0 and self.seconds + BUILT_AT_ONCE * self.one_s <= self.share * gone_s
 
     def batch(self, machine: Machine, space: NetworkSpace, session: Session) -> list[Drawn]:
         """The next few; one that the tools refuse is left out."""
