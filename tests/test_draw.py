@@ -61,6 +61,7 @@ def test_kinds_are_drawn_in_their_shares():
 def test_the_space_names_every_kind_and_is_no_search_space():
     space = read_space(FILE)
     assert set(space.kinds) == set(KINDS)
+    assert space.timm.share <= 0.1
     assert space.timm.share + space.students.share <= 0.5, "odd widths and factors come from the random ones"
     assert {about.family for about in space.timm.models.values()} == {
         *("resnet", "mobilenetv2", "mobilenetv3", "vit", "convnext"),

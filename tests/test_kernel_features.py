@@ -251,7 +251,7 @@ def test_one_path_has_always_the_same_features():
 
 
 def test_two_filters_a_channel_are_groups_in_integers():
-    """The runtime's depthwise code for integers knows one filter a channel; this took fifty times as long."""
+    """The runtime's depthwise code for integers knows one filter a channel."""
     twice = conv("microsoft.QLinearConv", 32, 64, group=32, channels_last=1)
     assert describe(twice, HERE).path == "conv_int8_odd_grouped"
     assert describe(conv("Conv", 32, 64, group=32), HERE).path == "conv_plain_depthwise"

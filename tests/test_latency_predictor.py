@@ -52,7 +52,7 @@ def test_many_networks_are_predicted_as_each_alone(predictor):
     ms, low, high = predictor.predict_many(NEW[:5])
     for place, kernels in enumerate(NEW[:5]):
         alone = predictor.predict(graph_of(kernels))
-        assert (alone.ms, *alone.interval_ms) == pytest.approx((ms[place], low[place], high[place]))
+        assert (alone.ms, *alone.interval_ms) == pytest.approx((ms[place], low[place], high[place]), rel=1e-12)
     assert [len(each) for each in predictor.predict_many([])] == [0, 0, 0]
 
 

@@ -278,6 +278,7 @@ def test_built_networks_take_at_most_their_share_of_the_time(tmp_path, monkeypat
     measure_for(1000.0, session, tmp_path, machine=this_machine(), target=Target(), observer=Silence())
     share = getattr(profile_space(), f"{sort}s" if sort == "student" else sort).share
     assert share * 1000 - 40 <= 10 * len(built) <= share * 1000
+    assert built[0][1] * share >= training.BUILT_AT_ONCE * training.BUILT_S
     assert [seed for seed, _ in built] == list(range(len(built)))
     assert 1000 <= now[0] <= 1030
 

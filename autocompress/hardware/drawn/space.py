@@ -1,5 +1,6 @@
 """Which networks a profile is measured on, as ``search_spaces/networks/profile.yaml`` states it."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,13 @@ from autocompress.paths import spaces_folder
 from autocompress.students.knobs import FAMILIES
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _known(shares: dict[str, float], known: Mapping[str, object], what: str) -> dict[str, float]:
+    for name in shares:
+        if name not in known:
+            raise ValueError(f"{what} are {', '.join(known)}, not {name!r}{near(name, known)}")
+    return shares
 
 
 class TimmModel(Facts):
@@ -40,10 +48,7 @@ class StudentShare(Facts):
     @field_validator("families")
     @classmethod
     def _are_known(cls, families: dict[str, float]) -> dict[str, float]:
-        for name in families:
-            if name not in FAMILIES:
-                raise ValueError(f"student families are {', '.join(FAMILIES)}, not {name!r}{near(name, FAMILIES)}")
-        return families
+        return _known(families, FAMILIES, "student families")
 
 
 class NetworkSpace(Facts):
@@ -65,10 +70,7 @@ class NetworkSpace(Facts):
     @field_validator("kinds")
     @classmethod
     def _are_known(cls, kinds: dict[str, float]) -> dict[str, float]:
-        for name in kinds:
-            if name not in KINDS:
-                raise ValueError(f"kinds of networks are {', '.join(KINDS)}, not {name!r}{near(name, KINDS)}")
-        return kinds
+        return _known(kinds, KINDS, "kinds of networks")
 
 
 @cache

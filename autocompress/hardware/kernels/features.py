@@ -41,8 +41,8 @@ class Context:
     """What else a network does between two runs of a kernel.
 
     ``stored_bytes``: all its weights; ``pause_us``: roughly how long it takes. A kernel's weights are read from nearby
-    in a small and fast network and from memory in another: the same product takes up to three times as long. Both are
-    rounded to half octaves: finer tells networks apart that do not differ.
+    in a small and fast network and from memory in another, where the same product takes longer. Both are rounded to
+    half octaves: finer tells networks apart that do not differ.
     """
 
     stored_bytes: float

@@ -285,9 +285,9 @@ class Hunt:
         self.observer.progress(len(self.costs), len(self.costs) + len(files), "measured")
         contents, target = [each.file for each in files], self.workshop.target
         latencies = self.measure(contents, target)
-        if self._share_gone() < 1 and not isinstance(self.foreteller, ByLayers):  # that knows less than the first clock
+        if self._share_gone() < 1 and not isinstance(self.foreteller, ByLayers):  # whose estimates say less
             latencies = with_strays_again(
-                latencies, said, lambda some: self.measure([contents[i] for i in some], target)
+                latencies, said, lambda places: self.measure([contents[place] for place in places], target)
             )
         for each, forecast, latency in zip(files, said, latencies, strict=True):
             ram = measure_ram(each.file, self.workshop.target) if Metric.RAM in self.wish.limits else None
