@@ -3,7 +3,7 @@
 import pytest
 from made_up_networks import COST, law_us, networks, observations, observed
 
-from autocompress.hardware.predictor.kernel_times import MOST_SCALING, by_path, kernel_times, profiler_cost
+from autocompress.hardware.predictor.kernel_times import MOST_SCALING, SHORT_US, by_path, kernel_times, profiler_cost
 
 
 def test_what_a_profile_adds_is_recovered():
@@ -11,6 +11,12 @@ def test_what_a_profile_adds_is_recovered():
     assert found.call_us == pytest.approx(COST.call_us, rel=1e-3)
     assert found.kernel_us == pytest.approx(COST.kernel_us, rel=1e-3)
     assert found.input_us == pytest.approx(COST.input_us, rel=1e-2)
+
+
+def test_a_profile_adds_more_for_each_octave_that_the_network_takes():
+    kernel, cost = networks(1)[0][0], COST.model_copy(update={"octave_us": 0.25})
+    assert cost.of(kernel, SHORT_US / 2) == cost.of(kernel, SHORT_US) == COST.of(kernel, SHORT_US)
+    assert cost.of(kernel, 8 * SHORT_US) - cost.of(kernel, SHORT_US) == pytest.approx(3 * 0.25)
 
 
 def test_networks_without_a_profile_tell_nothing_of_it():
