@@ -12,7 +12,8 @@ class Latency(Facts):
 
     ``median_ms`` is the median over rounds of the round's median; ``interval_ms`` its 95 % bootstrap interval over
     rounds; ``p95_ms`` the 95th percentile of single inferences in the kept rounds. ``noisy`` says that the interval is
-    wider than the protocol accepts (3 % to either side).
+    wider than the protocol accepts (3 % to either side), or that the machine was disturbed in most rounds. ``unrest``
+    says whether other guests of the machine took its caches or half of its core: up to 1 they did not.
     """
 
     median_ms: float = Field(gt=0)
@@ -24,6 +25,7 @@ class Latency(Facts):
     load_ms: float = Field(ge=0, description="time to create the session, measured")
     threads: int = Field(ge=1)
     noisy: bool = False
+    unrest: float = Field(0.0, ge=0)
 
 
 class Accuracy(Facts):

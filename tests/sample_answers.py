@@ -35,16 +35,24 @@ def sample_plan(*, feasible: bool = True) -> Plan:
     )
 
 
-def sample_latency(*, noisy: bool = False) -> Latency:
+def sample_latency(*, noisy: bool = False, unrest: float = 0.0) -> Latency:
     return Latency(
-        median_ms=1.262, p95_ms=1.4, interval_ms=(1.25, 1.28), rounds=12, runs=400, load_ms=9, threads=1, noisy=noisy
+        median_ms=1.262,
+        p95_ms=1.4,
+        interval_ms=(1.25, 1.28),
+        rounds=12,
+        runs=400,
+        load_ms=9,
+        threads=1,
+        noisy=noisy,
+        unrest=unrest,
     )
 
 
-def sample_cost(*, noisy: bool = False) -> FileCost:
+def sample_cost(*, noisy: bool = False, unrest: float = 0.0) -> FileCost:
     return FileCost(
         file="runs/x/best/model.onnx",
-        latency=sample_latency(noisy=noisy),
+        latency=sample_latency(noisy=noisy, unrest=unrest),
         size_bytes=231_904,
         peak_ram_bytes=9_600_000,
         macs=14_000_000,

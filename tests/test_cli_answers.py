@@ -58,13 +58,21 @@ def test_a_plan_shows_reach_limits_and_time(capfd, monkeypatch, feasible, code):
     assert "plan 10s, search 5m00s (the original is trained first; 12.5 training steps a second)" in text
 
 
-@pytest.mark.parametrize("noisy", [False, True])
-def test_measure_shows_every_cost_and_whether_it_was_noisy(capfd, monkeypatch, noisy):
-    monkeypatch.setattr(measuring, "measure", lambda *_, **__: answers.sample_cost(noisy=noisy))
+@pytest.mark.parametrize(
+    ("noisy", "unrest", "why"),
+    [
+        (False, 0.1, ""),
+        (True, 0.1, "noisy: something else is running"),
+        (True, 2.4, "noisy: other guests of this machine take its caches or half of its core"),
+    ],
+)
+def test_measure_shows_every_cost_and_whether_it_was_noisy(capfd, monkeypatch, noisy, unrest, why):
+    monkeypatch.setattr(measuring, "measure", lambda *_, **__: answers.sample_cost(noisy=noisy, unrest=unrest))
     text = shown(capfd, ["measure", "m.onnx"])
     assert "latency, median 1.26 ms [1.25 ms, 1.28 ms]" in text
     assert "size of the file 232 kB (231,904 B)" in text
     assert ("noisy" in text) is noisy
+    assert why in " ".join(text.split())
 
 
 @pytest.mark.parametrize(("met", "code", "word"), [(True, 0, "MET"), (False, 3, "NOT MET")])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autocompress.hardware.kernels.features import FLOAT_MACS_A_US, PAUSES_US, Context, describe, rough_us
+from autocompress.hardware.kernels.features import FLOAT_MACS_A_US, Context, describe, rough_us
 from autocompress.hardware.kernels.kernel import LEFT_OUT, Kernel, Tensor
 from autocompress.hardware.kernels.paths import convolutions, moves, products, recurrent
 
@@ -98,7 +98,7 @@ def test_each_kernel_goes_the_path_of_its_code(path):
 
 
 def terms_of(kernel: Kernel, names):
-    return names(*describe(kernel, HERE).terms[: 1 - len(PAUSES_US)])
+    return names(*describe(kernel, HERE).terms[: len(names._fields)])
 
 
 def test_work_of_a_convolution():
@@ -107,6 +107,13 @@ def test_work_of_a_convolution():
     assert terms.vector_steps == 64 * 2 * 4 * 9, "20 channels take two vectors"
     assert terms.unfolded == 64 * 4 * 9
     assert (terms.read_bytes, terms.written_bytes, terms.weight_bytes) == (4 * 64 * 4, 20 * 64 * 4, 20 * 4 * 9 * 4)
+
+
+def test_each_position_of_each_group_that_is_computed_alone_is_counted():
+    grouped = conv("microsoft.QLinearConv", 48, 48, group=12, channels_last=1)
+    assert terms_of(grouped, convolutions.Terms).group_rows == 64 * 12
+    for together in (conv("microsoft.QLinearConv", 48, 48, group=48, channels_last=1), conv("Conv", 4, 20)):
+        assert terms_of(together, convolutions.Terms).group_rows == 0
 
 
 def test_a_blocked_convolution_unfolds_nothing():
@@ -240,7 +247,7 @@ def test_every_operator_gets_a_path_and_finite_numbers(op, inputs, outputs, foun
 
 
 def test_all_paths_have_as_many_terms():
-    assert {len(describe(kernel, HERE).terms) for kernel in PATHS.values()} == {12}
+    assert {len(describe(kernel, HERE).terms) for kernel in PATHS.values()} == {13}
 
 
 def test_one_path_has_always_the_same_features():

@@ -161,8 +161,8 @@ def test_a_model_that_is_refused_or_hangs_costs_itself_only(kit, bare_python):
 def test_a_model_that_kills_its_process_costs_itself_only(kit, bare_python):
     runner = (kit / "runner.py").read_text()
     harmed = runner.replace(
-        "def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:\n",
-        "def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:\n"
+        "def timed_kernels(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, Any]:\n",
+        "def timed_kernels(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, Any]:\n"
         '    if file.endswith("0001.onnx"):\n        os.kill(os.getpid(), 11)\n',
     )
     assert harmed != runner

@@ -114,6 +114,7 @@ def test_too_few_networks_are_refused(count):
         fit(observations(40)[:count], HERE)
 
 
-def test_networks_measured_beside_other_programs_are_left_out():
-    spoiled = [observed(kernels, n, slower=2.0).model_copy(update={"disturbed": 0.5}) for n, kernels in enumerate(NEW)]
+@pytest.mark.parametrize("sign", [{"disturbed": 0.5}, {"unrest": 1.5}])
+def test_networks_measured_beside_other_programs_and_guests_are_left_out(sign):
+    spoiled = [observed(kernels, n, slower=2.0).model_copy(update=sign) for n, kernels in enumerate(NEW)]
     assert errors(fit([*observations(40), *spoiled], HERE)).mean() < 0.02

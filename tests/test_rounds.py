@@ -19,6 +19,7 @@ def readings(n_rounds: int, **changes: list[float]):
         "waited_ms": [0.0] * n_rounds,
         "stolen_ms": [0.0] * n_rounds,
         "others_ms": [0.0] * n_rounds,
+        "unrest": [0.4] * n_rounds,
     }
     return disturbances(**(quiet | changes))
 
@@ -41,6 +42,10 @@ def test_a_neighbour_on_another_core_disturbs_by_a_share_of_what_it_uses():
     np.testing.assert_allclose(readings(3, others_ms=[0, 100, 9]), [0, 1 / 3, 0.03])
 
 
+def test_unrest_disturbs_by_what_calm_moments_do_not_explain():
+    np.testing.assert_allclose(readings(3, unrest=[1.0, 1.6, 0.0]), [0, 0.6, 0], atol=1e-12)
+
+
 def test_calm_rounds_are_all_below_the_limit_or_the_calmer_half():
     assert calm_rounds(np.array([0.01, 0.2, 0.04, 0.03])).tolist() == [0, 2, 3]
     assert calm_rounds(np.array([0.5, 0.3, 0.2, 0.4, 0.6])).tolist() == [1, 2, 3]
@@ -48,7 +53,9 @@ def test_calm_rounds_are_all_below_the_limit_or_the_calmer_half():
 
 def test_the_summary_ignores_disturbed_rounds():
     rounds = [[1000.0, 1010.0, 1020.0]] * 5 + [[9000.0] * 3]
-    latency = summarize(Timed(load_ms=7, rounds_us=rounds), np.array([0, 0, 0, 0, 0, 1.0]), threads=2, seed=0)
+    latency = summarize(
+        Timed(load_ms=7, rounds_us=rounds), np.array([0, 0, 0, 0, 0, 1.0]), [0.1] * 6, threads=2, seed=0
+    )
     assert latency.median_ms == pytest.approx(1.01)
     assert latency.p95_ms == pytest.approx(1.02)
     assert latency.interval_ms == pytest.approx((1.01, 1.01))
@@ -59,10 +66,10 @@ def test_the_summary_ignores_disturbed_rounds():
 def test_a_summary_is_noisy_when_rounds_disagree_are_few_or_none_was_calm():
     steady, wild = [[1000.0]] * 6, [[1000.0], [1300.0]] * 3
     calm = np.zeros(6)
-    assert not summarize(Timed(load_ms=0, rounds_us=steady), calm, threads=1, seed=0).noisy
-    assert summarize(Timed(load_ms=0, rounds_us=wild), calm, threads=1, seed=0).noisy
-    assert summarize(Timed(load_ms=0, rounds_us=steady[:2]), calm[:2], threads=1, seed=0).noisy
-    assert summarize(Timed(load_ms=0, rounds_us=steady), calm + 0.2, threads=1, seed=0).noisy
+    assert not summarize(Timed(load_ms=0, rounds_us=steady), calm, [0.1] * 6, threads=1, seed=0).noisy
+    assert summarize(Timed(load_ms=0, rounds_us=wild), calm, [0.1] * 6, threads=1, seed=0).noisy
+    assert summarize(Timed(load_ms=0, rounds_us=steady[:2]), calm[:2], [0.1] * 2, threads=1, seed=0).noisy
+    assert summarize(Timed(load_ms=0, rounds_us=steady), calm + 0.2, [0.1] * 6, threads=1, seed=0).noisy
 
 
 def test_the_interval_covers_the_true_median_about_19_times_in_20():
@@ -80,6 +87,6 @@ def test_the_interval_repeats_with_its_seed():
 
 
 def test_half_width_is_relative_to_the_median():
-    latency = summarize(Timed(load_ms=0, rounds_us=[[1000.0]] * 4), np.zeros(4), threads=1, seed=0)
+    latency = summarize(Timed(load_ms=0, rounds_us=[[1000.0]] * 4), np.zeros(4), [0.1] * 4, threads=1, seed=0)
     wide = latency.model_copy(update={"interval_ms": (0.9, 1.3)})
     assert half_width_ratio(wide) == pytest.approx(0.2)

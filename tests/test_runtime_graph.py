@@ -12,7 +12,7 @@ from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.hardware.drawn.net import Activation, Net
 from autocompress.hardware.kernels.kernel import Tensor
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, runtime_graph
-from autocompress.hardware.runner import profiled
+from autocompress.hardware.runner import Senses, profiled
 from autocompress.precision import INT8, FilePlan
 from autocompress.target import Target
 
@@ -56,7 +56,7 @@ def test_a_convolution_and_its_activation_are_one_kernel(graph):
 
 def test_weights_that_the_profile_leaves_out_come_from_the_graph(file, graph):
     plan = {"threads": 1, "batch": 1, "seed": 0, "profile_ms": 0.0}
-    seen = next(each for each in profiled(str(file), plan)["kernels"] if each["op"] == "Gemm")
+    seen = next(each for each in profiled(str(file), plan, Senses())["kernels"] if each["op"] == "Gemm")
     assert ["float", [10, 16]] not in seen["inputs"], "the runtime says more than it did: this test is of no use"
     assert of(graph, "Gemm").inputs[1:] == (Tensor("float", (10, 16), True), Tensor("float", (10,), True))
 

@@ -37,7 +37,7 @@ def measure(
 
 def show_cost(console: "Console", cost: "FileCost") -> None:
     """Every cost in one table."""
-    from autocompress.cli.tables import latency_text, pairs_table, say
+    from autocompress.cli.tables import latency_text, noise_text, pairs_table, say
     from autocompress.units import Kind, format_quantity
 
     latency = cost.latency
@@ -47,7 +47,7 @@ def show_cost(console: "Console", cost: "FileCost") -> None:
     console.print(
         pairs_table(
             (
-                ("latency, median", f"{latency_text(latency)}{'  noisy: something else is running' * latency.noisy}"),
+                ("latency, median", f"{latency_text(latency)}{noise_text(latency)}"),
                 ("latency, p95", format_quantity(latency.p95_ms, Kind.TIME)),
                 ("load", format_quantity(latency.load_ms, Kind.TIME)),
                 ("size of the file", f"{format_quantity(cost.size_bytes, Kind.BYTES)} ({cost.size_bytes:,} B)"),

@@ -59,6 +59,15 @@ def latency_text(latency: Latency) -> str:
     return f"{format_quantity(latency.median_ms, Kind.TIME)}  [{low}, {high}]"
 
 
+def noise_text(latency: Latency) -> str:
+    """What made a measurement noisy, if something did."""
+    if not latency.noisy:
+        return ""
+    if latency.unrest > 1:
+        return "  noisy: other guests of this machine take its caches or half of its core"
+    return "  noisy: something else is running"
+
+
 def pairs_table(rows: Iterable[tuple[str, str]]) -> Table:
     """Names and what they are."""
     table = plain_table("", "")

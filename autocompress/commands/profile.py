@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from time import monotonic as clock
 
 from pydantic import ValidationError
@@ -39,6 +39,7 @@ TIME = "5m"
 ENDING_SHARE = 0.15  # of the time: fits, cross-validation and the A/A floor
 MOST_FLOOR = 0.03  # of the relative difference of a file and itself
 MOST_DISTURBANCE = 0.1  # of a processor's time, to other programs, before it is said
+MOST_RESTLESS = 1 / 3  # of the networks, before it is said
 
 
 class ProfileSummary(Facts):
@@ -256,8 +257,11 @@ def _folder(out: str | Path | None, profiles: Sequence[str | Path], here: Circum
 def _unrest(session: Session, floor: float | None) -> tuple[str, ...]:
     """What was not calm about the measurements: other programs, or other guests of the same machine."""
     share = median(each.disturbed for each in session.observations) if session.observations else 0.0
+    restless = mean(each.unrest > 1 for each in session.observations) if session.observations else 0.0
     if share > MOST_DISTURBANCE:
         found = f"other programs used {share:.0%} of a processor while networks were measured"
+    elif restless > MOST_RESTLESS:
+        found = f"other guests of this machine took caches or half of the core beside {restless:.0%} of the networks"
     elif floor is not None and floor > MOST_FLOOR:
         found = f"the same file measured twice differs by {floor:.0%}: the machine changed its speed meanwhile"
     else:

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from autocompress.errors import MeasurementError
+from autocompress.hardware.calm import known_calm, remember_calm
 
 RUNNER = Path(__file__).with_name("runner.py")
 _SHOWN_STDERR_CHARS = 400
@@ -42,11 +43,20 @@ def run_runner(mode: str, files: Sequence[Path], *, timeout_s: float, **settings
     for file in files:
         if not file.is_file():
             raise MeasurementError(f"a file to measure must exist, got {file}")
-    plan = {"mode": mode, "files": [str(file.resolve()) for file in files], **settings}
+    plan = plan_of(mode, files, **settings)
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder, machine_lock():
         plan_file = Path(folder) / "plan.json"
         plan_file.write_text(json.dumps(plan))
-        return _lines_of([str(RUNNER), str(plan_file)], files, timeout_s)
+        lines = _lines_of([str(RUNNER), str(plan_file)], files, timeout_s)
+    for line in lines:
+        if line.kind == "calm":
+            remember_calm(line.content["fastest"])
+    return lines
+
+
+def plan_of(mode: str, files: Sequence[Path], **settings: object) -> dict[str, Any]:
+    """What ``runner.py`` is told."""
+    return {"mode": mode, "files": [str(file.resolve()) for file in files], "fastest": known_calm(), **settings}
 
 
 def started(arguments: Sequence[str], stderr: int = subprocess.PIPE) -> "subprocess.Popen[str]":

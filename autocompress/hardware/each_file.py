@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from autocompress.hardware.child import RUNNER, Line, cause_of_death, kill, line_of, machine_lock, started
+from autocompress.hardware.calm import remember_calm
+from autocompress.hardware.child import RUNNER, Line, cause_of_death, kill, line_of, machine_lock, plan_of, started
 
 
 def measured_each(mode: str, files: Sequence[Path], *, silence_s: float, **settings: object) -> Iterator[Line]:
@@ -28,9 +29,8 @@ def measured_each(mode: str, files: Sequence[Path], *, silence_s: float, **setti
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder, machine_lock():
         done = 0
         while done < len(files):
-            plan = {"mode": mode, "files": [str(file.resolve()) for file in files[done:]], **settings}
             plan_file = Path(folder, "plan.json")
-            plan_file.write_text(json.dumps(plan))
+            plan_file.write_text(json.dumps(plan_of(mode, files[done:], **settings)))
             first = done
             for line in _one_process(plan_file, len(files) - first, silence_s):
                 done = first + (line.file or 0) + 1
@@ -47,6 +47,8 @@ def _one_process(plan_file: Path, n_files: int, silence_s: float) -> Iterator[Li
         for text in child.stdout:
             watch.begin()
             line = line_of(text) if text.endswith("\n") else None
+            if line is not None and line.kind == "calm":
+                remember_calm(line.content["fastest"])
             if line is None or line.file is None:
                 continue
             at_work = line.file

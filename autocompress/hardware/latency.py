@@ -55,7 +55,7 @@ def measure_latency(
         files: ONNX files with static shapes.
         target: gives threads, and the batch where a file leaves it open.
         rounds: visits to each file.
-        window_ms: of runs in one visit; at least 5 runs unless they are very slow.
+        window_ms: of one visit, of which two fifths let the caches settle; at least 5 runs unless they are very slow.
         seed: of inputs, order and bootstrap.
         timeout_s: for at most 16 files; no new round begins after a third of it.
 
@@ -106,6 +106,8 @@ def _unrest(latencies: Sequence[Latency]) -> tuple[int, float]:
 
 def _is_disturbed(latencies: Sequence[Latency]) -> bool:
     item = latencies[0]
+    if item.unrest > 1:  # the runner has waited for a calm moment in vain
+        return False
     rejected_ratio = item.rejected_rounds / (item.rounds + item.rejected_rounds)
     return rejected_ratio > RETRY_ABOVE_REJECTED or any(each.noisy for each in latencies)
 
@@ -124,7 +126,9 @@ def _measure_once(files: Sequence[Path], target: Target, protocol: _Protocol) ->
         time_limit_s=protocol.timeout_s / 3,
     )
     timed = {line.file: Timed(**line.content) for line in lines if line.kind == "times"}
-    disturbance = next(disturbances(**line.content) for line in lines if line.kind == "calmness")
+    calmness = next(line.content for line in lines if line.kind == "calmness")
+    disturbance, unrest = disturbances(**calmness), calmness["unrest"]
     return [
-        summarize(timed[index], disturbance, threads=target.threads, seed=protocol.seed) for index in range(len(files))
+        summarize(timed[index], disturbance, unrest, threads=target.threads, seed=protocol.seed)
+        for index in range(len(files))
     ]

@@ -36,19 +36,21 @@ def disturbances(
     waited_ms: Sequence[float],
     stolen_ms: Sequence[float],
     others_ms: Sequence[float],
+    unrest: Sequence[float],
 ) -> Floats:
     """How disturbed each round was, as a share of time; references are of before the first and after every round.
 
-    The largest of four: how far the reference kernel on either side of the round is from its usual time, how long
-    the process waited for a processor, how long the hypervisor withheld one, and a share of what other programs used
-    of the other cores: they take caches and memory away without a trace in this process's clocks. The usual time is
-    the median of the reference's processor time, not of its wall time: that one stays low even if something else ran
-    all along.
+    The largest of five: how far the reference kernel on either side of the round is from its usual time, how long
+    the process waited for a processor, how long the hypervisor withheld one, a share of what other programs used
+    of the other cores: they take caches and memory away without a trace in this process's clocks; and the unrest,
+    beyond that of calm moments. The usual time is the median of the reference's processor time, not
+    of its wall time: that one stays low even if something else ran all along.
     """
     deviation = np.abs(np.asarray(reference_ms) / np.median(reference_cpu_ms) - 1)
     taken = [np.asarray(waited_ms), np.asarray(stolen_ms), NEIGHBOUR_SHARE * np.asarray(others_ms)]
     withheld = np.max(taken, axis=0) / np.asarray(round_ms)
-    disturbed: Floats = np.maximum(np.maximum(deviation[:-1], deviation[1:]), withheld)
+    beyond = np.maximum(0.0, np.asarray(unrest) - 1)
+    disturbed: Floats = np.max([deviation[:-1], deviation[1:], withheld, beyond], axis=0)
     return disturbed
 
 
@@ -59,8 +61,8 @@ def calm_rounds(disturbance: Floats) -> npt.NDArray[np.intp]:
     return np.sort(np.argsort(disturbance, kind="stable")[:n_kept])
 
 
-def summarize(timed: Timed, disturbance: Floats, *, threads: int, seed: int) -> Latency:
-    """The latency that the calm rounds show."""
+def summarize(timed: Timed, disturbance: Floats, unrest: Sequence[float], *, threads: int, seed: int) -> Latency:
+    """The latency that the calm rounds show; ``unrest`` is of each round, as the runner reads it."""
     kept = calm_rounds(disturbance)
     runs_ms = [np.asarray(timed.rounds_us[index]) / 1e3 for index in kept]
     medians = np.array([np.median(runs) for runs in runs_ms])
@@ -78,6 +80,7 @@ def summarize(timed: Timed, disturbance: Floats, *, threads: int, seed: int) -> 
         noisy=len(kept) < FEWEST_ROUNDS
         or bool(disturbance[kept].max() > MOST_DISTURBANCE)
         or (interval[1] - interval[0]) / 2 > NOISY_HALF_WIDTH * median,
+        unrest=float(np.median(np.asarray(unrest)[kept])),
     )
 
 

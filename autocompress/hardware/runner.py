@@ -5,7 +5,9 @@ The plan names its ``mode``: ``latency`` times several files round-robin, ``kern
 kernels, ``ram`` watches the memory of one, ``kit`` works through the models of a kit for another device.
 
 Latency: every round visits all files in a new random order, each for a window of single runs. A fixed matrix product is
-timed before and after each round; what it deviates from its median tells how much the machine was disturbed.
+timed before and after each round; what it deviates from its median tells how much the machine was disturbed. Two
+more readings tell what other guests of the machine take of it; runs that were not calm are made again while there is
+patience.
 
 Kit: each model is measured by a process of its own, within a time limit, and its result is written before the next one
 begins. Started again, it goes on behind what is written.
@@ -29,6 +31,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,7 +48,21 @@ SLOW_WINDOWS = 5.0
 RAM_RUNS = 3
 GRAPH = "graph.onnx"
 SETTLING_RUNS = 2  # of a profile: the first ones allocate
+MOST_PROFILED_RUNS = 300  # that count: each kernel of each run is a line that has to be read again
+SETTLING_SHARE = (
+    0.4  # of a window, which does not count: it takes 10 to 20 runs until the outer caches keep the weights
+)
 RESULTS = "results.jsonl"
+PULSE_STEPS = 400  # of an interpreter's loop: about 7 us
+CHUNK_MS = 1.0  # of runs between two readings of the pulse
+REACH_OF_CACHE = 1.5  # times the core's own cache
+LINE_BYTES = 64
+MOST_PICKS = 24
+CALM_PULSE = 0.4  # of the fastest: what readings in calm moments differ by; beside a neighbour it is 0.6 to 1
+CALM_REACH = 0.6  # where caches are taken, 4 and more
+POLL_S = 0.005
+PATIENCE = 0.5  # share of the time that may be lost on moments that are not calm
+GRACE_S = 0.2  # which may be lost in any case
 
 Emit = Callable[..., None]
 Feed = dict[str, np.ndarray[Any, Any]]
@@ -95,6 +112,90 @@ def random_feed(session: ort.InferenceSession, batch: int, seed: int) -> Feed:
     return feed
 
 
+class Senses:
+    """Whether this moment is calm, by two readings that other guests of the same machine change and no clock shows.
+
+    The *pulse*, a loop of the interpreter: while another guest works on the other half of this core, its decoders serve
+    both, and what is not bound by arithmetic takes up to twice as long. The *reach*, numbers picked from all over a
+    little more than the core's own cache holds: while other guests fill the outer cache, weights come from memory. A
+    matrix product feels neither. ``tests/benchmarks/neighbours.py`` shows what both do to networks.
+
+    *Unrest* is how far a reading is beyond the fastest ones, in units of what calm moments differ by: up to 1 is calm.
+
+    Args:
+        fastest: microseconds of calm readings of earlier processes, if there were any.
+        patience: the share of the time that may be lost on moments that are not calm.
+    """
+
+    def __init__(self, fastest: dict[str, float] | None = None, patience: float = PATIENCE) -> None:
+        self.fastest = dict(fastest or {})
+        self._patience = patience
+        self._last: dict[str, deque[float]] = {}
+        self._born, self._lost_s = time.perf_counter(), 0.0
+        spread = round(REACH_OF_CACHE * own_cache_bytes()) // LINE_BYTES
+        numbers = LINE_BYTES // 4
+        self._far = np.zeros(spread * numbers, np.float32)
+        self._places = np.random.default_rng(0).permutation(spread) * numbers
+        self._picked = np.empty(spread, np.float32)
+
+    def pulse(self) -> float:
+        """Unrest by the middle of three short loops."""
+        readings = []
+        for _ in range(3):
+            started, total = time.perf_counter_ns(), 0
+            for step in range(PULSE_STEPS):
+                total += step
+            readings.append((time.perf_counter_ns() - started) / 1e3)
+        return self._unrest("pulse_us", sorted(readings)[1], CALM_PULSE)
+
+    def reach(self) -> float:
+        """Unrest by picking again and again; what is in the core's own cache is pushed out by it.
+
+        A network that ran before may have pushed these numbers out of the outer cache. They settle there within some
+        ten times, unless other guests keep it: so the calmest three in a row count.
+        """
+        most_us = (1 + CALM_REACH) * self.fastest.get("reach_us", 0.0)
+        readings: list[float] = []
+        calmest_us = float("inf")
+        while len(readings) < MOST_PICKS and calmest_us > most_us:
+            started = time.perf_counter_ns()
+            np.take(self._far, self._places, out=self._picked, mode="clip")
+            readings.append((time.perf_counter_ns() - started) / 1e3)
+            if len(readings) >= 3:
+                calmest_us = min(calmest_us, sorted(readings[-3:])[1])
+        return self._unrest("reach_us", calmest_us, CALM_REACH)
+
+    def _unrest(self, name: str, reading_us: float, calm: float) -> float:
+        last = self._last.setdefault(name, deque(maxlen=5))
+        last.append(reading_us)
+        usual_us = sorted(last)[len(last) // 2]  # a single reading may be lucky
+        fastest_us = self.fastest[name] = min(usual_us, self.fastest.get(name, usual_us))
+        return max(0.0, reading_us / fastest_us - 1) / calm
+
+    def lose(self, seconds: float) -> None:
+        """Book time that was of no use."""
+        self._lost_s += seconds
+
+    def has_patience(self) -> bool:
+        """Whether more time may be lost."""
+        return self._lost_s < GRACE_S + self._patience * (time.perf_counter() - self._born)
+
+    def await_calm(self) -> None:
+        """Wait for a calm moment while there is patience."""
+        while max(self.pulse(), self.reach()) > 1 and self.has_patience():
+            time.sleep(POLL_S)
+            self.lose(POLL_S)
+
+
+def own_cache_bytes() -> int:
+    """Of the last level that a core does not share; a mebibyte where the system does not say."""
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text.removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return 1 << 20
+
+
 class Subject:
     """A file with its session and inputs, and what its runs took."""
 
@@ -112,14 +213,70 @@ class Subject:
         self.session.run(self.names, self.feed)
         return (time.perf_counter_ns() - started) / 1e3
 
-    def window_us(self, window_ms: float, fewest: int) -> list[float]:
-        """Single runs until ``window_ms`` are over and ``fewest`` are done."""
-        runs: list[float] = []
-        elapsed_ms = 0.0
-        while elapsed_ms < window_ms or (len(runs) < fewest and elapsed_ms < SLOW_WINDOWS * window_ms):
-            runs.append(self.run_us())
-            elapsed_ms += runs[-1] / 1e3
-        return runs
+    def warm_up(self, ms: float, fewest: int = WARM_UP_RUNS) -> None:
+        """Runs that do not count."""
+        elapsed_ms, runs = 0.0, 0
+        while runs < fewest or elapsed_ms < ms:
+            elapsed_ms += self.run_us() / 1e3
+            runs += 1
+
+    def window_us(self, window_ms: float, fewest: int, senses: Senses) -> tuple[list[float], float]:
+        """Single runs of a visit of ``window_ms``, at least ``fewest``, and the unrest beside them.
+
+        The caches settle first. Then runs are made until the calm ones fill the rest of the window. Where patience ends
+        before that, those that were calm count if they are enough, and all of them otherwise.
+        """
+        while True:
+            runs, unrest = self._visit(window_ms, fewest, senses)
+            if unrest <= 1 or not senses.has_patience():
+                return runs.us, unrest
+            senses.lose(runs.ms / 1e3)
+
+    def _visit(self, window_ms: float, fewest: int, senses: Senses) -> tuple["Runs", float]:
+        calm, every = Runs(), Runs()
+        senses.await_calm()
+        self.warm_up(SETTLING_SHARE * window_ms, 1)
+        window_ms *= 1 - SETTLING_SHARE
+        before = senses.pulse()
+        while not (calm.fill(window_ms, fewest) or (every.fill(window_ms, fewest) and not senses.has_patience())):
+            runs_us, ms = self._chunk()
+            after = senses.pulse()
+            unrest, before = max(before, after), after
+            every.add(runs_us, ms, unrest)
+            if unrest <= 1:
+                calm.add(runs_us, ms, unrest)
+            else:
+                senses.lose(ms / 1e3)
+        kept = calm if len(calm.us) >= fewest else every
+        return kept, max(float(np.median(kept.unrest)), senses.reach())
+
+    def _chunk(self) -> tuple[list[float], float]:
+        """Microseconds of each of the runs of a millisecond, and the milliseconds of all."""
+        runs_us, ms = [], 0.0
+        while not ms or ms < CHUNK_MS:
+            runs_us.append(self.run_us())
+            ms += runs_us[-1] / 1e3
+        return runs_us, ms
+
+
+class Runs:
+    """Microseconds of single runs, and the unrest beside each chunk of them."""
+
+    def __init__(self) -> None:
+        self.us: list[float] = []
+        self.unrest: list[float] = []
+        self.ms = 0.0
+
+    def add(self, us: list[float], ms: float, unrest: float) -> None:
+        """Count a chunk that took ``ms``."""
+        self.us += us
+        self.ms += ms
+        self.unrest.append(unrest)
+
+    def fill(self, window_ms: float, fewest: int) -> bool:
+        """Whether they are a whole window, or so slow that fewer have to do."""
+        is_enough = len(self.us) >= fewest or self.ms >= SLOW_WINDOWS * window_ms
+        return bool(self.us) and self.ms >= window_ms and is_enough
 
 
 def time_files(plan: dict[str, Any], emit: Emit) -> None:
@@ -129,7 +286,7 @@ def time_files(plan: dict[str, Any], emit: Emit) -> None:
         emit("stage", file=index)
         try:
             subjects[index] = Subject(file, plan)
-            subjects[index].window_us(plan["warm_up_ms"], WARM_UP_RUNS)
+            subjects[index].warm_up(plan["warm_up_ms"])
         except Exception as error:  # whatever the runtime raises is the answer for this file
             subjects.pop(index, None)
             emit("error", file=index, message=str(error))
@@ -141,7 +298,7 @@ def time_files(plan: dict[str, Any], emit: Emit) -> None:
 
 def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> dict[str, list[float]]:
     rng = np.random.default_rng(plan["seed"])
-    matrix = reference_matrix(plan["seed"])
+    matrix, senses = reference_matrix(plan["seed"]), senses_of(plan)
     calmness: dict[str, list[float]] = {}
 
     def note(**readings: float) -> None:
@@ -151,19 +308,23 @@ def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> d
     note(**reference_ms(matrix))
     first = started = clocks_ms()
     for _ in range(plan["rounds"]):
+        unrest = []
         for index in rng.permutation(list(subjects)).tolist():
             subject = subjects[index]
             if not subject.rounds_us:
                 emit("stage", file=index)  # whose fault it is if the process dies here
-            subject.rounds_us.append(subject.window_us(plan["window_ms"], FEWEST_RUNS))
+            runs_us, beside = subject.window_us(plan["window_ms"], FEWEST_RUNS, senses)
+            subject.rounds_us.append(runs_us)
+            unrest.append(beside)
         wall_ms, cpu_ms, stolen_ms, others_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
         # With more threads the main thread waits for the others, which is no sign of disturbance.
         waited_ms = wall_ms - cpu_ms if plan["threads"] == 1 else 0.0
-        note(round_ms=wall_ms, waited_ms=waited_ms, stolen_ms=stolen_ms, others_ms=others_ms)
+        note(round_ms=wall_ms, waited_ms=waited_ms, stolen_ms=stolen_ms, others_ms=others_ms, unrest=max(unrest))
         note(**reference_ms(matrix))
         started = clocks_ms()
         if started[0] - first[0] > plan["time_limit_s"] * 1e3:
             break
+    emit("calm", fastest=senses.fastest)
     return calmness
 
 
@@ -172,6 +333,11 @@ def reference_matrix(seed: int) -> np.ndarray[Any, Any]:
     matrix = np.random.default_rng(seed).standard_normal((REFERENCE_WIDTH, REFERENCE_WIDTH)).astype(np.float32)
     np.matmul(matrix, matrix)  # the first call allocates
     return matrix
+
+
+def senses_of(plan: dict[str, Any]) -> Senses:
+    """As the plan says what earlier processes saw, and how much patience there is."""
+    return Senses(plan.get("fastest"), plan.get("patience", PATIENCE))
 
 
 def wake(seed: int) -> None:
@@ -217,15 +383,17 @@ def elsewhere_ms() -> tuple[float, float]:
 def time_kernels(plan: dict[str, Any], emit: Emit) -> None:
     """Time each of ``plan["files"]`` as a whole and kernel by kernel; one that cannot run is reported and left out."""
     wake(plan["seed"])
+    senses = senses_of(plan)
     for index, file in enumerate(plan["files"]):
         emit("stage", file=index)
         try:
-            emit("kernels", file=index, **timed_kernels(file, plan))
+            emit("kernels", file=index, **timed_kernels(file, plan, senses))
         except Exception as error:  # whatever the runtime raises is the answer for this file
             emit("error", file=index, message=str(error))
+    emit("calm", fastest=senses.fastest)
 
 
-def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:
+def timed_kernels(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, Any]:
     """Microseconds of the file, of each kernel of its optimized graph, and that graph.
 
     The profile makes every kernel slower, so the whole is timed without: half of its windows before, half after.
@@ -233,45 +401,88 @@ def timed_kernels(file: str, plan: dict[str, Any]) -> dict[str, Any]:
     subject = Subject(file, plan)
     matrix = reference_matrix(plan["seed"])
     before = reference_ms(matrix)
-    subject.window_us(plan["warm_up_ms"], WARM_UP_RUNS)
+    subject.warm_up(plan["warm_up_ms"])
     started = clocks_ms()
-    windows = [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] // 2)]
-    seen = profiled(file, plan)
-    windows += [subject.window_us(plan["window_ms"], FEWEST_RUNS) for _ in range(plan["rounds"] - len(windows))]
+    half = plan["rounds"] // 2
+    windows = [subject.window_us(plan["window_ms"], FEWEST_RUNS, senses) for _ in range(half)]
+    seen = profiled(file, plan, senses)
+    while seen["unrest"] > 1 and senses.has_patience():
+        senses.lose(plan["profile_ms"] / 1e3)
+        seen = profiled(file, plan, senses)
+    windows += [subject.window_us(plan["window_ms"], FEWEST_RUNS, senses) for _ in range(plan["rounds"] - half)]
     wall_ms, _, stolen_ms, others_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
     after = reference_ms(matrix)
+    calm = [window for window in windows if window[1] <= 1]
+    kept = calm if len(calm) >= half else windows
     return {
         **seen,
         "reference_ms": (before["reference_ms"] + after["reference_ms"]) / 2,
-        "rounds_us": [float(np.median(window)) for window in windows],
+        "rounds_us": [float(np.median(runs)) for runs, _ in kept],
         "disturbed": max(stolen_ms, others_ms, 0.0) / wall_ms,  # processor time that went elsewhere
+        "unrest": max(seen["unrest"], *(unrest for _, unrest in kept)),
+        "fastest": senses.fastest,
     }
 
 
-def profiled(file: str, plan: dict[str, Any]) -> dict[str, Any]:
+def profiled(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, Any]:
     """The kernels of a file in the order in which they run, and the optimized graph, compressed, in base64.
 
     A kernel has its ``name``, ``op``, types and shapes of ``inputs`` (weights that were packed are missing) and
-    ``outputs``, and its mean time ``us`` over the runs of ``plan["profile_ms"]``.
+    ``outputs``, and its mean time ``us`` over the calm ones among the runs of ``plan["profile_ms"]``.
     """
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         session = open_session(file, plan["threads"], folder)
         feed = random_feed(session, plan["batch"], plan["seed"])
-        ended = time.perf_counter() + plan["profile_ms"] / 1e3
-        runs = 0
-        while runs == 0 or time.perf_counter() < ended or (plan["profile_ms"] and runs <= SETTLING_RUNS):
-            session.run(None, feed)
-            runs += 1
+        unrest, first = _profiled_runs(session, feed, plan["profile_ms"], senses)
+        after = senses.reach() if plan["profile_ms"] else 0.0
         events = json.loads(Path(session.end_profiling()).read_text())
         graph = zlib.compress(Path(folder, GRAPH).read_bytes(), 6)
     kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
+    runs = len(unrest)
     per_run = len(kernels) // runs
-    settled = min(SETTLING_RUNS, runs - 1) * per_run
+    settled = range(first, runs)
+    calm = [run for run in settled if unrest[run] <= 1]
+    kept = calm if len(calm) >= FEWEST_RUNS else settled
     return {
-        "kernels": [_kernel(kernels[place], kernels[settled + place :: per_run]) for place in range(per_run)],
+        "kernels": [
+            _kernel(kernels[place], [kernels[run * per_run + place] for run in kept]) for place in range(per_run)
+        ],
         "graph": base64.b64encode(graph).decode(),
         "runs": runs,
+        "unrest": max(float(np.median([unrest[run] for run in kept])), after),
     }
+
+
+def _profiled_runs(
+    session: ort.InferenceSession, feed: Feed, profile_ms: float, senses: Senses
+) -> tuple[list[float], int]:
+    """Run as in a window; the unrest beside each run, and the first run that counts."""
+    unrest: list[float] = []
+    calm_ms = all_ms = 0.0
+    calm_runs = 0
+    first = SETTLING_RUNS if profile_ms else 0
+    if profile_ms:
+        senses.await_calm()
+    before = senses.pulse()
+    while len(unrest) <= first or (calm_ms < profile_ms and calm_runs < first + MOST_PROFILED_RUNS):
+        started, runs = time.perf_counter(), 0
+        while runs == 0 or (profile_ms and (time.perf_counter() - started) * 1e3 < CHUNK_MS):
+            session.run(None, feed)
+            runs += 1
+        elapsed_ms, after = (time.perf_counter() - started) * 1e3, senses.pulse()
+        if all_ms < SETTLING_SHARE * profile_ms:
+            first = max(first, len(unrest) + runs)
+        unrest += [max(before, after)] * runs
+        before = after
+        all_ms += elapsed_ms
+        if unrest[-1] <= 1:
+            calm_ms += elapsed_ms
+            calm_runs += runs
+        else:
+            senses.lose(elapsed_ms / 1e3)
+        if len(unrest) > first and all_ms >= profile_ms and not senses.has_patience():
+            break
+    return unrest, first
 
 
 def _kernel(event: dict[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -336,13 +547,16 @@ def work_through(plan: dict[str, Any], emit: Emit) -> None:
     done = _begun_results(folder / RESULTS, {**device_facts(), "threads": plan["threads"]})
     ended = time.monotonic() + plan["time_s"]
     left = [model for model in plan["models"] if model["name"] not in done]
+    fastest: dict[str, float] = {}  # each process tells the next what a calm moment is
     with (folder / RESULTS).open("a") as results:
         write = line_writer(results)
         for place, model in enumerate(left):
             if time.monotonic() > ended:
                 emit("stopped", why="the time of the plan is over; start again to go on", models_left=len(left) - place)
                 return
-            kind, content = _isolated({**plan, "mode": "kernels", "files": [str(folder / model["file"])]})
+            files = [str(folder / model["file"])]
+            kind, content = _isolated({**plan, "mode": "kernels", "files": files, "fastest": fastest})
+            fastest = content.pop("fastest", fastest)
             about = {key: model[key] for key in ("name", "family", "precision")}
             write(kind, **about, at=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()), **content)
             ms = round(float(np.median(content["rounds_us"])) / 1e3, 3) if kind == "kernels" else content["message"]

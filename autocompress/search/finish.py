@@ -270,6 +270,10 @@ class Finish:
                 calm.append(measured)
                 if not _strays(measured, expected):
                     return measured
+        if not calm:
+            self.observer.note(
+                "no measurement of the finalists was calm; measure the result again before relying on it"
+            )
         among = sorted(calm or found, key=_shares)
         return among[len(among) // 2]
 

@@ -27,7 +27,16 @@ from autocompress.hardware.predictor.observation import Observation, observation
 MOST_DISTURBED = 0.1  # of a processor's time, to other programs
 TOGETHER = 10  # files of one process
 FILE_LIMIT_S = 30
-PLAN = {"rounds": 6, "window_ms": 60.0, "warm_up_ms": 30.0, "profile_ms": 80.0, "seed": 0, "threads": 1, "batch": 1}
+PLAN = {
+    "rounds": 6,
+    "window_ms": 60.0,
+    "warm_up_ms": 30.0,
+    "profile_ms": 80.0,
+    "seed": 0,
+    "threads": 1,
+    "batch": 1,
+    "patience": 0.75,
+}
 REFERENCE = Net(group="reference", family="resnet", kind="cnn", model="resnet18", size=64, treatment="fp32")
 OBSERVED, SEEN, FAILED = ".observation.json", ".seen.json", ".unmeasured"
 
@@ -118,10 +127,11 @@ def _run(files: Sequence[Path]) -> list[Line]:
 def _keep_all(folder: Path, files: Sequence[Path], lines: Sequence[Line]) -> None:
     at = datetime.now(UTC).isoformat(timespec="seconds")
     reference, *others = lines
-    with (folder / "reference.jsonl").open("a") as notes:
-        notes.write(json.dumps({"at": at, "us": float(np.median(reference.content["rounds_us"]))}) + "\n")
+    if _is_calm(reference):
+        with (folder / "reference.jsonl").open("a") as notes:
+            notes.write(json.dumps({"at": at, "us": float(np.median(reference.content["rounds_us"]))}) + "\n")
     for file, line in zip(files, others, strict=True):
-        if line.content["disturbed"] > MOST_DISTURBED:  # it stays unmeasured, for the next call
+        if not _is_calm(line):  # it stays unmeasured, for the next call
             continue
         about = About.from_json(file.with_suffix(".json").read_text())
         rounds_us = tuple(line.content.pop("rounds_us"))
@@ -132,9 +142,15 @@ def _keep_all(folder: Path, files: Sequence[Path], lines: Sequence[Line]) -> Non
         observation = observation_of(
             graph, rounds_us, name=about.name, family=about.family, precision=about.precision, at=at, source="import",
             reference_ms=line.content["reference_ms"], disturbed=line.content["disturbed"],
+            unrest=line.content["unrest"],
         )  # fmt: skip
         write_whole(file.with_suffix(SEEN), json.dumps(line.content))
         write_whole(file.with_suffix(OBSERVED), observation.model_dump_json())
+
+
+def _is_calm(line: Line) -> bool:
+    """Whether neither another program nor a neighbour on the same core was at work."""
+    return bool(line.content["unrest"] <= 1 and line.content["disturbed"] <= MOST_DISTURBED)
 
 
 def _add(observed: Path, rounds_us: tuple[float, ...], reference_ms: float) -> None:

@@ -30,7 +30,7 @@ def factored(net: Net, style: Style, x: Value, c_out: int, *, kernel: int, strid
 
 
 def plain(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
-    """One convolution, sometimes grouped or factored."""
+    """One convolution, sometimes factored."""
     kernel = style.one_of(1, 3, 5, 7, shares=(0.2, 0.6, 0.14, 0.06))
     if style.chance(0.15):
         return factored(net, style, x, c_out, kernel=kernel, stride=stride)
@@ -48,7 +48,7 @@ def bottleneck(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Val
     """Reduce, convolve (perhaps in groups), expand."""
     inner = style.width(c_out * 0.2, c_out)
     groups = 1
-    if style.chance(0.45):
+    if style.chance(0.6):
         size = style.one_of(4, 8, 16, 24, 32, 64)
         groups = max(1, inner // size)
         inner = groups * size

@@ -26,6 +26,7 @@ STEPS_PER_OCTAVE = 2.0
 PAUSES_US = (100.0, 400.0, 1_600.0, 6_400.0)
 # A kernel's time to within a factor or two, of one core of a server; what matters is the order of networks.
 FLOAT_MACS_A_US, INTEGER_MACS_A_US, BYTES_A_US, START_US = 1e5, 2.5e5, 5e4, 0.7
+TERMS = 10  # of the kind of kernel that has most: those of all kinds are fitted together where a path is not known
 _INTEGERS = frozenset({"int8", "uint8"})
 
 _DESCRIBERS: Mapping[str, Callable[[Kernel], Description]] = {
@@ -85,6 +86,6 @@ def describe(kernel: Kernel, context: Context) -> Description:
     far = [min(1.0, max(0.0, log2(pause / short) / log2(long / short))) for short, long in pairwise(PAUSES_US)]
     return Description(
         path=found.path,
-        terms=(*found.terms, *(own * share for share in far)),
+        terms=(*found.terms, *[0.0] * (TERMS - len(found.terms)), *(own * share for share in far)),
         features=(*found.features, log(own), log(context.stored_bytes), log(context.pause_us)),
     )

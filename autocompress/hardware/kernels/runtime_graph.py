@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from autocompress.errors import MeasurementError
 from autocompress.hardware.kernels.kernel import LEFT_OUT, Attribute, Kernel, Tensor
-from autocompress.hardware.runner import profiled
+from autocompress.hardware.runner import Senses, profiled
 from autocompress.target import Target
 
 # Names, notes and values that change nothing about a kernel's time.
@@ -49,7 +49,7 @@ def runtime_graph(file: Path, target: Target) -> RuntimeGraph:
     """
     plan = {"threads": target.threads, "batch": target.batch, "seed": 0, "profile_ms": 0.0}
     try:
-        seen = profiled(str(file), plan)
+        seen = profiled(str(file), plan, Senses())
     except Exception as error:  # the runtime raises its own kinds
         raise MeasurementError(f"the runtime must load and run {file}; it says: {error}") from error
     return graph_of(seen, target.batch)

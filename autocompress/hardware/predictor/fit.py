@@ -91,8 +91,8 @@ def fit_and_judge(
 
 
 def _is_calm(observation: Observation, reference_ms: float | None) -> bool:
-    """Whether neither other programs nor other guests of the machine took much of it: the reference tells of those."""
-    if observation.disturbed > MOST_DISTURBED:
+    """Whether neither other programs nor other guests of the machine took much of it: reference and unrest tell."""
+    if observation.disturbed > MOST_DISTURBED or observation.unrest > 1:
         return False
     if reference_ms is None or observation.reference_ms is None:
         return True

@@ -22,10 +22,11 @@ class Protocol:
     Short, as many files teach more than exact ones. Medians of windows differ by about 1 % between such measurements.
     """
 
-    rounds: int = 4
-    window_ms: float = 20.0
-    warm_up_ms: float = 15.0
-    profile_ms: float = 60.0
+    rounds: int = 2
+    window_ms: float = 60.0
+    warm_up_ms: float = 0.0
+    profile_ms: float = 80.0
+    patience: float = 0.75  # the share of the time that may pass waiting: what was not calm is of no use
     silence_s: float = 60.0  # a file that takes longer is given up
 
     def plan(self, target: Target) -> dict[str, Any]:
@@ -37,6 +38,7 @@ class Protocol:
             "window_ms": self.window_ms,
             "warm_up_ms": self.warm_up_ms,
             "profile_ms": self.profile_ms,
+            "patience": self.patience,
             "seed": 0,
         }
 
@@ -91,5 +93,6 @@ def observation_from(seen: Mapping[str, Any], batch: int, *, name: str, **about:
         name=name,
         reference_ms=seen.get("reference_ms"),
         disturbed=seen.get("disturbed", 0.0),
+        unrest=seen.get("unrest", 0.0),
         **about,
     )

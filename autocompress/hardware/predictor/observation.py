@@ -17,7 +17,8 @@ class Observation(Facts):
 
     ``family`` and ``precision`` say what the file is, for figures by group; ``source`` where the measurement comes
     from: ``profile``, ``search`` or ``import``. ``reference_ms`` is what the runner's fixed matrix product took beside
-    it: how fast the machine was just then; ``disturbed`` the share of a processor's time that went elsewhere meanwhile.
+    it: how fast the machine was just then; ``disturbed`` the share of a processor's time that went elsewhere meanwhile;
+    ``unrest`` up to 1 where no other guest of the machine took its caches or half of its core, see ``runner.Senses``.
     Kernels that nobody timed alone have None for their time.
     """
 
@@ -29,6 +30,7 @@ class Observation(Facts):
     rounds_us: tuple[float, ...]
     reference_ms: float | None = None
     disturbed: float = 0.0
+    unrest: float = 0.0
     kernels: tuple[tuple[str, list[Any], list[Any], dict[str, Any], float | None], ...]
 
     @property
@@ -53,10 +55,12 @@ class Observation(Facts):
 def observation_of(
     graph: RuntimeGraph, rounds_us: tuple[float, ...], *, name: str, family: str, precision: str, at: str,
     source: str = "profile", reference_ms: float | None = None, disturbed: float = 0.0,
+    unrest: float = 0.0,
 ) -> Observation:  # fmt: skip
     """What ``runner.timed_kernels`` saw of a file."""
     kernels = tuple((*placed.kernel.to_data(), placed.us) for placed in graph.kernels)
     about: Mapping[str, str] = {"name": name, "family": family, "precision": precision, "source": source}
     return Observation(
-        **about, measured_at=at, rounds_us=rounds_us, reference_ms=reference_ms, disturbed=disturbed, kernels=kernels
-    )
+        **about, measured_at=at, rounds_us=rounds_us, reference_ms=reference_ms, disturbed=disturbed,
+        unrest=unrest, kernels=kernels,
+    )  # fmt: skip

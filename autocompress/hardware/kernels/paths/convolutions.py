@@ -54,6 +54,7 @@ class Terms(NamedTuple):
     weight_bytes: float
     unfolded: float  # elements
     groups: float
+    group_rows: float  # positions of each group that is computed alone, each a product of its own
 
 
 class Features(NamedTuple):
@@ -97,7 +98,7 @@ def convolution(kernel: Kernel) -> Description:
     splits_channels = conv.is_integer and kind.startswith("depthwise")
     vectors = float(conv.positions * (conv.c_out // BLOCK) * conv.taps)
     left_over = float(conv.positions * (conv.c_out % BLOCK) * conv.taps)
-    read_bytes, weight_bytes = conv.x.bytes, conv.weight.bytes
+    read_bytes, weight_bytes, looped = conv.x.bytes, conv.weight.bytes, _looped_groups(conv)
     terms = Terms(
         starts=1.0,
         vector_steps=vectors if splits_channels else _vector_steps(conv),
@@ -107,7 +108,8 @@ def convolution(kernel: Kernel) -> Description:
         written_bytes=conv.out.bytes * (1 + added),
         weight_bytes=weight_bytes,
         unfolded=_unfolded(conv),
-        groups=_looped_groups(conv),
+        groups=looped,
+        group_rows=conv.positions * looped if looped > 1 else 0.0,
     )
     width, filters = conv.extents[-1], conv.filters
     features = Features(
