@@ -294,7 +294,7 @@ def test_a_disturbed_measurement_is_repeated_and_the_calmer_one_counts(monkeypat
 
 
 def test_what_was_slow_throughout_is_not_repeated(monkeypatch):
-    """The runner has waited for a calm moment already, for half of the time that it took."""
+    """The runner has waited for a calm moment already, for a share of the time that it took."""
     slow = measured(2.0, half_width=0.05, rejected=6, unrest=2.0)
     calls = scripted(monkeypatch, [slow])
     assert measure_latency([Path("a")], Target()) == [slow]

@@ -28,7 +28,7 @@ FEWEST_STEPS = 1500  # small data sets need more passes
 PROBE_STEPS = 3
 LEAST_S = 5.0  # of training, however little time there is
 MOST_OF_THE_REST = 0.35  # of the time that is left: short runs have spent much of theirs before they train
-LATER_S = 32.0  # of measuring, a few trials, their recovery and the certificate, however short the run is
+LATER_S = 36.0  # of measuring, a few trials, their recovery and the certificate, however short the run is
 WEIGHTS = "model.safetensors"
 FILE = "model.onnx"
 

@@ -61,7 +61,7 @@ MOST_PICKS = 24
 CALM_PULSE = 0.4  # of the fastest: what readings in calm moments differ by; beside a neighbour it is 0.6 to 1
 CALM_REACH = 0.6  # where caches are taken, 4 and more
 POLL_S = 0.005
-PATIENCE = 0.5  # share of the time that may be lost on moments that are not calm
+PATIENCE = 0.3  # share of the time that may be lost on moments that are not calm
 GRACE_S = 0.2  # which may be lost in any case
 
 Emit = Callable[..., None]
