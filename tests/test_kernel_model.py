@@ -81,6 +81,15 @@ def test_a_path_never_seen_takes_the_rates_of_its_family_with_a_wide_spread():
     assert set(spread) == {UNSEEN_SPREAD}
 
 
+def test_one_way_of_an_operator_stands_in_for_itself_alone():
+    slow = timed(LEAST_FOR_RATES - 1, rates=RATES * 30)
+    model = fit_kernels({"move_Softmax_outer": slow, "move_Add_same": timed(50, seed=2), "move_Mul_same": timed(50)})
+    new = timed(5, seed=1)
+    others, _ = model.predict(described("move_Softmax_inner", new))
+    np.testing.assert_allclose(model.predict(described("move_Softmax_outer", new))[0], 30 * new.us, rtol=1e-6)
+    assert (others < 3 * new.us).all()
+
+
 @pytest.mark.parametrize("terms", [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1e9, 1e12)])
 def test_what_belongs_to_no_family_takes_more_than_no_time(terms):
     us, spread = fit_kernels({"conv_int8_dense": timed(50)}).predict([Description("odd", terms, (0.0,))])

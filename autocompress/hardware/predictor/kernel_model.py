@@ -83,7 +83,7 @@ class KernelModel:
         return KernelModel(paths=paths, families=self.families)
 
     def _stand_in(self, path: str) -> PathModel:
-        return next(self.families[each] for each in (*ancestors(path), "") if each in self.families)
+        return next(self.families[each] for each in (path, *ancestors(path), "") if each in self.families)
 
     def to_data(self) -> dict[str, Any]:
         """JSON-able."""
@@ -105,13 +105,21 @@ def ancestors(path: str) -> tuple[str, ...]:
 
 
 def fit_kernels(timed: Mapping[str, Timed], *, trees: int = TREES) -> KernelModel:
-    """Fit each path that has kernels enough, and each family of paths; how far off they lie is not known yet."""
+    """Fit each path that has kernels enough, and each family of paths; how far off they lie is not known yet.
+
+    One way of an operator that moves numbers says nothing of its other ways (Softmax along the last axis or another
+    one): it stands in for itself alone, where it has too few kernels.
+    """
     paths = {path: _fit(each, trees) for path, each in timed.items() if len(each.us) >= LEAST_FOR_RATES}
-    groups: dict[str, list[Timed]] = {}
-    for path, each in timed.items():
+    groups: dict[str, list[str]] = {}
+    for path in timed:
         for family in (*ancestors(path), ""):
-            groups.setdefault(family, []).append(each)
-    return KernelModel(paths=paths, families={family: _rates_only(members) for family, members in groups.items()})
+            groups.setdefault(family, []).append(path)
+    families = {}
+    for family, members in groups.items():
+        is_one_way = len(members) == 1 and family.startswith("move_")
+        families[members[0] if is_one_way else family] = _rates_only([timed[path] for path in members])
+    return KernelModel(paths=paths, families=families)
 
 
 def _rates_only(members: list[Timed]) -> PathModel:
