@@ -118,7 +118,7 @@ class Senses:
     The *pulse*, a loop of the interpreter: while another guest works on the other half of this core, its decoders serve
     both, and what is not bound by arithmetic takes up to twice as long. The *reach*, numbers picked from all over a
     little more than the core's own cache holds: while other guests fill the outer cache, weights come from memory. A
-    matrix product feels neither. ``tests/benchmarks/neighbours.py`` shows what both do to networks.
+    matrix product feels little of either. ``tests/benchmarks/neighbours.py`` shows what both do to networks.
 
     *Unrest* is how far a reading is beyond the fastest ones, in units of what calm moments differ by: up to 1 is calm.
 
