@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -15,7 +16,7 @@ from autocompress.result import TrialRecord, TrialState
 from autocompress.search.asking import FREE_TELLS
 from autocompress.search.launcher import Job, Work
 from autocompress.search.loop import Search
-from autocompress.search.session import LEAST_COMPLETE, MEASURED_PER_SLOT
+from autocompress.search.session import LEAST_COMPLETE, MEASURED_PER_SLOT, Session
 from autocompress.search.setting import Setting
 
 LOOSE = "latency<=9ms"
@@ -104,6 +105,14 @@ def test_without_forecasts_many_are_measured_at_once_while_nothing_runs(tmp_path
     setting = replace(setting, costing=(costing := Watched(launcher_of(setting))))
     search_in(tmp_path, setting, trials=16).run()
     assert costing.batches == [MEASURED_PER_SLOT * 2] * 2
+
+
+@pytest.mark.parametrize(
+    ("left_s", "build_s", "at_once"), [(600.0, 0.0, 8), (600.0, 3.0, 8), (12.0, 3.0, 4), (2.0, 9.0, 2)]
+)
+def test_fewer_are_measured_at_once_where_building_them_would_take_most_of_the_time(left_s, build_s, at_once):
+    session = SimpleNamespace(slots=2, pace=SimpleNamespace(build_s=build_s), _left_s=lambda: left_s)
+    assert Session._measured_at_once(session) == at_once
 
 
 class Keeping(MadeUpLauncher):

@@ -25,6 +25,7 @@ from autocompress.search.setting import Setting
 from autocompress.search.study import Study
 
 MEASURED_PER_SLOT = 4  # candidates that are measured together: slots are idle while the last of them are built
+BUILDING_SHARE = 0.5  # of the time that is left, for the files that are measured together
 AHEAD_PER_SLOT = 1 / 8  # candidates that are asked for before there is a slot for them
 BARREN_BUILDS = 48  # that do not fit, in a row, after which the search has seen enough
 LEAST_COMPLETE = 4  # that come to the end however few there are: finishing chooses among them
@@ -193,7 +194,9 @@ class Session:
         return None
 
     def _measured_at_once(self) -> int:
-        return MEASURED_PER_SLOT * self.slots
+        """Fewer where building as many would take most of the time that is left."""
+        affordable = self._left_s() * BUILDING_SHARE / self.pace.build_s if self.pace.build_s else MEASURED_PER_SLOT
+        return max(1, min(MEASURED_PER_SLOT, int(affordable))) * self.slots
 
     def _look_ahead(self) -> None:
         """Ask while the slots are busy, so that none waits for the sampler."""
