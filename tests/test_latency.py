@@ -134,7 +134,12 @@ def test_calm_readings_are_passed_on_until_they_are_old(tmp_path, monkeypatch):
     assert calm.known_calm() == {}
     monkeypatch.undo()
     monkeypatch.setattr(calm.tempfile, "gettempdir", lambda: str(tmp_path))
-    for spoiled in ("[]", kept[:-5], kept.replace('{"pulse_us": 7.0', '["pulse_us", {"a": 7.0').replace("}}", "}]}")):
+    for spoiled in (
+        "[]",
+        kept[:-5],
+        kept.replace("7.0", "0").replace("20.0", "-1"),
+        kept.replace('{"pulse_us": 7.0', '["pulse_us", {"a": 7.0').replace("}}", "}]}"),
+    ):
         file.write_text(spoiled)
         assert calm.known_calm() == {}
     calm.remember_calm({"pulse_us": 9.0})

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_runs import tiny_task
+from tiny_runs import finish_a_run, tiny_task
 
-from autocompress.hardware.latency import measure_latency
-from autocompress.target import Target
-
-ATTEMPTS = 6  # of a shared machine, a core is slower by two thirds for seconds or minutes
+ATTEMPTS = 3  # the machine may be busy with other things at the moment of one
+RUNS = 3  # or at the moment of a certificate: other guests of a host take half of a core for minutes
 MOST_DEVIATION = 0.15
 
 # Shares no code with the project; knows the file, its certificate, and the test images with their classes.
@@ -75,12 +73,20 @@ def test_images(tmp_path) -> Path:
 
 @pytest.mark.slow
 def test_a_stranger_finds_the_certified_accuracy_bytes_and_latency(finished_run, test_images, tmp_path):
-    bundle = finished_run / "best"
+    deviations = deviations_from(finished_run / "best", test_images, tmp_path)
+    for number in range(1, RUNS):
+        if abs(deviations[-1]) <= MOST_DEVIATION:
+            return
+        deviations += deviations_from(finish_a_run(tmp_path / f"run{number}") / "best", test_images, tmp_path)
+    if abs(deviations[-1]) > MOST_DEVIATION:
+        pytest.fail(f"latency differs from the certified one by {[f'{each:+.0%}' for each in deviations]}")
+
+
+def deviations_from(bundle: Path, test_images: Path, tmp_path: Path) -> list[float]:
+    """Of the latency that each visit found from the certified one, until one agrees; all else must be equal."""
     certificate = json.loads((bundle / "certificate.json").read_text())
     promised_ms, deviations = certificate["facts"]["latency_ms"], []
-    for attempt in range(ATTEMPTS):
-        if attempt:  # as it would be certified at this moment
-            promised_ms = measure_latency([bundle / certificate["file"]["name"]], Target())[0].median_ms
+    for _ in range(ATTEMPTS):
         found = visit(bundle, test_images, tmp_path)
         assert found["foreign"] == []
         assert found["accuracy"] == certificate["accuracy_test"]["value"] == certificate["facts"]["accuracy_test"]
@@ -88,8 +94,8 @@ def test_a_stranger_finds_the_certified_accuracy_bytes_and_latency(finished_run,
         assert found["sha256"] == certificate["file"]["sha256"]
         deviations.append(found["latency_ms"] / promised_ms - 1)
         if abs(deviations[-1]) <= MOST_DEVIATION:
-            return
-    pytest.fail(f"latency differs from the measured one by {[f'{each:+.0%}' for each in deviations]}")
+            break
+    return deviations
 
 
 def visit(bundle: Path, data: Path, cwd: Path) -> dict:

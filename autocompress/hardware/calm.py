@@ -18,7 +18,7 @@ def known_calm() -> dict[str, float]:
     try:
         kept = json.loads(_file().read_text())
         is_valid = kept["python"] == sys.version and 0 <= time.time() - kept["at"] < _KEPT_S
-        return {str(name): float(us) for name, us in kept["fastest"].items()} if is_valid else {}
+        return {str(name): float(us) for name, us in kept["fastest"].items() if us > 0} if is_valid else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

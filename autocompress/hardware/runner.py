@@ -49,17 +49,14 @@ RAM_RUNS = 3
 GRAPH = "graph.onnx"
 SETTLING_RUNS = 2  # of a profile: the first ones allocate
 MOST_PROFILED_RUNS = 300  # that count: each kernel of each run is a line that has to be read again
-SETTLING_SHARE = (
-    0.4  # of a window, which does not count: it takes 10 to 20 runs until the outer caches keep the weights
-)
+SETTLING_SHARE = 0.4  # of a window, which does not count: the outer caches do not keep weights from the first run on
 RESULTS = "results.jsonl"
 PULSE_STEPS = 400  # of an interpreter's loop: about 7 us
 CHUNK_MS = 1.0  # of runs between two readings of the pulse
 REACH_OF_CACHE = 1.5  # times the core's own cache
 LINE_BYTES = 64
 MOST_PICKS = 24
-CALM_PULSE = 0.4  # of the fastest: what readings in calm moments differ by; beside a neighbour it is 0.6 to 1
-CALM_REACH = 0.6  # where caches are taken, 4 and more
+CALM_PULSE, CALM_REACH = 0.4, 0.6  # of the fastest reading: what others in calm moments may be slower by
 POLL_S = 0.005
 PATIENCE = 0.3  # share of the time that may be lost on moments that are not calm
 GRACE_S = 0.2  # which may be lost in any case

@@ -1,6 +1,6 @@
 """What other guests of the same machine do to networks, and how long caches take to settle. Prints JSON.
 
-``python tests/benchmarks/neighbours.py FILE.onnx ... [--time 120]``, one thread. The files are run in turns. For each:
+``OMP_NUM_THREADS=1 python tests/benchmarks/neighbours.py FILE.onnx ... [--time 120]``: files run in turns. For each:
 microseconds in calm moments, how many times as long it takes beside a slow pulse (half of the core is taken) and beside
 a long reach (the outer cache is), and the first runs of a calm visit as multiples of its later ones. The same factors
 for a matrix product. On a machine of one's own no moment is restless, and the factors are null.
@@ -8,19 +8,16 @@ for a matrix product. On a machine of one's own no moment is restless, and the f
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"  # before numpy is imported, which reads them once
+import numpy as np
 
-import numpy as np  # noqa: E402
-
-from autocompress.hardware.runner import Senses, Subject, reference_matrix, reference_ms  # noqa: E402
+from autocompress.hardware.calm import known_calm
+from autocompress.hardware.runner import Senses, Subject, reference_matrix, reference_ms
 
 VISIT_RUNS, SETTLED_FROM = 40, 20
 SHOWN_RUNS = (0, 1, 2, 4, 8, 16)
@@ -48,7 +45,7 @@ def main() -> None:
     parser.add_argument("--time", type=float, default=120.0, help="seconds")
     options = parser.parse_args()
     subjects = [Subject(str(file), {"threads": 1, "batch": 1, "seed": 0}) for file in options.files]
-    senses, matrix = Senses(), reference_matrix(0)
+    senses, matrix = Senses(known_calm()), reference_matrix(0)
     for _ in range(WAKE_READINGS):
         senses.pulse()
         senses.reach()
