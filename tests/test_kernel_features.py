@@ -7,11 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autocompress.hardware.kernels.features import FLOAT_MACS_A_US, Context, describe, rough_us
+from autocompress.hardware.kernels.features import FLOAT_MACS_A_US, Context, describe, in_contexts, rough_us
 from autocompress.hardware.kernels.kernel import LEFT_OUT, Kernel, Tensor
 from autocompress.hardware.kernels.paths import convolutions, moves, products, recurrent
+from autocompress.hardware.kernels.paths.description import Description
 
 HERE = Context(stored_bytes=1e6, pause_us=500.0)
+
+
+def described(kernel: Kernel, context: Context = HERE) -> Description:
+    """With what the context adds."""
+    ((path, placed),) = in_contexts([describe(kernel)], [context]).items()
+    return Description(path, tuple(placed.terms[0].tolist()), tuple(placed.features[0].tolist()))
+
+
 SCALE, ZERO = Tensor("float", (), True), Tensor("uint8", (), True)
 
 
@@ -94,11 +103,11 @@ PATHS = {
 
 @pytest.mark.parametrize("path", PATHS)
 def test_each_kernel_goes_the_path_of_its_code(path):
-    assert describe(PATHS[path], HERE).path == path
+    assert described(PATHS[path]).path == path
 
 
 def terms_of(kernel: Kernel, names):
-    return names(*describe(kernel, HERE).terms[: len(names._fields)])
+    return names(*described(kernel).terms[: len(names._fields)])
 
 
 def test_work_of_a_convolution():
@@ -122,7 +131,7 @@ def test_a_blocked_convolution_unfolds_nothing():
 
 
 def test_series_run_through_the_code_of_images():
-    series, image = (describe(conv("Conv", 9, 7, kernel=kernel), HERE) for kernel in ((3,), (3, 3)))
+    series, image = (described(conv("Conv", 9, 7, kernel=kernel)) for kernel in ((3,), (3, 3)))
     assert series.path == image.path
     assert len(series.features) == len(image.features)
 
@@ -140,8 +149,8 @@ def test_depthwise_integers_beyond_whole_vectors_are_work_of_their_own():
 
 
 def test_both_layouts_of_integers_say_the_same():
-    first = describe(conv("QLinearConv", 9, 7), HERE)
-    last = describe(conv("microsoft.QLinearConv", 9, 7, channels_last=1), HERE)
+    first = described(conv("QLinearConv", 9, 7))
+    last = described(conv("microsoft.QLinearConv", 9, 7, channels_last=1))
     assert first == last
 
 
@@ -194,7 +203,7 @@ def test_what_is_copied_in_one_piece_is_a_row(kernel, row):
     ],
 )
 def test_transpositions_that_move_memory_the_same_way_share_a_path(shape, perm, path):
-    assert describe(transpose(shape, perm), HERE).path == path
+    assert described(transpose(shape, perm)).path == path
 
 
 @given(st.permutations(range(3)), st.integers(0, 3))
@@ -202,14 +211,14 @@ def test_an_axis_of_one_changes_no_transposition(order, place):
     shape = (2, 3, 4)
     wider = (*shape[:place], 1, *shape[place:])
     moved = [axis + (axis >= place) for axis in order]
-    paths = {describe(transpose(shape, tuple(order)), HERE).path}
+    paths = {described(transpose(shape, tuple(order))).path}
     for spot in range(4):
-        paths.add(describe(transpose(wider, (*moved[:spot], place, *moved[spot:])), HERE).path)
+        paths.add(described(transpose(wider, (*moved[:spot], place, *moved[spot:]))).path)
     assert len(paths) == 1
 
 
 def test_different_ways_have_different_paths():
-    paths = {describe(transpose((2, 3, 4), order), HERE).path for order in permutations(range(3))}
+    paths = {described(transpose((2, 3, 4), order)).path for order in permutations(range(3))}
     assert len(paths) == 5, "of six orders two turn one axis around all others"
 
 
@@ -238,36 +247,36 @@ attributes = st.fixed_dictionaries({}, optional={
 )
 def test_every_operator_gets_a_path_and_finite_numbers(op, inputs, outputs, found, size):
     kernel = Kernel(op, tuple(inputs), tuple(outputs), tuple(sorted(found.items())))
-    described = describe(kernel, Context(size, size))
-    usual = describe(moving("Relu", f(2, 7), out=(2, 7)), HERE)
-    assert described.path.startswith("move_")
-    assert (len(described.terms), len(described.features)) == (len(usual.terms), len(usual.features))
-    assert all(math.isfinite(value) for value in described.features)
-    assert all(math.isfinite(value) and value >= 0 for value in described.terms)
+    numbers = described(kernel, Context(size, size))
+    usual = described(moving("Relu", f(2, 7), out=(2, 7)))
+    assert numbers.path.startswith("move_")
+    assert (len(numbers.terms), len(numbers.features)) == (len(usual.terms), len(usual.features))
+    assert all(math.isfinite(value) for value in numbers.features)
+    assert all(math.isfinite(value) and value >= 0 for value in numbers.terms)
 
 
 def test_all_paths_have_as_many_terms():
-    assert {len(describe(kernel, HERE).terms) for kernel in PATHS.values()} == {13}
+    assert {len(described(kernel).terms) for kernel in PATHS.values()} == {13}
 
 
 def test_one_path_has_always_the_same_features():
-    first = describe(conv("Conv", 9, 7), HERE)
+    first = described(conv("Conv", 9, 7))
     for c_in, c_out, side in ((1, 1, 1), (64, 64, 3), (17, 5, 9)):
-        other = describe(conv("Conv", c_in, c_out, kernel=(3, 3), side=side), HERE)
+        other = described(conv("Conv", c_in, c_out, kernel=(3, 3), side=side))
         assert (other.path, len(other.features)) == (first.path, len(first.features))
 
 
 def test_two_filters_a_channel_are_groups_in_integers():
     """The runtime's depthwise code for integers knows one filter a channel."""
     twice = conv("microsoft.QLinearConv", 32, 64, group=32, channels_last=1)
-    assert describe(twice, HERE).path == "conv_int8_odd_grouped"
-    assert describe(conv("Conv", 32, 64, group=32), HERE).path == "conv_plain_depthwise"
+    assert described(twice).path == "conv_int8_odd_grouped"
+    assert described(conv("Conv", 32, 64, group=32)).path == "conv_plain_depthwise"
 
 
 def test_weights_weigh_more_the_longer_ago_they_were_read():
     kernel, own = conv("Conv", 9, 7), (9 * 9 * 7 + 7) * 4
     shares = [
-        [weighed / own for weighed in describe(kernel, Context(own, pause)).terms[-3:]]
+        [weighed / own for weighed in described(kernel, Context(own, pause)).terms[-3:]]
         for pause in (0.0, 50.0, 200.0, 800.0, 1e9)
     ]
     assert shares == [[0, 0, 0], [0, 0, 0], [0.5, 0, 0], [1, 0.5, 0], [1, 1, 1]]
@@ -275,7 +284,7 @@ def test_weights_weigh_more_the_longer_ago_they_were_read():
 
 def test_what_only_moves_reads_little_of_its_constants():
     picked = Kernel("Gather", (f(320, 1000, stored=True), Tensor("int64", (1,))), (f(1, 1000),))
-    assert describe(picked, Context(1e9, 1e9)).terms[-3:] == (0, 0, 0)
+    assert described(picked, Context(1e9, 1e9)).terms[-3:] == (0, 0, 0)
 
 
 def test_a_context_is_that_of_all_kernels_rounded_to_half_octaves():

@@ -1,11 +1,12 @@
 """Times of kernels from their amounts of work, and from trees where those do not suffice."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from autocompress.hardware.kernels.paths.description import Description
+from autocompress.hardware.kernels.features import Placed
 from autocompress.hardware.predictor.kernel_model import (
     LEAST_FOR_RATES,
     LEAST_US,
@@ -29,12 +30,13 @@ def timed(n: int, *, rates: np.ndarray = RATES, step: float = 1.0, seed: int = 0
     return Timed(file=np.arange(n), terms=terms, features=features, us=us)
 
 
-def described(path: str, kernels: Timed) -> list[Description]:
-    return [Description(path, tuple(t), tuple(f)) for t, f in zip(kernels.terms, kernels.features, strict=True)]
+def placed(path: str, kernels: Timed, first: int = 0) -> dict[str, Placed]:
+    places = list(range(first, first + len(kernels.us)))
+    return {path: Placed(places=places, terms=kernels.terms, features=kernels.features)}
 
 
 def error(model: KernelModel, path: str, kernels: Timed) -> float:
-    us, _ = model.predict(described(path, kernels))
+    us, _ = model.predict(placed(path, kernels))
     return float(np.abs(us / kernels.us - 1).max())
 
 
@@ -58,7 +60,7 @@ def test_trees_learn_a_step_that_rates_cannot():
     model = fit_kernels({"conv_plain_dense": timed(400, step=2.0)})
     new = timed(50, step=2.0, seed=1)
     clear = np.abs(new.features[:, 0] - 0.5) > 0.05  # where the step lies is known as well as kernels are dense
-    us, _ = model.predict(described("conv_plain_dense", new))
+    us, _ = model.predict(placed("conv_plain_dense", new))
     rates_alone = np.maximum(new.terms @ model.paths["conv_plain_dense"].rates, LEAST_US)
     assert np.abs(us / new.us - 1)[clear].max() < 0.15
     assert np.abs(rates_alone / new.us - 1)[clear].max() > 0.25
@@ -67,8 +69,8 @@ def test_trees_learn_a_step_that_rates_cannot():
 def test_trees_that_disagree_widen_the_spread():
     model = fit_kernels({"conv_plain_dense": timed(400, step=4.0)})
     one = timed(1)
-    at_the_step, away = (Description("conv_plain_dense", tuple(one.terms[0]), (feature,)) for feature in (0.5, 0.9))
-    _, spread = model.predict([at_the_step, away])
+    both = replace(one, terms=np.repeat(one.terms, 2, axis=0), features=np.array([[0.5], [0.9]]), us=np.ones(2))
+    _, spread = model.predict(placed("conv_plain_dense", both))  # at the step, and away from it
     assert spread[0] > 2 * spread[1]
 
 
@@ -76,7 +78,7 @@ def test_a_path_never_seen_takes_the_rates_of_its_family_with_a_wide_spread():
     others = {"conv_plain_dense": timed(50, rates=RATES * 3), "move_Add": timed(50, seed=2)}
     model = fit_kernels({"conv_int8_dense": timed(50), **others})
     new = timed(5, seed=1)
-    us, spread = model.predict(described("conv_int8_grouped", new))
+    us, spread = model.predict(placed("conv_int8_grouped", new))
     np.testing.assert_allclose(us, new.us, rtol=1e-6)
     assert set(spread) == {UNSEEN_SPREAD}
 
@@ -85,14 +87,15 @@ def test_one_way_of_an_operator_stands_in_for_itself_alone():
     slow = timed(LEAST_FOR_RATES - 1, rates=RATES * 30)
     model = fit_kernels({"move_Softmax_outer": slow, "move_Add_same": timed(50, seed=2), "move_Mul_same": timed(50)})
     new = timed(5, seed=1)
-    others, _ = model.predict(described("move_Softmax_inner", new))
-    np.testing.assert_allclose(model.predict(described("move_Softmax_outer", new))[0], 30 * new.us, rtol=1e-6)
+    others, _ = model.predict(placed("move_Softmax_inner", new))
+    np.testing.assert_allclose(model.predict(placed("move_Softmax_outer", new))[0], 30 * new.us, rtol=1e-6)
     assert (others < 3 * new.us).all()
 
 
 @pytest.mark.parametrize("terms", [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1e9, 1e12)])
 def test_what_belongs_to_no_family_takes_more_than_no_time(terms):
-    us, spread = fit_kernels({"conv_int8_dense": timed(50)}).predict([Description("odd", terms, (0.0,))])
+    odd = Placed(places=[0], terms=np.array([terms]), features=np.zeros((1, 1)))
+    us, spread = fit_kernels({"conv_int8_dense": timed(50)}).predict({"odd": odd})
     assert np.isfinite(us[0])
     assert us[0] >= LEAST_US
     assert spread[0] >= UNSEEN_SPREAD
@@ -105,7 +108,7 @@ def test_families_are_asked_from_the_closest_on():
 
 def test_spreads_that_were_found_later_count():
     model = fit_kernels({"conv_plain_dense": timed(10), "move_Add": timed(10)}).with_spreads({"move_Add": 0.3})
-    _, spread = model.predict(described("move_Add", timed(1)) + described("conv_plain_dense", timed(1)))
+    _, spread = model.predict(placed("move_Add", timed(1)) | placed("conv_plain_dense", timed(1), first=1))
     assert spread.tolist() == [0.3, 0.0]
 
 
@@ -114,5 +117,5 @@ def test_a_model_comes_back_from_json_and_says_the_same():
     back = KernelModel.from_data(json.loads(json.dumps(model.to_data())))
     new = timed(20, seed=1)
     for path in ("conv_plain_dense", "move_Add", "move_Mul"):
-        for said, expected in zip(back.predict(described(path, new)), model.predict(described(path, new)), strict=True):
+        for said, expected in zip(back.predict(placed(path, new)), model.predict(placed(path, new)), strict=True):
             np.testing.assert_array_equal(said, expected)

@@ -17,7 +17,7 @@ from autocompress.graph.surgery import example_input
 from autocompress.hardware.kernels.kernel import Kernel, Tensor
 from autocompress.hardware.kernels.rules import Language, Rule, Rules
 from autocompress.hardware.kernels.runtime_graph import runtime_graph
-from autocompress.hardware.kernels.template import filled, integers_of, skeleton_of
+from autocompress.hardware.kernels.template import blanks, filled, integers_of, skeleton_of
 from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.search.kernel_templates import KernelTemplates
 from autocompress.search.quick_files import QuickFiles
@@ -169,9 +169,9 @@ def test_kernels_come_back_from_skeleton_and_integers():
         (Tensor("float", (1, 16, 4, 4)),),
         (("activation", "Relu"), ("alpha", 0.5), ("axis", 1), ("group", 1), ("pads", (1, 1))),
     )
-    other = filled((kernel,), range(15))
+    other = filled(blanks((kernel,)), range(15))
 
-    assert filled((kernel,), integers_of((kernel,))) == (kernel,)
+    assert filled(blanks((kernel,)), integers_of((kernel,))) == (kernel,)
     assert skeleton_of(other) == skeleton_of((kernel,))
     assert integers_of(other) == tuple(range(15))
 

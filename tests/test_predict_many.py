@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from autocompress.hardware.kept import Circumstances
-from autocompress.hardware.kernels.features import Context, describe
-from autocompress.hardware.kernels.kernel import Kernel, Tensor
+from autocompress.hardware.kernels.features import Context, describe, in_contexts
+from autocompress.hardware.kernels.kernel import Kernel, Tensor, digest
 from autocompress.hardware.kernels.runtime_graph import PlacedKernel, RuntimeGraph
 from autocompress.hardware.predictor.kernel_model import KernelModel, PathModel
 from autocompress.hardware.predictor.kernel_times import ProfilerCost
-from autocompress.hardware.predictor.predictor import LatencyPredictor, digest
+from autocompress.hardware.predictor.predictor import LatencyPredictor
 
 
 def product(n_in: int, n_out: int) -> Kernel:
@@ -31,10 +31,10 @@ NETWORKS = [
 
 
 def predictor() -> LatencyPredictor:
-    terms = len(describe(relu(8), Context.of([relu(8)])).terms)
+    ((_, placed),) = in_contexts([describe(relu(8))], [Context.of([relu(8)])]).items()
     paths = {
-        describe(kernel, Context.of([kernel])).path: PathModel(
-            rates=np.linspace(1e-5, rate, terms), forest=None, spread=spread, kernels=9
+        describe(kernel).path: PathModel(
+            rates=np.linspace(1e-5, rate, placed.terms.shape[1]), forest=None, spread=spread, kernels=9
         )
         for kernel, rate, spread in ((product(8, 8), 2e-3, 0.2), (relu(8), 4e-2, 0.6))
     }

@@ -6,7 +6,7 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from autocompress.graph.blocks import Block, residual_blocks
-from autocompress.graph.channel_groups import ChannelGroup, channel_groups, find_group
+from autocompress.graph.channel_groups import ChannelGroup, channel_groups
 from autocompress.graph.layer_table import LayerFacts, layer_table
 from autocompress.graph.shared_weights import sharable_blocks
 from autocompress.graph.stages import stages_of
@@ -54,13 +54,27 @@ class Anatomy:
 
     def widths_after(self, layer: LayerFacts, kept: dict[str, int]) -> tuple[int, int]:
         """Input and output channels of ``layer`` when each group in ``kept`` keeps that many."""
-        own = find_group(self.groups, layer.name)
+        own = self._made_by.get(layer.name)
         c_out = layer.c_out if own is None or own.name not in kept else kept[own.name] * own.makes.get(layer.name, 1)
         if layer.groups == layer.c_in == layer.c_out > 1:  # depthwise: in and out are the same channels
             return c_out, c_out
-        cut = [group for group in self.groups if group.name in kept]
-        gone = sum((group.width - kept[group.name]) * group.feeds.get(layer.name, 0) for group in cut)
+        read = [group for group in self._read_by.get(layer.name, ()) if group.name in kept]
+        gone = sum((group.width - kept[group.name]) * group.feeds[layer.name] for group in read)
         return layer.c_in - gone, c_out
+
+    @cached_property
+    def _made_by(self) -> dict[str, ChannelGroup]:
+        """Layer → the group whose channels its outputs are, the first where it has several."""
+        return {name: group for group in reversed(self.groups) for name in group.outs}
+
+    @cached_property
+    def _read_by(self) -> dict[str, list[ChannelGroup]]:
+        """Layer → the groups that it reads."""
+        found: dict[str, list[ChannelGroup]] = {}
+        for group in self.groups:
+            for name in group.feeds:
+                found.setdefault(name, []).append(group)
+        return found
 
 
 def anatomy_of(model: nn.Module, example: Tensor, *, blocks: bool = True) -> Anatomy:

@@ -19,6 +19,7 @@ import numpy as np
 from torch import nn
 
 import autocompress as ac
+from autocompress.data.options import DataOptions
 from autocompress.hardware.kept import circumstances_of
 from autocompress.hardware.latency import a_a_floor, measure_latency
 from autocompress.hardware.machine import this_machine
@@ -77,11 +78,11 @@ def one(model: str, seed: int, time: str, folder: Path) -> dict[str, object]:
     share = float(np.random.default_rng(seed).uniform(*SHARES))
     name, out = model.rpartition(":")[2], folder / str(seed)
     weights = next(iter(folder.glob(f"*-{name}.safetensors")), None)  # of an earlier run: it is trained once
-    timm = {} if ":" in model else {"input_size": TIMM_SIDE}
+    options = DataOptions() if ":" in model else DataOptions(input_size=TIMM_SIDE)
     given = {} if weights is None else {"checkpoint": weights}
     result = ac.compress(
         model, "digits", f"latency<={100 * share:.1f}%", out, time=time, seed=seed, launcher=SerialLauncher(),
-        **timm, **given,
+        options=options, **given,
     )  # fmt: skip
     trained = out / "baseline" / "model.safetensors"
     if weights is None and trained.is_file():

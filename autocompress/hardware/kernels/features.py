@@ -6,14 +6,18 @@ product; depthwise convolutions and those of 8-bit integers have code of their o
 convolve, qdwconv, qgemm; core/optimizer/nchwc_transformer.cc.)
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.paths.convolutions import convolution
-from autocompress.hardware.kernels.paths.description import Description, log
+from autocompress.hardware.kernels.paths.description import LEAST, Description
 from autocompress.hardware.kernels.paths.moves import move
 from autocompress.hardware.kernels.paths.products import FLOAT_PRODUCTS, INTEGER_PRODUCTS, packed_product, product
 from autocompress.hardware.kernels.paths.recurrent import GATES, recurrent
@@ -28,6 +32,8 @@ PAUSES_US = (100.0, 400.0, 1_600.0, 6_400.0)
 FLOAT_MACS_A_US, INTEGER_MACS_A_US, BYTES_A_US, START_US = 1e5, 2.5e5, 5e4, 0.7
 TERMS = 10  # of the kind of kernel that has most: those of all kinds are fitted together where a path is not known
 _INTEGERS = frozenset({"int8", "uint8"})
+
+Floats = NDArray[np.floating[Any]]
 
 _DESCRIBERS: Mapping[str, Callable[[Kernel], Description]] = {
     **dict.fromkeys(("Conv", "FusedConv", "QLinearConv"), convolution),
@@ -77,15 +83,46 @@ def _rounded(size: float) -> float:
     return float(2.0 ** (steps / STEPS_PER_OCTAVE))
 
 
-def describe(kernel: Kernel, context: Context) -> Description:
-    """The kernel in its network as numbers; an operator that is not known moves numbers."""
+def describe(kernel: Kernel) -> Description:
+    """The kernel as numbers, wherever it runs; an operator that is not known moves numbers. Some 20 us."""
     found = _DESCRIBERS.get(kernel.operator, move)(kernel)
     # What a kernel only picks from or moves is small, and little of it is read.
     own = 0.0 if found.path.startswith("move_") else kernel.stored_bytes
-    pause = max(context.pause_us, 1.0)
-    far = [min(1.0, max(0.0, log2(pause / short) / log2(long / short))) for short, long in pairwise(PAUSES_US)]
     return Description(
         path=found.path,
-        terms=(*found.terms, *[0.0] * (TERMS - len(found.terms)), *(own * share for share in far)),
-        features=(*found.features, log(own), log(context.stored_bytes), log(context.pause_us)),
+        terms=(*found.terms, *[0.0] * (TERMS - len(found.terms))),
+        features=tuple(found.features),
+        read_bytes=own,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Kernels of one path in their networks: ``places [n]`` among all, ``terms [n, t]``, ``features [n, f]``."""
+
+    places: list[int]
+    terms: Floats
+    features: Floats
+
+
+def in_contexts(described: Sequence[Description], contexts: Sequence[Context]) -> dict[str, Placed]:
+    """Path → its kernels, each in the context beside it, which adds terms and features."""
+    found: dict[str, list[int]] = {}
+    for place, each in enumerate(described):
+        found.setdefault(each.path, []).append(place)
+    return {path: _placed(places, described, contexts) for path, places in found.items()}
+
+
+def _placed(places: list[int], described: Sequence[Description], contexts: Sequence[Context]) -> Placed:
+    of_path = [described[place] for place in places]
+    own = np.array([each.read_bytes for each in of_path])
+    stored = np.array([contexts[place].stored_bytes for place in places])
+    pause = np.array([contexts[place].pause_us for place in places])
+    octaves = np.log2(np.maximum(pause, 1.0))
+    far = [np.clip((octaves - log2(a)) / log2(b / a), 0.0, 1.0) for a, b in pairwise(PAUSES_US)]
+    logs = np.log2(np.maximum([own, stored, pause], LEAST))
+    return Placed(
+        places=places,
+        terms=np.column_stack([[each.terms for each in of_path], *(own * share for share in far)]),
+        features=np.column_stack([[each.features for each in of_path], *logs]),
     )

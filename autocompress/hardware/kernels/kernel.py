@@ -1,5 +1,6 @@
 """One kernel of the runtime's optimized graph."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,3 +112,8 @@ class Kernel:
             for group in (self.inputs, self.outputs)
         )
         return f"{self.op}|{tensors}|{','.join(f'{name}={value}' for name, value in self.attributes)}"
+
+
+def digest(signature: str) -> str:
+    """A short name for a kernel's signature."""
+    return hashlib.blake2b(signature.encode(), digest_size=8).hexdigest()

@@ -4,11 +4,12 @@ Of all simple rules those are kept that hold for every sample. Where the rules t
 it is not known.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from itertools import combinations
+from operator import itemgetter
 
 Symbols = Sequence[int]
 
@@ -29,7 +30,10 @@ class Rule:
 
     def value(self, symbols: Symbols) -> int | None:
         """None where it is no integer."""
-        total, rest = divmod(sum(symbols[index] for index in self.symbols) * self.up, self.down)
+        total = 0
+        for index in self.symbols:
+            total += symbols[index]
+        total, rest = divmod(total * self.up, self.down)
         if rest:
             return None
         return (total if total < self.least else -(-total // self.block) * self.block) + self.plus
@@ -95,23 +99,24 @@ class Rules:
         return tuple(sorted({i for rules in self.rules for rule in rules for i in rule.symbols}))
 
     @cached_property
-    def _different(self) -> tuple[list[tuple[Rule, ...]], list[int]]:
-        """Many integers have the same rules: the different ones, and which of them each integer has."""
+    def _different(self) -> tuple[list[tuple[Rule, ...]], Callable[[Sequence[int]], tuple[int, ...]]]:
+        """Many integers have the same rules: the different ones, and what gives each integer the value of its own."""
         place: dict[tuple[Rule, ...], int] = {}
         which = [place.setdefault(tuple(rules), len(place)) for rules in self.rules]
-        return list(place), which
+        if len(which) > 1:
+            return list(place), itemgetter(*which)
+        return list(place), lambda values: tuple(values[at] for at in which)
 
     def integers(self, symbols: Symbols) -> tuple[int, ...] | None:
         """The integers for ``symbols``; None where one of them has no rule, or rules that disagree."""
-        different, which = self._different
+        different, of_each = self._different
         found: list[int] = []
         for rules in different:
-            values = {rule.value(symbols) for rule in rules}
-            value = values.pop() if len(values) == 1 else None
-            if value is None:
+            value = rules[0].value(symbols) if rules else None
+            if value is None or any(rule.value(symbols) != value for rule in rules[1:]):
                 return None
             found.append(value)
-        return tuple([found[i] for i in which])
+        return of_each(found)
 
     def _first(self, symbols: Symbols, integers: Sequence[int]) -> list[list[Rule]]:
         by_value: dict[int | None, list[Rule]] = {}

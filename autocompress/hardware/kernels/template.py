@@ -5,9 +5,10 @@ attributes, which follow from widths and ranks by ``rules``.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from autocompress.hardware.kernels.kernel import Attribute, Kernel, Shape, Tensor
+from autocompress.hardware.kernels.kernel import Attribute, Kernel, Tensor
 from autocompress.hardware.kernels.rules import Rules, Symbols
 
 Skeleton = tuple[tuple[object, ...], ...]
@@ -38,27 +39,74 @@ def integers_of(kernels: Iterable[Kernel]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def filled(example: Sequence[Kernel], integers: Sequence[int]) -> tuple[Kernel, ...]:
-    """Kernels with the skeleton of ``example`` and other integers."""
-    rest = iter(integers)
+Place = int | slice
 
-    def shape(like: Shape) -> Shape:
-        return tuple(next(rest) for _ in like)
 
-    def attribute(name: str, like: Attribute) -> Attribute:
+@dataclass(frozen=True)
+class Blank:
+    """A kernel without its integers: which of them fill each tensor's shape and each attribute that counts.
+
+    ``own`` are the kernel's integers among those of all, places are counted from its first one.
+    """
+
+    op: str
+    own: slice
+    inputs: tuple[tuple[str, slice, bool], ...]
+    outputs: tuple[tuple[str, slice, bool], ...]
+    attributes: tuple[tuple[str, Attribute, Place | None], ...]
+    _made: dict[tuple[int, ...], Kernel] = field(default_factory=dict, repr=False, compare=False)
+
+    def filled(self, integers: tuple[int, ...]) -> Kernel:
+        """The kernel with its own of these; the same one whenever they are the same."""
+        own = integers[self.own]
+        found = self._made.get(own)
+        if found is None:
+            found = self._made[own] = Kernel(
+                self.op,
+                tuple([Tensor(dtype, own[place], stored) for dtype, place, stored in self.inputs]),
+                tuple([Tensor(dtype, own[place], stored) for dtype, place, stored in self.outputs]),
+                tuple([(name, like if at is None else own[at]) for name, like, at in self.attributes]),
+            )
+        return found
+
+
+def blanks(example: Iterable[Kernel]) -> tuple[Blank, ...]:
+    """The kernels without their integers, which are looked for in the order of ``integers_of``."""
+    found, end = [], 0
+    for kernel in example:
+        blank, count = _blank(kernel, end)
+        found.append(blank)
+        end += count
+    return tuple(found)
+
+
+def _blank(kernel: Kernel, first: int) -> tuple[Blank, int]:
+    """One kernel's, and how many integers it has; ``first`` of them all is its own first."""
+    end = 0
+
+    def after(count: int) -> slice:
+        nonlocal end
+        end += count
+        return slice(end - count, end)
+
+    def tensors(group: Iterable[Tensor]) -> tuple[tuple[str, slice, bool], ...]:
+        return tuple((t.dtype, after(len(t.shape)), t.stored) for t in group)
+
+    def place(name: str, like: Attribute) -> Place | None:
         if not _counts(name, like):
-            return like
-        return next(rest) if isinstance(like, int) else tuple(next(rest) for _ in like)  # type: ignore[union-attr]
+            return None
+        return after(1).start if isinstance(like, int) else after(len(like))  # type: ignore[arg-type]
 
-    return tuple(
-        Kernel(
-            kernel.op,
-            tuple(Tensor(t.dtype, shape(t.shape), t.stored) for t in kernel.inputs),
-            tuple(Tensor(t.dtype, shape(t.shape), t.stored) for t in kernel.outputs),
-            tuple((name, attribute(name, value)) for name, value in kernel.attributes),
-        )
-        for kernel in example
-    )
+    inputs, outputs = tensors(kernel.inputs), tensors(kernel.outputs)
+    attributes = tuple((name, like, place(name, like)) for name, like in kernel.attributes)
+    own = slice(first, first + end)
+    return Blank(op=kernel.op, own=own, inputs=inputs, outputs=outputs, attributes=attributes), end
+
+
+def filled(blank: Iterable[Blank], integers: Sequence[int]) -> tuple[Kernel, ...]:
+    """Kernels with the skeleton that ``blank`` is of."""
+    found = tuple(integers)
+    return tuple([each.filled(found) for each in blank])
 
 
 def _counts(name: str, value: Attribute) -> bool:
@@ -87,4 +135,8 @@ class Template:
     def kernels(self, symbols: Symbols) -> tuple[Kernel, ...] | None:
         """The kernels for ``symbols``, where all integers are known."""
         integers = self.rules.integers(symbols)
-        return None if integers is None else filled(self.example, integers)
+        return None if integers is None else filled(self._blanks, integers)
+
+    @cached_property
+    def _blanks(self) -> tuple[Blank, ...]:
+        return blanks(self.example)

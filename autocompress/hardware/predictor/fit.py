@@ -7,6 +7,7 @@ import numpy as np
 
 from autocompress.errors import MeasurementError
 from autocompress.hardware.kept import Circumstances
+from autocompress.hardware.kernels.kernel import digest
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel, fit_kernels, weights
 from autocompress.hardware.predictor.kernel_times import (
@@ -14,10 +15,11 @@ from autocompress.hardware.predictor.kernel_times import (
     ProfilerCost,
     by_path,
     kernel_times,
+    placed,
     profiler_cost,
 )
 from autocompress.hardware.predictor.observation import Observation
-from autocompress.hardware.predictor.predictor import COVERAGE, DOUBT, Guess, LatencyPredictor, digest
+from autocompress.hardware.predictor.predictor import COVERAGE, DOUBT, Guess, LatencyPredictor
 
 FOLDS = 4
 LEAST_QUANTILE = 0.5  # of errors in units of the spread, that no luck of those networks can undercut
@@ -145,11 +147,10 @@ def _out_of_fold(networks: Sequence[Sequence[KernelTime]], folds: Sequence[int])
 
 
 def _guesses(model: KernelModel, network: Sequence[KernelTime]) -> list[Guess]:
-    described = [each.described for each in network]
-    us, spread = model.predict(described)
+    us, spread = model.predict(placed(network))
     return [
-        Guess(us=time, spread=doubt, path=each.path, timed=False)
-        for time, doubt, each in zip(us.tolist(), spread.tolist(), described, strict=True)
+        Guess(us=time, spread=doubt, path=each.described.path, timed=False)
+        for time, doubt, each in zip(us.tolist(), spread.tolist(), network, strict=True)
     ]
 
 
@@ -178,7 +179,7 @@ def _corrections(model: KernelModel, networks: Sequence[Sequence[KernelTime]]) -
     """Digest of a kernel → logarithm of its time over what the model says, less for kernels that were timed once."""
     found: dict[str, list[float]] = {}
     every = [each for network in networks for each in network]
-    us, _ = model.predict([each.described for each in every])
+    us, _ = model.predict(placed(every))
     for each, guess in zip(every, us.tolist(), strict=True):
         found.setdefault(digest(each.kernel.signature), []).append(float(np.log(each.us / guess)))
     return {name: float(np.mean(logs)) * len(logs) / (len(logs) + DOUBT) for name, logs in found.items()}

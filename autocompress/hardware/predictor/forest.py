@@ -29,15 +29,16 @@ class Forest:
 
     def answers(self, features: Floats) -> Floats:
         """What each tree says of each row: ``[n, trees]``, of ``features [n, d]``."""
-        rows = np.asarray(features, np.float32)
-        at = np.repeat(self.roots[None], len(rows), axis=0)
-        which = np.arange(len(rows))[:, None]
-        inner = self.feature[at] >= 0
-        while inner.any():
-            goes_left = rows[which, np.maximum(self.feature[at], 0)] <= self.threshold[at]
-            at = np.where(inner, np.where(goes_left, self.left[at], self.right[at]), at)
-            inner = self.feature[at] >= 0
-        return self.value[at]
+        rows, count = np.asarray(features, np.float32), len(self.roots)
+        at = np.tile(self.roots, len(rows))
+        first = np.repeat(np.arange(len(rows)) * rows.shape[1], count)  # of each row among all numbers
+        numbers, active = rows.ravel(), np.flatnonzero(self.feature[at] >= 0)
+        while len(active):  # those that have not reached a leaf
+            node = at[active]
+            goes_left = numbers[first[active] + self.feature[node]] <= self.threshold[node]
+            at[active] = node = np.where(goes_left, self.left[node], self.right[node])
+            active = active[self.feature[node] >= 0]
+        return self.value[at].reshape(len(rows), count)
 
     def to_data(self) -> dict[str, str]:
         """The arrays as text; ``from_data`` gives an equal forest back."""

@@ -1,13 +1,13 @@
 """What a kernel takes: amounts of work times fitted rates, corrected by trees on its shape, path by path."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 
-from autocompress.hardware.kernels.paths.description import Description
+from autocompress.hardware.kernels.features import Placed
 from autocompress.hardware.predictor.forest import TREES, Floats, Forest, grow
 
 LEAST_FOR_RATES = 8  # kernels of a path; with fewer, those of its family stand in
@@ -67,14 +67,13 @@ class KernelModel:
     paths: dict[str, PathModel]
     families: dict[str, PathModel]
 
-    def predict(self, described: Sequence[Description]) -> tuple[Floats, Floats]:
-        """Microseconds and the standard deviation of their logarithm, one of each a kernel."""
-        us, spread = np.zeros(len(described)), np.zeros(len(described))
-        for path, places in _by_path(described).items():
+    def predict(self, placed: Mapping[str, Placed]) -> tuple[Floats, Floats]:
+        """Microseconds and the standard deviation of their logarithm, one of each a kernel, at their places."""
+        count = sum(len(each.places) for each in placed.values())
+        us, spread = np.zeros(count), np.zeros(count)
+        for path, each in placed.items():
             model = self.paths.get(path) or self._stand_in(path)
-            terms = np.array([described[place].terms for place in places])
-            features = np.array([described[place].features for place in places])
-            us[places], spread[places] = model.predict(terms, features)
+            us[each.places], spread[each.places] = model.predict(each.terms, each.features)
         return us, spread
 
     def with_spreads(self, spreads: Mapping[str, float]) -> "KernelModel":
@@ -156,10 +155,3 @@ def weights(us: Floats) -> Floats:
 
 def _with_base(features: Floats, base: Floats) -> Floats:
     return np.column_stack([features, np.log(base)])
-
-
-def _by_path(described: Iterable[Description]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for place, each in enumerate(described):
-        found.setdefault(each.path, []).append(place)
-    return found

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from autocompress.facts import Facts
-from autocompress.hardware.kernels.features import Context, describe
+from autocompress.hardware.kernels.features import Context, Placed, describe, in_contexts
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.paths.description import Description
 from autocompress.hardware.predictor.kernel_model import LEAST_US, Timed
@@ -39,10 +39,11 @@ class ProfilerCost(Facts):
 
 @dataclass(frozen=True, kw_only=True)
 class KernelTime:
-    """A kernel in its network, described, and its time in microseconds where it was not profiled."""
+    """A kernel, described, in its network's context, and its time in microseconds where it was not profiled."""
 
     kernel: Kernel
     described: Description
+    context: Context
     us: float
 
 
@@ -74,26 +75,29 @@ def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTim
     ratio = max(observation.median_us - cost.call_us, 1.0) / sum(own)
     ratio = min(MOST_SCALING, max(1 / MOST_SCALING, ratio))
     return [
-        KernelTime(kernel=kernel, described=describe(kernel, context), us=us * ratio)
+        KernelTime(kernel=kernel, described=describe(kernel), context=context, us=us * ratio)
         for (kernel, _), us in zip(parsed, own, strict=True)
     ]
 
 
 def by_path(networks: Sequence[Sequence[KernelTime]]) -> dict[str, Timed]:
     """The kernels of several networks by path; equal kernels of one network are one, with their mean time."""
-    found: dict[str, dict[tuple[int, str], list[KernelTime]]] = {}
+    groups: dict[tuple[int, str], list[KernelTime]] = {}
     for number, network in enumerate(networks):
         for each in network:
-            found.setdefault(each.described.path, {}).setdefault((number, each.kernel.signature), []).append(each)
+            groups.setdefault((number, each.kernel.signature), []).append(each)
+    files = np.array([number for number, _ in groups])
+    us = np.array([np.mean([each.us for each in group]) for group in groups.values()])
+    first = [group[0] for group in groups.values()]
     return {
-        path: Timed(
-            file=np.array([number for number, _ in groups]),
-            terms=np.array([group[0].described.terms for group in groups.values()]),
-            features=np.array([group[0].described.features for group in groups.values()]),
-            us=np.array([np.mean([each.us for each in group]) for group in groups.values()]),
-        )
-        for path, groups in found.items()
+        path: Timed(file=files[each.places], terms=each.terms, features=each.features, us=us[each.places])
+        for path, each in placed(first).items()
     }
+
+
+def placed(kernels: Sequence[KernelTime]) -> dict[str, Placed]:
+    """The kernels by path, each in its own context."""
+    return in_contexts([each.described for each in kernels], [each.context for each in kernels])
 
 
 def _octaves(network_us: float) -> float:

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from autocompress.hardware.kernels.features import Context, rough_us
-from autocompress.hardware.kernels.kernel import Kernel
+from autocompress.hardware.kernels.features import Context, describe, rough_us
+from autocompress.hardware.kernels.kernel import Kernel, digest
+from autocompress.hardware.kernels.paths.description import Description
 from autocompress.hardware.predictor.forest import Floats
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 MOST_KERNELS = 2**40  # more than memory holds: a pair's number is that of its context times this, plus its kernel's
 
 
@@ -29,13 +31,26 @@ class Flat:
 
 
 @dataclass(frozen=True)
+class Numbered:
+    """What of a kernel its time follows from, worked out once: ``name`` is the digest of its signature."""
+
+    name: str
+    described: Description
+    stored_bytes: float
+    rough_us: float
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> "Numbered":
+        """Of one kernel."""
+        return cls(digest(kernel.signature), describe(kernel), kernel.stored_bytes, rough_us(kernel))
+
+
+@dataclass(frozen=True)
 class Flattener:
-    """Numbers kernels as they come, and remembers what of them a context follows from."""
+    """Numbers kernels as they come, and remembers what of them their time follows from."""
 
     _number: dict[str, int] = field(default_factory=dict)
-    _kernels: list[Kernel] = field(default_factory=list)
-    _stored: list[float] = field(default_factory=list)
-    _rough: list[float] = field(default_factory=list)
+    _kernels: list[Numbered] = field(default_factory=list)
     _contexts: dict[Context, int] = field(default_factory=dict)
 
     def flat(self, networks: Sequence[Sequence[Kernel]]) -> Flat:
@@ -43,48 +58,54 @@ class Flattener:
         count = len(networks)
         ids = np.array([self._id(kernel) for kernels in networks for kernel in kernels], np.int64)
         network = np.repeat(np.arange(count), [len(kernels) for kernels in networks])
-        stored = np.bincount(network, np.array(self._stored)[ids], count) if len(ids) else np.zeros(count)
-        rough = np.bincount(network, np.array(self._rough)[ids], count) if len(ids) else np.zeros(count)
+        used, which = np.unique(ids, return_inverse=True)
+        sizes = np.array([(self._kernels[at].stored_bytes, self._kernels[at].rough_us) for at in used.tolist()])
+        stored, rough = (np.bincount(network, column[which], count) for column in sizes.reshape(-1, 2).T)
         contexts = [Context.of_sums(*both) for both in zip(stored.tolist(), rough.tolist(), strict=True)]
         numbers = [self._contexts.setdefault(context, len(self._contexts)) for context in contexts]
         codes, pair = np.unique(np.array(numbers, np.int64)[network] * MOST_KERNELS + ids, return_inverse=True)
         return Flat(networks=count, network=network, pair=pair, pairs=codes.tolist())
 
-    def pairs(self, codes: Sequence[int]) -> list[tuple[Kernel, Context]]:
+    def pairs(self, codes: Sequence[int]) -> tuple[list[Numbered], list[Context]]:
         """The kernels and contexts that numbers of pairs stand for."""
         contexts = list(self._contexts)
-        return [(self._kernels[code % MOST_KERNELS], contexts[code // MOST_KERNELS]) for code in codes]
+        kernels = [self._kernels[code % MOST_KERNELS] for code in codes]
+        return kernels, [contexts[code // MOST_KERNELS] for code in codes]
 
     def _id(self, kernel: Kernel) -> int:
         found = self._number.get(kernel.signature)
         if found is None:
             found = self._number[kernel.signature] = len(self._kernels)
-            self._kernels.append(kernel)
-            self._stored.append(kernel.stored_bytes)
-            self._rough.append(rough_us(kernel))
+            self._kernels.append(Numbered.of(kernel))
         return found
 
 
 @dataclass(frozen=True)
 class Known:
-    """What each pair of kernel and context was found to take: microseconds, their spread, their path's number."""
+    """What each pair of kernel and context was found to take: microseconds, their spread, path, whether timed."""
 
-    _rows: dict[int, tuple[float, float, int]] = field(default_factory=dict)
+    _rows: dict[int, tuple[float, float, int, bool]] = field(default_factory=dict)
     _paths: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> list[str]:
+        """By their numbers."""
+        return list(self._paths)
 
     def lacking(self, pairs: Sequence[int]) -> list[int]:
         """Those that are not known."""
         return [pair for pair in pairs if pair not in self._rows]
 
-    def add(self, pair: int, us: float, spread: float, path: str) -> None:
-        """Remember one."""
-        self._rows[pair] = us, spread, self._paths.setdefault(path, len(self._paths))
+    def add(self, pairs: Sequence[int], us: Floats, spread: Floats, paths: Sequence[str], timed: Bools) -> None:
+        """Remember some."""
+        numbers = [self._paths.setdefault(path, len(self._paths)) for path in paths]
+        rows = zip(us.tolist(), spread.tolist(), numbers, timed.tolist(), strict=True)
+        self._rows.update(zip(pairs, rows, strict=True))
 
-    def numbers(self, pairs: Sequence[int]) -> tuple[Floats, Floats, Ints]:
-        """Three of ``[pairs]``."""
-        rows = [self._rows[pair] for pair in pairs]
-        us, spread, path = np.array(rows, np.float64).reshape(-1, 3).T
-        return us, spread, path.astype(np.int64)
+    def numbers(self, pairs: Sequence[int]) -> tuple[Floats, Floats, Ints, Bools]:
+        """Of each pair: microseconds, spread, number of the path, whether it was timed."""
+        rows = np.array([self._rows[pair] for pair in pairs], np.float64).reshape(-1, 4)
+        return rows[:, 0], rows[:, 1], rows[:, 2].astype(np.int64), rows[:, 3].astype(np.bool_)
 
 
 def sums(flat: Flat, us: Floats, spread: Floats, path: Ints) -> tuple[Floats, Floats, Floats]:

@@ -10,7 +10,6 @@ The interval is conformal: errors on networks that were not fitted on are divide
 own errors suggest, and the 90 % quantile of that ratio stretches the spread of a new network.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log, sqrt
@@ -20,13 +19,13 @@ import numpy as np
 
 from autocompress.facts import Facts
 from autocompress.hardware.kept import Circumstances
-from autocompress.hardware.kernels.features import Context, describe
+from autocompress.hardware.kernels.features import in_contexts
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel
 from autocompress.hardware.predictor.kernel_times import ProfilerCost
-from autocompress.hardware.predictor.many import Flattener, Known, sums
+from autocompress.hardware.predictor.many import Flat, Flattener, Known, sums
 
 Source = Literal["measured", "learned", "roofline"]
 COVERAGE = 0.9
@@ -120,7 +119,6 @@ class LatencyPredictor:
     scale: float = 1.0
     reference_ms: float | None = None
     transfer: Transfer | None = None
-    _cache: dict[tuple[str, Context], Guess] = field(default_factory=dict, repr=False, compare=False)
     _flattener: Flattener = field(default_factory=Flattener, repr=False, compare=False)
     _known: Known = field(default_factory=Known, repr=False, compare=False)
 
@@ -142,14 +140,9 @@ class LatencyPredictor:
 
     def predict_many(self, networks: Sequence[Sequence[Kernel]]) -> tuple[Floats, Floats, Floats]:
         """Milliseconds of many networks, with the ends of their intervals: three of ``[n]``."""
-        flat = self._flattener.flat(networks)
-        new = self._known.lacking(flat.pairs)
-        pairs = self._flattener.pairs(new)
-        self._learn({(kernel.signature, context): kernel for kernel, context in pairs})
-        for pair, (kernel, context) in zip(new, pairs, strict=True):
-            guess = self._cache[kernel.signature, context]
-            self._known.add(pair, guess.us, guess.spread, guess.path)
-        total, alone, together = sums(flat, *self._known.numbers(flat.pairs))
+        flat = self._flat(networks)
+        us, spread, path, _ = self._known.numbers(flat.pairs)
+        total, alone, together = sums(flat, us, spread, path)
         variance = (TOGETHER * together + (1 - TOGETHER) * alone) / np.maximum(total, 1e-9) ** 2
         ms: Floats = self.scale * (self.cost.call_us + self.slope * total) / 1e3
         stretch = np.exp(self.quantile * np.sqrt(FLOOR_SPREAD**2 + variance))
@@ -157,9 +150,16 @@ class LatencyPredictor:
 
     def guesses(self, kernels: Sequence[Kernel]) -> list[Guess]:
         """What each kernel of one network takes."""
-        context = Context.of(kernels)
-        self._learn({(kernel.signature, context): kernel for kernel in kernels})
-        return [self._cache[kernel.signature, context] for kernel in kernels]
+        flat = self._flat([kernels])
+        us, spread, path, timed = self._known.numbers(flat.pairs)
+        names = self._known.paths
+        each = [
+            Guess(us=one, spread=doubt, path=names[number], timed=bool(is_timed))
+            for one, doubt, number, is_timed in zip(
+                us.tolist(), spread.tolist(), path.tolist(), timed.tolist(), strict=True
+            )
+        ]
+        return [each[pair] for pair in flat.pair]
 
     def whole(self, guesses: Sequence[Guess]) -> Whole:
         """A network of these kernels."""
@@ -177,20 +177,23 @@ class LatencyPredictor:
         stretch = exp(self.quantile * spread)
         return Whole(ms=ms, interval_ms=(ms / stretch, ms * stretch), spread=spread)
 
-    def _learn(self, wanted: Mapping[tuple[str, Context], Kernel]) -> None:
-        new = [(key, kernel) for key, kernel in wanted.items() if key not in self._cache]
-        if not new:
-            return
-        described = [describe(kernel, context) for (_, context), kernel in new]
-        times, doubts = self.model.predict(described)
-        for (key, _), each, time, doubt in zip(new, described, times.tolist(), doubts.tolist(), strict=True):
-            correction = self.timed.get(digest(key[0]))
-            us = time if correction is None else time * exp(correction)
+    def _flat(self, networks: Sequence[Sequence[Kernel]]) -> Flat:
+        """The kernels in one row, each pair of kernel and context known."""
+        flat = self._flattener.flat(networks)
+        new = self._known.lacking(flat.pairs)
+        if new:
+            kernels, contexts = self._flattener.pairs(new)
+            described = [kernel.described for kernel in kernels]
+            us, spread = self.model.predict(in_contexts(described, contexts))
+            corrections = [self.timed.get(kernel.name) for kernel in kernels]
+            us *= np.exp([correction or 0.0 for correction in corrections])
+            was_timed = np.array([correction is not None for correction in corrections])
+            paths = [each.path for each in described]
             if self.transfer is not None:
-                us = self.transfer.applied(each.path, us)
-            timed = correction is not None and self.transfer is None
-            spread_of = TIMED_SPREAD if correction is not None else doubt
-            self._cache[key] = Guess(us=us, spread=spread_of, path=each.path, timed=timed)
+                us = np.array([self.transfer.applied(path, each) for path, each in zip(paths, us, strict=True)])
+            spread = np.where(was_timed, TIMED_SPREAD, spread)
+            self._known.add(new, us, spread, paths, was_timed & (self.transfer is None))
+        return flat
 
     def _row(self, name: str, op: str, guess: Guess) -> KernelRow:
         us, stretch = guess.us * self.slope * self.scale, exp(NORMAL_90 * guess.spread)
@@ -225,8 +228,3 @@ class LatencyPredictor:
             reference_ms=data["reference_ms"],
             transfer=None if data["transfer"] is None else Transfer.model_validate(data["transfer"]),
         )
-
-
-def digest(signature: str) -> str:
-    """A short name for a kernel's signature."""
-    return hashlib.blake2b(signature.encode(), digest_size=8).hexdigest()

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from autocompress.clock import now
+from autocompress.hardware.kernels.kernel import digest
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 from autocompress.hardware.predictor.observation import Observation, observation_of
 from autocompress.hardware.predictor.observation_log import append_to_log, read_log
-from autocompress.hardware.predictor.predictor import LatencyPredictor, digest
+from autocompress.hardware.predictor.predictor import LatencyPredictor
 
 SEARCHED = "searched.jsonl"
 RECENT = 30  # files that shift the predictor; a fresh profile counts as DOUBT of them

@@ -51,7 +51,6 @@ def transferred(
         transfer=_fitted(pairs),
         scale=1.0,
         reference_ms=None,
-        _cache={},
         _known=Known(),
     )
     wholes = [there.whole(there.guesses([each.kernel for each in network])) for network in networks]
@@ -60,9 +59,7 @@ def transferred(
     strays = (np.log(ratios) - shift) / [whole.spread for whole in wholes]
     seen = NORMAL_90 * float(np.sqrt(np.mean(strays**2)))
     quantile = (PRIOR * predictor.quantile + len(usable) * seen) / (PRIOR + len(usable))
-    return replace(
-        there, scale=float(np.exp(shift)), quantile=max(quantile, predictor.quantile), _cache={}, _known=Known()
-    )
+    return replace(there, scale=float(np.exp(shift)), quantile=max(quantile, predictor.quantile), _known=Known())
 
 
 def _fitted(pairs: Sequence[tuple[Guess, float]]) -> Transfer:

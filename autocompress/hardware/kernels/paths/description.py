@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import log2
 
+LEAST = 1e-3  # whose logarithm stands for that of nothing
 BLOCK = 16  # channels of a vector; with 8 every other remainder says the same
 
 
@@ -12,16 +13,18 @@ class Description:
 
     A path's terms and features are always the same, in the same order. A term stands at the same place in all paths
     where it means the same, for rates of related paths are fitted together: the first is the start of the kernel.
+    ``read_bytes`` are those of its constants, which may have left the caches since it ran last.
     """
 
     path: str
     terms: tuple[float, ...]
     features: tuple[float, ...]
+    read_bytes: float = 0.0
 
 
 def log(value: float) -> float:
     """The binary logarithm, finite also of nothing."""
-    return log2(max(value, 1e-3))
+    return log2(max(LEAST, value))
 
 
 def fill(width: int, block: int) -> float:
