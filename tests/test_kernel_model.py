@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autocompress.hardware.kernels.features import Placed
+from autocompress.hardware.kernels.features import TERMS, Placed
 from autocompress.hardware.predictor.kernel_model import (
     LEAST_FOR_RATES,
     LEAST_US,
@@ -48,6 +48,21 @@ def test_rates_recover_the_law_that_made_the_times():
 def test_rates_are_never_negative():
     kernels = timed(50)
     assert fit_rates(kernels.terms, kernels.terms @ [50.0, -0.4, 0.01]).min() >= 0
+
+
+def test_few_kernels_cannot_claim_that_bytes_from_far_away_take_long():
+    rng = np.random.default_rng(0)
+
+    def with_far(n: int, rate: float) -> Timed:
+        terms = np.zeros((n, TERMS + 1))
+        terms[:, 0], terms[:, 1], terms[:, TERMS] = 1.0, rng.uniform(1, 100, n), rng.uniform(1e4, 1e6, n)
+        us = 2 * terms[:, 0] + 0.5 * terms[:, 1] + rate * terms[:, TERMS]
+        return Timed(file=np.arange(n), terms=terms, features=rng.uniform(size=(n, 1)), us=us)
+
+    many, few = with_far(400, 1e-4), with_far(LEAST_FOR_RATES, 5e-3)
+    model = fit_kernels({"conv_plain_dense": many, "conv_int8_odd_grouped": few})
+    assert model.paths["conv_plain_dense"].rates[TERMS] == pytest.approx(1e-4, rel=1e-3)
+    assert model.paths["conv_int8_odd_grouped"].rates[TERMS] < 1e-3
 
 
 def test_few_kernels_are_learned_by_rates_alone():

@@ -113,6 +113,16 @@ def test_unrest_is_how_far_a_reading_is_beyond_the_fastest():
         assert min(read() for _ in range(50)) > 1
 
 
+def test_with_more_threads_the_least_calm_core_counts(monkeypatch):
+    cores = os.sched_getaffinity(0)
+    found = runner.Senses({"pulse_us": 5.0}, threads=2)
+    assert [each.submit(os.sched_getaffinity, 0).result() for each in found._listeners] == [{core} for core in cores]
+    assert os.sched_getaffinity(0) == cores, "the runtime's threads inherit what the main thread is bound to"
+    loops_us = one_by_one([5.0, *[20.0] * len(cores)])
+    monkeypatch.setattr(runner, "_loop_us", loops_us)
+    assert found.pulse() == pytest.approx((20.0 / 5.0 - 1) / runner.CALM_PULSE)
+
+
 def test_picking_goes_on_until_the_cache_holds_the_numbers(monkeypatch):
     """A network that ran before has pushed them out; a neighbour keeps them out."""
     found, nanoseconds, left = runner.Senses({"reach_us": 1.0}), [0], {"cold": 0, "picks": 0}

@@ -84,10 +84,10 @@ def test_it_round_trips_as_data(predictor):
 
 
 def test_kinds_never_seen_there_follow_the_others():
-    transfer = Transfer(lines={"move": (0.0, 0.0)}, shared=(np.log(2.0), 0.0))
+    transfer = Transfer(curve=(np.log(2.0),) * 3, kinds={"move": -np.log(2.0)})
 
-    assert transfer.applied("move_Relu", 10.0) == pytest.approx(10.0)
-    assert transfer.applied("conv_int8_dense", 10.0) == pytest.approx(20.0)
+    us = transfer.applied(["move_Relu", "conv_int8_dense"], np.array([10.0, 10.0]))
+    np.testing.assert_allclose(us, [10.0, 20.0])
     assert {Transfer.kind_of(path) for path in ("conv_int8_dense", "conv_int8_depthwise")} == {"conv_int8"}
 
 

@@ -33,6 +33,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -122,9 +123,10 @@ class Senses:
     Args:
         fastest: microseconds of calm readings of earlier processes, if there were any.
         patience: the share of the time that may be lost on moments that are not calm.
+        threads: of the runtime; with more than one, the pulse of the least calm core counts.
     """
 
-    def __init__(self, fastest: dict[str, float] | None = None, patience: float = PATIENCE) -> None:
+    def __init__(self, fastest: dict[str, float] | None = None, patience: float = PATIENCE, threads: int = 1) -> None:
         self.fastest = dict(fastest or {})
         self._patience = patience
         self._last: dict[str, deque[float]] = {}
@@ -134,16 +136,13 @@ class Senses:
         self._far = np.zeros(spread * numbers, np.float32)
         self._places = np.random.default_rng(0).permutation(spread) * numbers
         self._picked = np.empty(spread, np.float32)
+        self._listeners = listeners() if threads > 1 else []
 
     def pulse(self) -> float:
         """Unrest by the middle of three short loops."""
-        readings = []
-        for _ in range(3):
-            started, total = time.perf_counter_ns(), 0
-            for step in range(PULSE_STEPS):
-                total += step
-            readings.append((time.perf_counter_ns() - started) / 1e3)
-        return self._unrest("pulse_us", sorted(readings)[1], CALM_PULSE)
+        if not self._listeners:
+            return self._unrest("pulse_us", _loop_us(), CALM_PULSE)
+        return self._unrest("pulse_us", max(each.submit(_loop_us).result() for each in self._listeners), CALM_PULSE)
 
     def reach(self) -> float:
         """Unrest by picking again and again; what is in the core's own cache is pushed out by it.
@@ -182,6 +181,25 @@ class Senses:
         while max(self.pulse(), self.reach()) > 1 and self.has_patience():
             time.sleep(POLL_S)
             self.lose(POLL_S)
+
+
+def _loop_us() -> float:
+    """The middle of three short loops."""
+    readings = []
+    for _ in range(3):
+        started, total = time.perf_counter_ns(), 0
+        for step in range(PULSE_STEPS):
+            total += step
+        readings.append((time.perf_counter_ns() - started) / 1e3)
+    return sorted(readings)[1]
+
+
+def listeners() -> list[ThreadPoolExecutor]:
+    """A thread for each core, bound to it; none where the system does not bind threads."""
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    cores = sorted(os.sched_getaffinity(0))
+    return [ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, {core})) for core in cores]
 
 
 def own_cache_bytes() -> int:
@@ -334,7 +352,7 @@ def reference_matrix(seed: int) -> np.ndarray[Any, Any]:
 
 def senses_of(plan: dict[str, Any]) -> Senses:
     """As the plan says what earlier processes saw, and how much patience there is."""
-    return Senses(plan.get("fastest"), plan.get("patience", PATIENCE))
+    return Senses(plan.get("fastest"), plan.get("patience", PATIENCE), plan["threads"])
 
 
 def wake(seed: int) -> None:

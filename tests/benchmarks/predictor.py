@@ -3,6 +3,8 @@
 ``python tests/benchmarks/predictor.py --files FOLDER --profile FOLDER``, after ``predictor_files.py`` and
 ``predictor_measure.py`` filled the first folder and ``autocompress profile`` the second. All are fitted on the
 observations of the profile alone. ``left out`` fits them without a whole kind of network and judges them on that kind.
+With ``--elsewhere FOLDER``, files measured as on another device (``predictor_measure.py --threads 2``): ten of them
+adapt the profile, which is judged on the others.
 """
 
 import argparse
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from predictor_kinds import KINDS
 from predictor_measure import aa_floor, observations
 from predictor_nets import About
@@ -26,10 +29,12 @@ from autocompress.hardware.predictor.figures import Figures, Judged, figures_by,
 from autocompress.hardware.predictor.fit import fit
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.predictor import LatencyPredictor
+from autocompress.hardware.predictor.transfer import transferred
 
 RANGE_MS = (0.2, 40.0)  # of the files that are judged
 OURS = "predictor"
 WORST = 12
+FEW, DRAWS = 10, 9  # files that adapt a profile, and how often they are drawn anew
 Answer = Callable[[RuntimeGraph], tuple[float, tuple[float, float] | None]]  # ms, and an interval where there is one
 
 
@@ -52,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=Path, default=Path("runs/benchmarks/predictor"), help="measured files")
     parser.add_argument("--profile", type=Path, required=True, help="folder with observations.jsonl")
+    parser.add_argument("--elsewhere", type=Path, help="files measured under other circumstances")
     options = parser.parse_args()
     lines = (options.profile / "observations.jsonl").read_text().splitlines()
     known = [Observation.from_json(line) for line in lines]
@@ -72,6 +78,7 @@ def main() -> None:
             for name in sorted({row[0].about.treatment for row in rows if row[0].about.group == "recipes"})
         },
         "left out": {kind: left_out(kind, known, files) for kind in KINDS},
+        **({} if options.elsewhere is None else {"elsewhere": elsewhere(options.elsewhere, predictor)}),
         "worst": worst(rows),
     }
     print(json.dumps(found, indent=1))
@@ -147,6 +154,24 @@ def left_out(kind: str, known: Sequence[Observation], files: Sequence[File]) -> 
     rest = [each for each in known if not is_kind([kernel for kernel, _ in each.parsed()])]
     judged = [file for file in files if file.about.group != "recipes" and is_kind(file.kernels)]
     return {"observations": len(rest), **all_figures(judged_by(answers(fit_ours(rest), rest), judged))}
+
+
+def elsewhere(folder: Path, predictor: LatencyPredictor) -> dict[str, Any]:
+    """Several times ten of the files adapt ``predictor``, and the others judge it: of each figure the median."""
+    measured = [each for each in observations(folder) if each[0].group != "recipes"]
+    found = []
+    for seed in range(DRAWS):
+        order = np.random.default_rng(seed).permutation(len(measured)).tolist()
+        few = [measured[place][1] for place in order[:FEW]]
+        there = transferred(predictor, few, predictor.circumstances)
+        judged = []
+        for _, observed, graph in (measured[place] for place in order[FEW:]):
+            said = there.predict(graph)
+            one = Judged(measured_ms=observed.median_us / 1e3, predicted_ms=said.ms, interval_ms=said.interval_ms)
+            judged += [one] if RANGE_MS[0] <= one.measured_ms <= RANGE_MS[1] else []
+        found.append(shown(figures_of(judged)))
+    medians = {name: round(float(np.median([each[name] for each in found])), 4) for name in found[0]}
+    return {**aa_floor(folder), "adapted by": FEW, "draws": DRAWS, "median": medians}
 
 
 def worst(rows: Sequence[Row]) -> list[str]:

@@ -1,7 +1,7 @@
 """Measures the files that ``predictor_files.py`` built, with their kernels. Prints JSON: how many, and the A/A floor.
 
-``python tests/benchmarks/predictor_measure.py --files FOLDER [--passes 3] [--most 60]``; a second a file and pass, one
-thread, with nothing else running. What is measured stays. The machine is another one for seconds or minutes, so each
+``python tests/benchmarks/predictor_measure.py --files FOLDER [--passes 3] [--most 60] [--threads 2]``; a second a file
+and pass, with nothing else running. What is measured stays. The machine is another one for seconds or minutes, so each
 file is measured in several passes over all of them, minutes apart, and counts with the median. A reference file is
 measured in every process: what its times differ by is what measuring alone makes different.
 """
@@ -44,6 +44,7 @@ OBSERVED, SEEN, FAILED = ".observation.json", ".seen.json", ".unmeasured"
 def main() -> None:
     """Measure what is missing, print."""
     options = arguments().parse_args()
+    PLAN["threads"] = options.threads
     for number in range(1, options.passes + 1):
         measure(options.files, options.most, number)
     left = sum(1 for _ in unmeasured(options.files, options.passes))
@@ -57,6 +58,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--files", type=Path, default=Path("runs/benchmarks/predictor"), help="where the files lie")
     parser.add_argument("--passes", type=int, default=3, help="measure each file so often")
     parser.add_argument("--most", type=int, default=10**6, help="measure at most so many files in each pass")
+    parser.add_argument("--threads", type=int, default=1, help="of the runtime, the same for all files of a folder")
     return parser
 
 

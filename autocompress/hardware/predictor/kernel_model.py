@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
-from autocompress.hardware.kernels.features import Placed
+from autocompress.hardware.kernels.features import TERMS, Placed
 from autocompress.hardware.predictor.forest import TREES, Floats, Forest, grow
 
 LEAST_FOR_RATES = 8  # kernels of a path; with fewer, those of its family stand in
 LEAST_FOR_TREES = 30
 LEAST_US = 0.2  # no kernel takes less: the runtime has to start it
 HEAVY_US = 300.0  # above this, kernels count alike in a fit
+SLOWEST_FAR = 2.0  # times what a byte from far away takes in all kernels together: few kernels of a path say more
 UNSEEN_SPREAD = 0.5  # of the logarithm, of a path that nobody has timed: within a factor of 2.3 nine times in ten
 
 
@@ -109,7 +110,8 @@ def fit_kernels(timed: Mapping[str, Timed], *, trees: int = TREES) -> KernelMode
     One way of an operator that moves numbers says nothing of its other ways (Softmax along the last axis or another
     one): it stands in for itself alone, where it has too few kernels.
     """
-    paths = {path: _fit(each, trees) for path, each in timed.items() if len(each.us) >= LEAST_FOR_RATES}
+    most_far = _most_far(list(timed.values()))
+    paths = {path: _fit(each, trees, most_far) for path, each in timed.items() if len(each.us) >= LEAST_FOR_RATES}
     groups: dict[str, list[str]] = {}
     for path in timed:
         for family in (*ancestors(path), ""):
@@ -117,17 +119,24 @@ def fit_kernels(timed: Mapping[str, Timed], *, trees: int = TREES) -> KernelMode
     families = {}
     for family, members in groups.items():
         is_one_way = len(members) == 1 and family.startswith("move_")
-        families[members[0] if is_one_way else family] = _rates_only([timed[path] for path in members])
+        families[members[0] if is_one_way else family] = _rates_only([timed[path] for path in members], most_far)
     return KernelModel(paths=paths, families=families)
 
 
-def _rates_only(members: list[Timed]) -> PathModel:
-    rates = fit_rates(np.concatenate([each.terms for each in members]), np.concatenate([each.us for each in members]))
+def _most_far(every: list[Timed]) -> float:
+    """The highest rate at which bytes may come from farther away, in microseconds each; infinite if nothing says."""
+    pooled = _rates_only(every, np.inf).rates[TERMS:].sum() if every else 0.0
+    return float(SLOWEST_FAR * pooled) if pooled else np.inf
+
+
+def _rates_only(members: list[Timed], most_far: float) -> PathModel:
+    terms, us = (np.concatenate([getattr(each, name) for each in members]) for name in ("terms", "us"))
+    rates = fit_rates(terms, us, most_far)
     return PathModel(rates=rates, forest=None, spread=UNSEEN_SPREAD, kernels=sum(len(each.us) for each in members))
 
 
-def _fit(timed: Timed, trees: int) -> PathModel:
-    rates = fit_rates(timed.terms, timed.us)
+def _fit(timed: Timed, trees: int, most_far: float) -> PathModel:
+    rates = fit_rates(timed.terms, timed.us, most_far)
     forest = None
     if len(timed.us) >= LEAST_FOR_TREES:
         base = np.maximum(timed.terms @ rates, LEAST_US)
@@ -136,14 +145,19 @@ def _fit(timed: Timed, trees: int) -> PathModel:
     return PathModel(rates=rates, forest=forest, spread=0.0, kernels=len(timed.us))
 
 
-def fit_rates(terms: Floats, us: Floats) -> Floats:
-    """Non-negative microseconds a unit that minimize the relative error, heavy kernels counting more."""
+def fit_rates(terms: Floats, us: Floats, most_far: float = np.inf) -> Floats:
+    """Non-negative microseconds a unit that minimize the relative error, heavy kernels counting more.
+
+    Those of the terms beyond ``TERMS``, of bytes from farther away, are at most ``most_far``.
+    """
     us = np.maximum(us, LEAST_US)
     largest = np.maximum(terms.max(axis=0), 1e-12)
     weight = weights(us)
-    scaled, _ = nnls(terms / largest / us[:, None] * weight[:, None], weight)
-    rates: Floats = scaled / largest
-    return rates
+    most = np.full(terms.shape[1], np.inf)
+    most[TERMS:] = most_far * largest[TERMS:]
+    columns = terms / largest / us[:, None] * weight[:, None]
+    rates: Floats = lsq_linear(columns, weight, (0, most), method="bvls").x / largest
+    return np.maximum(rates, 0.0)
 
 
 def weights(us: Floats) -> Floats:

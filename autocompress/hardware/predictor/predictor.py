@@ -12,7 +12,7 @@ own errors suggest, and the 90 % quantile of that ratio stretches the spread of 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, log, sqrt
+from math import exp, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ TIMED_SPREAD = 0.04  # of a kernel that was timed in another network
 DOUBT = 0.5  # a timed kernel's own correction counts as n / (n + DOUBT)
 TOGETHER = 0.4  # of the errors of kernels on one path, the share that they have in common
 NORMAL_90 = 1.645
+KNOTS_US = (3.0, 30.0, 300.0)  # between which a kernel's size decides how it fares on another device
 
 
 class KernelRow(Facts):
@@ -72,13 +73,14 @@ class Guess:
 
 
 class Transfer(Facts):
-    """What kernels take elsewhere: ``log t' = log t + a + b·log t``; ``lines`` maps kinds of kernel to ``(a, b)``.
+    """What kernels take elsewhere: ``log t' = log t + curve(log t) + kind``; see ``transfer``.
 
-    ``shared`` is for kinds that none was seen of. See ``transfer``.
+    ``curve`` is the logarithm of the factor at ``KNOTS_US``, straight in between over the logarithm of the time;
+    ``kinds`` are what kinds of kernel differ from it by.
     """
 
-    lines: dict[str, tuple[float, float]]
-    shared: tuple[float, float]
+    curve: tuple[float, float, float]
+    kinds: dict[str, float]
 
     @staticmethod
     def kind_of(path: str) -> str:
@@ -86,10 +88,10 @@ class Transfer(Facts):
         first, _, rest = path.partition("_")
         return first if first in {"move", "recurrent"} else f"{first}_{rest.partition('_')[0]}"
 
-    def applied(self, path: str, us: float) -> float:
-        """Microseconds there of a kernel that takes ``us`` here."""
-        a, b = self.lines.get(self.kind_of(path), self.shared)
-        return float(us * exp(a + b * log(us)))
+    def applied(self, paths: Sequence[str], us: Floats) -> Floats:
+        """Microseconds there of kernels that take ``us [n]`` here."""
+        kinds = [self.kinds.get(self.kind_of(path), 0.0) for path in paths]
+        return us * np.exp(np.interp(np.log(us), np.log(KNOTS_US), self.curve) + kinds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +192,7 @@ class LatencyPredictor:
             was_timed = np.array([correction is not None for correction in corrections])
             paths = [each.path for each in described]
             if self.transfer is not None:
-                us = np.array([self.transfer.applied(path, each) for path, each in zip(paths, us, strict=True)])
+                us = self.transfer.applied(paths, us)
             spread = np.where(was_timed, TIMED_SPREAD, spread)
             self._known.add(new, us, spread, paths, was_timed & (self.transfer is None))
         return flat
