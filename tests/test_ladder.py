@@ -8,8 +8,10 @@ from autocompress.errors import RunError
 from autocompress.measurement import ModelFacts
 from autocompress.precision import Format
 from autocompress.recipe import Recipe
+from autocompress.search import ladder
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import HALF, MARGIN, RATIOS, Ladder, Rung, climb
+from autocompress.search.setting import Setting
 
 BASELINE = ModelFacts(size_bytes=1000, macs=1000, params=1000, latency_ms=10.0)
 
@@ -124,6 +126,26 @@ def test_climbing_measures_distinct_uniform_recipes_from_mildest_to_strongest():
     for each in ladder.rungs:
         assert each.recipe == setting.builder.recipe(each.values)
         assert each.facts.latency_ms is not None
+
+
+def test_short_of_time_the_mildest_and_the_strongest_are_climbed(monkeypatch):
+    setting, whole = made_up_setting("latency<=5ms"), climb(made_up_setting("latency<=5ms")).rungs
+    seconds, notes = [0.0], []
+    monkeypatch.setattr(ladder.time, "monotonic", lambda: seconds[0])
+    cost = Setting.cost
+
+    def slow(self, recipes, what, always=()):
+        seconds[0] += 5.0 * len(recipes)
+        return cost(self, recipes, what, always)
+
+    monkeypatch.setattr(Setting, "cost", slow)
+    monkeypatch.setattr(setting.observer, "note", notes.append, raising=False)
+    few = climb(setting, limit_s=9.0).rungs
+    assert [each.recipe for each in few] == [whole[0].recipe, whole[-2].recipe]
+    assert whole[-2].ratio == max(each.ratio for each in whole)
+    assert notes == [f"2 of {len(whole)} uniform recipes were built; for more, give more --time"]
+    assert len(climb(setting, limit_s=26.0).rungs) == 5
+    assert [each.recipe for each in climb(setting, limit_s=1e3).rungs] == [each.recipe for each in whole]
 
 
 def test_the_strongest_of_every_other_technique_is_measured_alone_and_with_pruning():

@@ -45,6 +45,7 @@ from autocompress.search.setting import Setting
 from autocompress.search.study import Study
 from autocompress.trial import Bench
 
+CLIMB_SHARE = 0.2  # of the whole time, for uniform recipes
 TABLE_SHARE = 0.2  # of the search's time
 LEAST_OUTER_SHARE = 0.05  # of the whole time that must be left to the search for choosing unit by unit
 ALIKE = "alike"  # marks a run that had no time for that
@@ -86,7 +87,7 @@ class Pipeline:
     def look(self) -> Survey:
         """What uniform recipes cost; nothing is trained."""
         with self._stage("plan", "what this network can reach on this machine"):
-            found = survey(self.prepared, self.launcher, self.observer)
+            found = survey(self.prepared, self.launcher, self.observer, CLIMB_SHARE * self.clock.left_s)
             return self.with_extremes(found)
 
     def with_extremes(self, found: Survey) -> Survey:

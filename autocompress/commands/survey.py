@@ -1,5 +1,6 @@
 """What can be reached at all: the original and a few uniform recipes, exported untrained and measured."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -68,8 +69,8 @@ class Survey:
         return not any(self.goal.within_costs(facts) for facts in (self.goal.baseline, *self.structures))
 
 
-def survey(prepared: Prepared, launcher: Launcher, observer: Observer) -> Survey:
-    """Look at the network and measure its reach; the model is left alone."""
+def survey(prepared: Prepared, launcher: Launcher, observer: Observer, limit_s: float = math.inf) -> Survey:
+    """Look at the network and measure its reach, in ``limit_s`` as far as possible; the model is left alone."""
     config = prepared.config
     bench, anatomy = look(prepared, observer, search_space(config).passes.names())
     file, baseline = measured_baseline(bench, accuracy=False, rounds=6)
@@ -84,7 +85,7 @@ def survey(prepared: Prepared, launcher: Launcher, observer: Observer) -> Survey
         launcher=launcher,
         observer=observer,
     )
-    ladder = climb(setting)
+    ladder = climb(setting, limit_s)
     return Survey(bench=bench, anatomy=anatomy, forecaster=forecaster, goal=goal, baseline_file=file, ladder=ladder)
 
 

@@ -1,5 +1,6 @@
 """A few uniform recipes of rising strength, measured untrained: what a network can reach on this machine at all."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from autocompress.precision import Format
 from autocompress.recipe import Recipe
 from autocompress.search.goal import Goal
 from autocompress.search.parameters import RecipeBuilder, Value
-from autocompress.search.setting import Setting
+from autocompress.search.setting import Costed, Setting
 from autocompress.search.summary import summary
 
 RATIOS = (0.0, 0.5, 0.75, 0.95)  # clipped to the space; the last one is its strongest
@@ -99,16 +100,15 @@ class Ladder:
         return None
 
 
-def climb(setting: Setting) -> Ladder:
-    """Build and measure the rungs.
+def climb(setting: Setting, limit_s: float = math.inf) -> Ladder:
+    """Build and measure the rungs; within ``limit_s``, the mildest and the strongest and what there is time for.
 
     Raises:
         RunError: not one rung could be exported; with the first cause.
     """
     started = time.monotonic()
     drafts = _drafts(setting.builder)
-    recipes = {key: draft.recipe for key, draft in enumerate(drafts)}
-    costed = setting.cost(recipes, "uniform recipes", always=recipes)
+    costed = _costed(setting, drafts, limit_s)
     if not costed.facts:
         raise RunError(f"no recipe could be exported; the first cause: {next(iter(costed.errors.values())).strip()}")
     rungs = tuple(
@@ -124,6 +124,28 @@ def climb(setting: Setting) -> Ladder:
         if key in costed.facts
     )
     return Ladder(rungs=rungs, seconds=time.monotonic() - started)
+
+
+def _costed(setting: Setting, drafts: list[_Draft], limit_s: float) -> Costed:
+    """Costs by places in ``drafts``: of all at once, or first of the ends, whose pace says how many more may follow."""
+    recipes = {place: draft.recipe for place, draft in enumerate(drafts)}
+    what = "uniform recipes"
+    if limit_s == math.inf:
+        return setting.cost(recipes, what, always=recipes)
+    started = time.monotonic()
+    strongest = max(recipes, key=lambda place: (not drafts[place].only_pruned, drafts[place].ratio, place))
+    ends = {place: recipes[place] for place in {0, strongest}}
+    costed = setting.cost(ends, what, always=ends)
+    gone_s = max(1e-3, time.monotonic() - started)
+    at_once = max(len(ends), setting.launcher.slots())
+    count = max(0, int((limit_s / gone_s - 1) * at_once))
+    others = dict([each for each in recipes.items() if each[0] not in ends][:count])
+    if others:
+        costed = costed.with_others(setting.cost(others, what, always=others))
+    built = len(ends) + len(others)
+    if built < len(recipes):
+        setting.observer.note(f"{built} of {len(recipes)} {what} were built; for more, give more --time")
+    return costed
 
 
 def _drafts(builder: RecipeBuilder) -> list[_Draft]:

@@ -23,6 +23,15 @@ class Costed:
     notes: dict[int, tuple[str, ...]] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
 
+    def with_others(self, others: "Costed") -> "Costed":
+        """Both."""
+        return Costed(
+            facts=self.facts | others.facts,
+            errors=self.errors | others.errors,
+            notes=self.notes | others.notes,
+            seconds=self.seconds | others.seconds,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
