@@ -96,8 +96,9 @@ PATHS = {
     "move_ReduceSum_outer": moving("ReduceSum", f(2, 8, 4), out=(2, 1, 4)),
     "move_MaxPool_bytes": moving("MaxPool", Tensor("uint8", (1, 2, 8, 8)), out=(1, 2, 4, 4)),
     "move_MaxPool": moving("MaxPool", f(1, 2, 8, 8), out=(1, 2, 4, 4)),
-    "move_Softmax_inner": moving("Softmax", f(2, 8), out=(2, 8)),
-    "move_Softmax_outer": moving("Softmax", f(2, 8), out=(2, 8), axis=0),
+    "move_Softmax": moving("Softmax", f(2, 8), out=(2, 8)),
+    "turned_Softmax_beside": moving("Softmax", f(2, 8), out=(2, 8), axis=0),
+    "turned_Softmax_far": moving("Softmax", f(1, 2, 8, 3), out=(1, 2, 8, 3), axis=-3),
 }
 
 
@@ -136,11 +137,24 @@ def test_series_run_through_the_code_of_images():
     assert len(series.features) == len(image.features)
 
 
-def test_what_is_added_on_the_way_is_moved_too():
+def test_what_is_added_on_the_way_is_read_too():
     alone = conv("nchwc.Conv", 32, 32)
     added = Kernel(alone.op, (*alone.inputs, f(1, 32, 8, 8)), alone.outputs, alone.attributes)
-    written = [terms_of(kernel, convolutions.Terms).written_bytes for kernel in (alone, added)]
-    assert written[1] == 2 * written[0]
+    without, both = (terms_of(kernel, convolutions.Terms) for kernel in (alone, added))
+    assert both.read_bytes == without.read_bytes + 32 * 64 * 4
+    assert both.written_bytes == without.written_bytes
+
+
+def test_integers_are_unfolded_in_runs_of_channels():
+    def unfolded(kernel: Kernel) -> float:
+        return terms_of(kernel, convolutions.Terms).unfolded
+
+    def integers(group: int, **more: object) -> Kernel:
+        return conv("microsoft.QLinearConv", 48, 48, group=group, channels_last=1, **more)
+
+    assert unfolded(integers(1)) == unfolded(integers(48)) == 64 * 9, "all channels lie side by side"
+    assert unfolded(integers(12)) == 64 * 9 * 12
+    assert unfolded(integers(12, kernel=(1, 1))) == 0
 
 
 def test_depthwise_integers_beyond_whole_vectors_are_work_of_their_own():
@@ -176,7 +190,8 @@ def test_work_of_a_recurrent_layer():
     [
         (moving("LayerNormalization", f(3, 8), f(8, stored=True), out=(3, 8)), 8),
         (moving("ReduceMean", f(2, 3, 4, 5), out=(2, 3, 1, 1)), 20),
-        (moving("Concat", f(2, 3, 5), f(2, 4, 5), out=(2, 7, 5), axis=1), 15),
+        (moving("Concat", f(2, 1, 5), f(2, 7, 5), out=(2, 8, 5), axis=1), 20),
+        (moving("Softmax", f(1, 3, 6, 2), out=(1, 3, 6, 2), axis=2), 6),
         (transpose((2, 3, 4, 5), (1, 0, 2, 3)), 20),
         (moving("Add", f(2, 3, 4), f(3, 4), out=(2, 3, 4)), 12),
         (moving("Relu", f(2, 7), out=(2, 7)), 7),
@@ -193,7 +208,11 @@ def test_what_is_copied_in_one_piece_is_a_row(kernel, row):
     [
         ((4, 5), (1, 0), "move_transpose_10"),
         ((1, 4, 5), (0, 2, 1), "move_transpose_10"),
-        ((4, 1, 5), (2, 1, 0), "move_transpose_10"),
+        ((4, 1, 5), (2, 1, 0), "turned_transpose"),
+        ((2, 3, 4, 5), (0, 3, 2, 1), "turned_transpose"),
+        ((1, 64, 1, 4, 32), (2, 0, 3, 4, 1), "turned_transpose"),
+        ((2, 3, 4, 5, 6), (2, 1, 0, 3, 4), "move_transpose_pieces"),
+        ((2, 3, 4, 5, 6), (0, 3, 4, 1, 2), "move_transpose_021"),
         ((4, 2, 3, 5), (1, 2, 3, 0), "move_transpose_10"),
         ((1, 8, 4, 4), (0, 2, 3, 1), "move_transpose_10"),
         ((2, 3, 4), (1, 0, 2), "move_transpose_102"),
@@ -202,19 +221,15 @@ def test_what_is_copied_in_one_piece_is_a_row(kernel, row):
         ((2, 3), (0, 1), "move_transpose_none"),
     ],
 )
-def test_transpositions_that_move_memory_the_same_way_share_a_path(shape, perm, path):
+def test_transpositions_that_run_through_the_same_code_and_move_memory_alike_share_a_path(shape, perm, path):
     assert described(transpose(shape, perm)).path == path
 
 
-@given(st.permutations(range(3)), st.integers(0, 3))
-def test_an_axis_of_one_changes_no_transposition(order, place):
-    shape = (2, 3, 4)
-    wider = (*shape[:place], 1, *shape[place:])
-    moved = [axis + (axis >= place) for axis in order]
-    paths = {described(transpose(shape, tuple(order))).path}
-    for spot in range(4):
-        paths.add(described(transpose(wider, (*moved[:spot], place, *moved[spot:]))).path)
-    assert len(paths) == 1
+@given(st.permutations(range(3)))
+def test_a_batch_of_one_changes_no_transposition(order):
+    alone, batch = (2, 3, 4), (1, 2, 3, 4)
+    moved = (0, *(axis + 1 for axis in order))
+    assert described(transpose(batch, moved)).path == described(transpose(alone, tuple(order))).path
 
 
 def test_different_ways_have_different_paths():

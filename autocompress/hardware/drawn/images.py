@@ -149,6 +149,18 @@ def two_scales(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Val
     return net.add(fine, net.larger(coarse, fine.shape[2:]), style.act)
 
 
+def parallel(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
+    """Windows of two sizes and a norm side by side, added: RepVGG and MobileOne, before they are folded."""
+    depthwise = style.chance(0.6)
+    width, groups = (x.channels, x.channels) if depthwise else (c_out, 1)
+    made = net.conv(x, width, 3, stride, groups=groups)
+    made = net.add(made, net.conv(x, width, 1, stride, groups=groups))
+    if made.shape == x.shape:
+        made = net.add(made, net.norm(x))
+    made = net.act(made, style.act)
+    return net.conv(made, c_out, act=style.act) if depthwise else made
+
+
 def squeeze_excite(net: Net, style: Style, x: Value) -> Value:
     """Channels weighted by what their means say."""
     inner = style.width(max(2, x.channels / 16), max(4, x.channels / 3))
@@ -167,8 +179,20 @@ BLOCKS: Mapping[str, tuple[Block, ...]] = {
     "channels_last": (channels_last,),
     "joined": (joined, plain),
     "shuffled": (shuffled,),
-    "branches": (selective, two_scales, plain),
-    "mixed": (plain, residual, bottleneck, inverted, separable, channels_last, joined, shuffled, selective, two_scales),
+    "branches": (selective, two_scales, parallel, plain),
+    "mixed": (
+        plain,
+        residual,
+        bottleneck,
+        inverted,
+        separable,
+        channels_last,
+        joined,
+        shuffled,
+        selective,
+        two_scales,
+        parallel,
+    ),
 }
 
 

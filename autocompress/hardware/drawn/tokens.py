@@ -25,10 +25,12 @@ def token_net(style: Style, rng: np.random.Generator) -> tuple[Net, Value]:
         token = net.constant(rng.standard_normal((1, 1, width)).astype(np.float32))
         x = net.concat([Value(token, (1, 1, width)), x], axis=1)
     x = net.node("Add", [x, net.weight(1, x.shape[1], width)], x.shape)
-    mixes = style.chance(0.15)
+    mixes, attend = style.chance(0.15), attention
+    if style.chance(0.2):
+        attend = channel_attention if style.chance(0.5) else context_attention
     for _ in range(style.whole(2, 5)):
         normed = net.layer_norm(x)
-        mixed = _mixed_tokens(net, style, normed) if mixes else attention(net, style, normed, heads, depth_of_head)
+        mixed = _mixed_tokens(net, style, normed) if mixes else attend(net, style, normed, heads, depth_of_head)
         x = net.add(x, mixed)
         inner = style.width(width, width * 4)
         hidden = net.linear(net.layer_norm(x), inner, Activation.GELU)
@@ -62,6 +64,34 @@ def attention(net: Net, style: Style, x: Value, heads: int, depth: int) -> Value
     scores = net.node("MatMul", [net.scaled(query, scale), key], (n, heads, tokens, tokens))
     weights = net.node("Softmax", [scores], scores.shape, axis=-1)
     seen = net.node("MatMul", [weights, value], split)
+    return net.linear(net.reshape(net.transpose(seen, 0, 2, 1, 3), n, tokens, inner), width)
+
+
+def channel_attention(net: Net, style: Style, x: Value, heads: int, depth: int) -> Value:
+    """Attention of channels to each other, as in XCiT."""
+    n, tokens, width = x.shape
+    inner = heads * depth
+    joint = net.reshape(net.linear(x, 3 * inner), n, tokens, 3, heads, depth)
+    query, key, value = _unbound(net, net.transpose(joint, 2, 0, 3, 4, 1))
+    scores = net.node("MatMul", [query, net.transpose(key, 0, 1, 3, 2)], (n, heads, depth, depth))
+    seen = net.node("MatMul", [net.node("Softmax", [scores], scores.shape, axis=-1), value], value.shape)
+    order = (0, 3, 1, 2) if style.chance(0.5) else (0, 3, 2, 1)
+    return net.linear(net.reshape(net.transpose(seen, *order), n, tokens, inner), width)
+
+
+def context_attention(net: Net, style: Style, x: Value, heads: int, depth: int) -> Value:
+    """Attention of queries to a summary of all tokens, whose cost does not grow with their square, as in CoaT."""
+    n, tokens, width = x.shape
+    inner = heads * depth
+    query, key, value = (net.reshape(net.linear(x, inner), n, tokens, heads, depth) for _ in "qkv")
+    if style.chance(0.5):
+        key = net.node("Softmax", [key], key.shape, axis=1)
+        query, key, value = (net.transpose(each, 0, 2, 1, 3) for each in (query, key, value))
+    else:
+        query, key, value = (net.transpose(each, 0, 2, 1, 3) for each in (query, key, value))
+        key = net.node("Softmax", [key], key.shape, axis=2)
+    context = net.node("MatMul", [net.transpose(key, 0, 1, 3, 2), value], (n, heads, depth, depth))
+    seen = net.node("MatMul", [query, context], query.shape)
     return net.linear(net.reshape(net.transpose(seen, 0, 2, 1, 3), n, tokens, inner), width)
 
 

@@ -49,10 +49,10 @@ class Terms(NamedTuple):
     vector_steps: float  # depthwise in integers: those of whole vectors
     macs: float  # depthwise in integers: those of the channels left over
     weight_sweeps: float  # rows of the output for which the weights are gone through
-    read_bytes: float
-    written_bytes: float  # once more for each tensor that is added on the way
+    read_bytes: float  # with those of each tensor that is added on the way
+    written_bytes: float
     weight_bytes: float
-    unfolded: float  # elements
+    unfolded: float  # pieces that are copied together: numbers, of integers all channels of a group at one tap
     groups: float
     group_rows: float  # positions of each group that is computed alone, each a product of its own
 
@@ -104,8 +104,8 @@ def convolution(kernel: Kernel) -> Description:
         vector_steps=vectors if splits_channels else _vector_steps(conv),
         macs=left_over if splits_channels else float(conv.positions * conv.c_out * conv.depth * conv.taps),
         weight_sweeps=_weight_sweeps(conv),
-        read_bytes=read_bytes,
-        written_bytes=conv.out.bytes * (1 + added),
+        read_bytes=read_bytes + conv.out.bytes * added,
+        written_bytes=conv.out.bytes,
         weight_bytes=weight_bytes,
         unfolded=_unfolded(conv),
         groups=looped,
@@ -203,7 +203,9 @@ def _weight_sweeps(conv: Convolution) -> float:
 
 
 def _unfolded(conv: Convolution) -> float:
-    """Elements of the matrix that a plain convolution makes of its input."""
+    """What a matrix is made of from the input: numbers; of integers, whose channels lie side by side, runs of them."""
     if conv.is_blocked or conv.taps == 1:
         return 0.0
+    if conv.is_integer:
+        return conv.positions * conv.taps * _looped_groups(conv)
     return float(conv.positions * conv.depth * conv.group * conv.taps)

@@ -10,7 +10,8 @@ from autocompress.hardware.kernels.paths.description import BLOCK, Description, 
 _PAIRWISE = frozenset({"Add", "Mul", "Sub", "Div", "QLinearAdd", "QLinearMul"})
 _PAIRWISE_INPUTS = 4  # of integers: a tensor, its scale and zero point, the other tensor
 _CASTS = frozenset({"QuantizeLinear", "DequantizeLinear"})
-_ALONG_THE_LAST_AXIS = frozenset({"Softmax", "LayerNormalization", "SkipLayerNormalization", "Gelu", "BiasGelu"})
+_ALONG_THE_LAST_AXIS = frozenset({"LayerNormalization", "SkipLayerNormalization", "Gelu", "BiasGelu"})
+_ALONG_AN_AXIS = frozenset({"Softmax", "QLinearSoftmax"})
 _MEANS = frozenset({"ReduceMean", "GlobalAveragePool", "QLinearGlobalAveragePool"})
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax"})
 _POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
@@ -102,7 +103,10 @@ def _path(kernel: Kernel) -> str:
     if kernel.operator in VIEWS:
         return "move_view"
     if kernel.operator == "Transpose":
-        return f"move_transpose_{_turn(kernel)}"
+        turn = _turn(kernel)
+        return "turned_transpose" if turn == "each" else f"move_transpose_{turn}"
+    if kernel.operator in _ALONG_AN_AXIS and (turned := _turned_axis(kernel)):
+        return f"turned_{kernel.op}_{turned}"
     manner = _manner(kernel)
     return f"move_{kernel.op}_{manner}" if manner else f"move_{kernel.op}"
 
@@ -115,8 +119,6 @@ def _manner(kernel: Kernel) -> str:
         return "tensor" if kernel.input(1).size == 1 else "channels"
     if kernel.operator in _REDUCTIONS:
         return _reduced_side(kernel)
-    if kernel.operator == "Softmax":
-        return "inner" if kernel.integer("axis", -1) in {-1, len(kernel.input(0).shape) - 1} else "outer"
     return "bytes" if kernel.operator in _POOLS and kernel.input(0).dtype in _BYTES else ""
 
 
@@ -125,6 +127,17 @@ def _reduced_side(kernel: Kernel) -> str:
     last = kernel.input(0).shape[-1:]
     keeps_last = bool(kernel.outputs) and kernel.outputs[0].shape[-1:] == last
     return "outer" if keeps_last and last != (1,) else "inner"
+
+
+def _turned_axis(kernel: Kernel) -> str:
+    """Nothing for the last axis. Any other is exchanged with it and back, which is fast only where it lies beside."""
+    shape = kernel.input(0).shape
+    behind = len(shape) - 1 - _axis(kernel, shape)
+    return "" if behind <= 0 else "beside" if behind == 1 else "far"
+
+
+def _axis(kernel: Kernel, shape: Shape) -> int:
+    return kernel.integer("axis", -1) % max(1, len(shape))
 
 
 def _spreading(kernel: Kernel) -> str:
@@ -137,15 +150,32 @@ def _spreading(kernel: Kernel) -> str:
 
 
 def _turn(kernel: Kernel) -> str:
-    """How a transposition moves memory: axes that stay together count as one, those of extent 1 not at all."""
+    """How a transposition moves memory: axes that stay together count as one, those of extent 1 not at all.
+
+    The runtime has code for one axis that moves, those of extent 1 counted, too. Anything else goes through each number
+    or, where the last axes stay, through pieces (onnxruntime/core/providers/cpu/tensor/transpose.cc).
+    """
     shape = kernel.input(0).shape
-    order = [axis for axis in _order(kernel, shape) if shape[axis] > 1]
+    every = _order(kernel, shape)
+    order = [axis for axis in every if shape[axis] > 1]
     real = {axis: place for place, axis in enumerate(sorted(order))}  # without axes of 1
     starts = [*order[:1], *(axis for before, axis in pairwise(order) if real[axis] != real[before] + 1)]
     if len(starts) < 2:
         return "none"
+    if not _moves_one_axis(every):
+        return "pieces" if every[-1] == len(every) - 1 else "each"
     ranks = {axis: rank for rank, axis in enumerate(sorted(starts))}
     return "".join(str(ranks[axis]) for axis in starts)
+
+
+def _moves_one_axis(order: Shape) -> bool:
+    """Whether all others keep their order; axes that move together count as one."""
+    order = (*order[:1], *(axis for before, axis in pairwise(order) if axis != before + 1))
+    return any(_is_rising(order[:place] + order[place + 1 :]) for place in range(len(order)))
+
+
+def _is_rising(order: Shape) -> bool:
+    return all(one < other for one, other in pairwise(order))
 
 
 def _order(kernel: Kernel, shape: Shape) -> tuple[int, ...]:
@@ -156,23 +186,26 @@ def _row_length(kernel: Kernel, shape: Shape, made: Shape) -> int:
     """The run of numbers that is treated as one: what a norm spans, what is copied in one piece."""
     if not shape:
         return 1
-    if kernel.operator in _ALONG_THE_LAST_AXIS:
-        return shape[-1]
+    if kernel.operator in _ALONG_THE_LAST_AXIS | _ALONG_AN_AXIS:
+        return shape[_axis(kernel, shape) if kernel.operator in _ALONG_AN_AXIS else -1]
     if kernel.operator in _MEANS:
         return max(1, prod(shape) // max(1, prod(made)))
     if kernel.operator in _JOINS:
-        return _joined_length(kernel, shape)
+        return _joined_length(kernel)
     if kernel.operator == "Transpose":
         return _kept_length(kernel, shape)
     smallest = min((prod(t.shape) for t in kernel.inputs if t.dtype and t.size > 1), default=prod(shape))
     return smallest if smallest < prod(shape) else shape[-1]
 
 
-def _joined_length(kernel: Kernel, shape: Shape) -> int:
-    """What the smallest of the parts has between two numbers of another part."""
-    parts = kernel.outputs if kernel.operator == "Split" else kernel.inputs
-    smallest = min((part.shape for part in parts if len(part.shape) == len(shape)), key=prod, default=shape)
-    return prod(smallest[kernel.integer("axis", 0) :])
+def _joined_length(kernel: Kernel) -> int:
+    """What the parts have between two numbers of another part, on average."""
+    parts, wholes = kernel.inputs, kernel.outputs
+    if kernel.operator == "Split":
+        parts, wholes = wholes, parts
+    whole = wholes[0].shape if wholes else ()
+    count = sum(len(part.shape) == len(whole) for part in parts)
+    return max(1, prod(whole[kernel.integer("axis", 0) :]) // max(1, count))
 
 
 def _kept_length(kernel: Kernel, shape: Shape) -> int:
