@@ -45,6 +45,13 @@ def test_rates_recover_the_law_that_made_the_times():
     np.testing.assert_allclose(fit_rates(kernels.terms, kernels.us), RATES, rtol=1e-9, atol=1e-12)
 
 
+def test_work_that_no_kernel_has_takes_no_time():
+    """Its column is empty, where a solver may leave any trifle."""
+    kernels = timed(300)
+    terms = np.column_stack([kernels.terms, np.zeros((300, 2))])
+    assert fit_rates(terms, kernels.us * np.random.default_rng(0).uniform(0.5, 2.0, 300))[3:].tolist() == [0, 0]
+
+
 def test_rates_are_never_negative():
     kernels = timed(50)
     assert fit_rates(kernels.terms, kernels.terms @ [50.0, -0.4, 0.01]).min() >= 0

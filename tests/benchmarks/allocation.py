@@ -1,4 +1,4 @@
-"""How fast allocation is, and how near counted bytes come to files. Prints JSON; about half a minute.
+"""How fast scoring and allocation are, and how near counted bytes come to files. Prints JSON; about half a minute.
 
 PYTHONPATH=.:tests python tests/benchmarks/allocation.py
 """
@@ -18,13 +18,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from made_up_costs import case_of, costs_of
 from test_allocation_solve import made_up
 
+from autocompress.search.allocation.choices import Choice
 from autocompress.search.allocation.solve import solve
+from autocompress.search.allocation.table import SensitivityTable
 
 UNITS, CHOICES, BUDGETS = 60, 40, 3
 NETWORKS = ("residual", "depthwise", "concat")
 SHARES = (0.2, 0.3, 0.5)  # of the original's costs
 FILES = 6  # of each network
-RECIPES = 20_000
+RECIPES, SCORED = 20_000, 100_000
 
 
 def solver_seconds() -> list[float]:
@@ -36,6 +38,24 @@ def solver_seconds() -> list[float]:
         assert solve(losses, costs, limits) is not None
         seconds.append(round(time.perf_counter() - started, 3))
     return seconds
+
+
+def scored_a_second() -> int:
+    """By a table of made-up losses; the middle of several calls."""
+    rng = np.random.default_rng(0)
+    row = tuple(Choice(prune=part / CHOICES) for part in range(CHOICES))
+    table = SensitivityTable(
+        units=tuple(f"u{unit}" for unit in range(UNITS)),
+        choices=(row,) * UNITS,
+        loss=tuple(tuple(each) for each in rng.uniform(size=(UNITS, CHOICES)).tolist()),
+        measured=((True,) * CHOICES,) * UNITS,
+    )
+    picks, seconds = rng.integers(0, CHOICES, (SCORED, UNITS)), []
+    for _ in range(5):
+        started = time.perf_counter()
+        table.score(picks)
+        seconds.append(time.perf_counter() - started)
+    return round(SCORED / statistics.median(seconds))
 
 
 def recipes_a_second(name: str) -> int:
@@ -63,6 +83,7 @@ if __name__ == "__main__":
                 "units": UNITS,
                 "choices": CHOICES,
                 "budgets": BUDGETS,
+                "scored_a_second": scored_a_second(),
                 "solver_s": solver_seconds(),
                 "recipes_a_second": {name: recipes_a_second(name) for name in NETWORKS},
                 "relative_error_of_bytes": {name: byte_errors(name) for name in NETWORKS},

@@ -156,8 +156,9 @@ def fit_rates(terms: Floats, us: Floats, most_far: float = np.inf) -> Floats:
     most = np.full(terms.shape[1], np.inf)
     most[TERMS:] = most_far * largest[TERMS:]
     columns = terms / largest / us[:, None] * weight[:, None]
-    rates: Floats = lsq_linear(columns, weight, (0, most), method="bvls").x / largest
-    return np.maximum(rates, 0.0)
+    scaled = lsq_linear(columns, weight, (0, most), method="bvls").x
+    rates: Floats = np.where(columns.any(axis=0), np.maximum(scaled, 0.0) / largest, 0.0)  # no work says nothing
+    return rates
 
 
 def weights(us: Floats) -> Floats:
