@@ -48,8 +48,8 @@ def bottleneck(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Val
     """Reduce, convolve (perhaps in groups), expand."""
     inner = style.width(c_out * 0.2, c_out)
     groups = 1
-    if style.chance(0.6):
-        size = style.one_of(4, 8, 16, 24, 32, 64)
+    if style.chance(0.8):
+        size = style.one_of(4, 8, 16, 24, 32, 64, shares=(0.2, 0.3, 0.2, 0.1, 0.1, 0.1))
         groups = max(1, inner // size)
         inner = groups * size
     made = net.conv(x, inner, act=style.act)
@@ -85,6 +85,8 @@ def channels_last(net: Net, style: Style, x: Value, c_out: int, stride: int) -> 
         x = net.conv(x, c_out, 2 if stride > 1 else 1, 1) if x.side < 4 else _downsampled(net, x, c_out, stride)
     made = net.conv(x, c_out, style.one_of(3, 5, 7, 9, shares=(0.15, 0.2, 0.5, 0.15)), groups=c_out)
     rows = net.layer_norm(net.transpose(made, 0, 2, 3, 1))
+    if style.chance(0.3) and c_out % 2 == 0:
+        rows = _gated(net, rows)
     rows = net.linear(net.linear(rows, style.width(c_out, c_out * 4), Activation.GELU), c_out)
     if style.chance(0.5):
         rows = net.scaled(rows, net.vector(c_out, 1.0))
@@ -221,6 +223,13 @@ def affordable(x: Value, stride: int) -> int:
     """The width at which a 3×3 convolution from ``x`` takes a few milliseconds at most."""
     positions = float(np.prod(x.shape[2:])) / stride**2
     return max(4, int(min(MOST_MACS / (positions * 9 * x.channels), MOST_VALUES / positions)))
+
+
+def _gated(net: Net, rows: Value) -> Value:
+    """One half of the channels, which lie at the end, passes a nonlinearity; then both are joined again."""
+    half = (*rows.shape[:-1], rows.shape[-1] // 2)
+    left, right = net.several("Split", [rows, net.ints(half[-1], half[-1])], [half, half], axis=-1)
+    return net.concat([net.act(left, Activation.GELU), right], axis=len(half) - 1)
 
 
 def _stem(net: Net, style: Style) -> Value:

@@ -26,7 +26,7 @@ def token_net(style: Style, rng: np.random.Generator) -> tuple[Net, Value]:
         x = net.concat([Value(token, (1, 1, width)), x], axis=1)
     x = net.node("Add", [x, net.weight(1, x.shape[1], width)], x.shape)
     mixes, attend = style.chance(0.15), attention
-    if style.chance(0.2):
+    if style.chance(0.3):
         attend = channel_attention if style.chance(0.5) else context_attention
     for _ in range(style.whole(2, 5)):
         normed = net.layer_norm(x)
