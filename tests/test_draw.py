@@ -74,7 +74,7 @@ def test_the_space_names_every_kind_and_is_no_search_space():
     [
         ("  plain:", "  plane:", r"at kinds: kinds of networks are .*, not 'plane'; near: plain"),
         ("int8: 0.42", "int8: 42", r"at int8: Input should be less than or equal to 1, got 42"),
-        ("  plain: 0.07", "  plain: 0", r"at kinds.plain: Input should be greater than 0"),
+        ("  plain: 0.06", "  plain: 0", r"at kinds.plain: Input should be greater than 0"),
         ("kinds:", "kinds: [", r"must be YAML"),
         ("sizes: [64, 96, 128, 160]}", "sizes: []}", r"at timm.models.resnet10t.sizes: .*at least 1 item"),
     ],
