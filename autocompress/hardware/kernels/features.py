@@ -84,7 +84,7 @@ def _rounded(size: float) -> float:
 
 
 def describe(kernel: Kernel) -> Description:
-    """The kernel as numbers, wherever it runs; an operator that is not known moves numbers. Some 20 us."""
+    """The kernel as numbers, wherever it runs; an operator that is not known moves numbers."""
     found = _DESCRIBERS.get(kernel.operator, move)(kernel)
     # What a kernel only picks from or moves is small, and little of it is read.
     own = 0.0 if found.path.startswith("move_") else kernel.stored_bytes
