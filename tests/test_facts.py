@@ -130,7 +130,7 @@ SAMPLES: list[Facts] = [
     EnergyCoefficients(),
     RamCoefficients(),
     ProfilerCost(call_us=5.0, kernel_us=2.0, input_us=0.1),
-    Transfer(lines={"move": (0.1, 0.9)}, shared=(0.0, 1.0)),
+    Transfer(curve=(0.3, 0.0, -0.6), kinds={"move": 0.1}),
     SensitivityTable(
         units=("a",),
         choices=((Choice(), Choice(prune=0.5, codebook=4)),),
