@@ -95,7 +95,7 @@ def _blank(kernel: Kernel, first: int) -> tuple[Blank, int]:
     def place(name: str, like: Attribute) -> Place | None:
         if not _counts(name, like):
             return None
-        return after(1).start if isinstance(like, int) else after(len(like))  # type: ignore[arg-type]
+        return after(len(like)) if isinstance(like, tuple) else after(1).start
 
     inputs, outputs = tensors(kernel.inputs), tensors(kernel.outputs)
     attributes = tuple((name, like, place(name, like)) for name, like in kernel.attributes)
