@@ -67,6 +67,29 @@ def test_each_kind_of_kernel_has_its_own_factor_there(predictor):
             assert after.us / before.us == pytest.approx(FACTORS[kernel.op], rel=0.25)
 
 
+def test_size_decides_where_a_device_gains_on_large_kernels_only(predictor):
+    def there_us(us):
+        return 4.0 + us / 2
+
+    def measured(count, first):
+        found = []
+        for kernels, each in networks_there(count, 1.0, first):
+            more_us = [there_us(law_us(kernel)) - law_us(kernel) for kernel in kernels]
+            timed = tuple((*kernel[:-1], kernel[-1] + us) for kernel, us in zip(each.kernels, more_us, strict=True))
+            rounds_us = tuple(us + sum(more_us) for us in each.rounds_us)
+            found.append((kernels, each.model_copy(update={"kernels": timed, "rounds_us": rounds_us})))
+        return found
+
+    there = transferred(predictor, [each for _, each in measured(10, 1000)], THERE)
+    judged = measured(20, 5000)
+    ms, *_ = there.predict_many([kernels for kernels, _ in judged])
+    assert np.abs(ms * 1e3 / [each.median_us for _, each in judged] - 1).mean() < 0.05
+    for pick, expected in ((min, 1.5), (max, 0.6)):
+        kernel = pick((kernel for kernels, _ in judged for kernel in kernels), key=law_us)
+        (here,), (guess,) = predictor.guesses([kernel]), there.guesses([kernel])
+        assert guess.us / here.us == pytest.approx(expected, rel=0.35)
+
+
 def test_nothing_counts_as_measured_there(predictor):
     pairs = networks_there(10, 1.5)
     there = transferred(predictor, [each for _, each in pairs], THERE)
