@@ -21,6 +21,7 @@ from autocompress.search.controls import (
     control_rows,
     control_values,
     expected_controls,
+    fitting_first,
 )
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import HALF, climb
@@ -173,3 +174,10 @@ def test_those_are_expected_that_the_space_can_express(techniques, names):
     space = made_up_setting("latency<=3ms", techniques=techniques).builder.space
     assert expected_controls(space, None) == names
     assert expected_controls(space, made_up_outer({})) == (*names, BEST_UNIFORM, BARE_TABLE, AT_RANDOM)
+
+
+def test_what_fits_as_measured_is_tried_before_controls_that_do_not():
+    mild, hard, other = {"prune": 0.0}, {"prune": 0.5}, {"prune": 0.75}
+    controls = {UNIFORM_INT8: mild, UNIFORM_PRUNING: hard}
+    assert fitting_first(controls, [hard, other]) == [(hard, UNIFORM_PRUNING), (other, None), (mild, UNIFORM_INT8)]
+    assert fitting_first(controls, []) == [(mild, UNIFORM_INT8), (hard, UNIFORM_PRUNING)]

@@ -14,7 +14,7 @@ from autocompress.graph.anatomy import anatomy_of
 from autocompress.graph.surgery import example_input
 from autocompress.measurement import ModelFacts
 from autocompress.precision import Format
-from autocompress.recipe import Recipe
+from autocompress.recipe import Recipe, Recovery
 from autocompress.search.ladder import Ladder, Rung
 from autocompress.search.setting import Costed
 
@@ -88,8 +88,22 @@ def test_a_budget_is_given_up_only_when_the_smallest_selection_does_not_fit_eith
 
 def test_a_search_begins_with_the_smallest_structures_that_fit():
     outer = made_up_outer({Metric.SIZE: 400.0})
-    found, _ = surveyed(limit=400, uniform=500)
+    found, (setting, *_) = surveyed(limit=400, uniform=500)
     picks = tuple(len(row) - 1 for row in outer.allocator.choices)
-    extremes = (Extreme(picks=picks, facts=facts(300)), Extreme(picks=picks, facts=facts(500)), Extreme(picks=picks))
-    (recipe,) = fitting_extremes(replace(found, extremes=extremes), outer)
+    found = replace(found, extremes=extremes_of(picks))
+    (recipe,) = fitting_extremes(found, replace(setting, outer=outer))
     assert outer.known(recipe)[0] == picks
+
+
+def test_a_short_search_begins_with_their_recipes_recovered_as_its_own_are():
+    found, (setting, *_) = surveyed(limit=400, uniform=500)
+    found = replace(found, extremes=extremes_of((0,)))
+    builder = replace(setting.builder, recovery=Recovery(steps=7))
+    (recipe,) = fitting_extremes(found, replace(setting, builder=builder, outer=None))
+    assert recipe == Recipe(seed=1, recovery=Recovery(steps=7))
+
+
+def extremes_of(picks: tuple[int, ...]) -> tuple[Extreme, ...]:
+    """One that fits 400 bytes, one that does not, one that could not be built."""
+    each = [Extreme(recipe=Recipe(seed=seed), picks=picks) for seed in (1, 2, 3)]
+    return (replace(each[0], facts=facts(300)), replace(each[1], facts=facts(500)), each[2])

@@ -11,7 +11,7 @@ from autocompress.commands.pipeline import ALIKE, Pipeline
 def is_short(out, left_s: float) -> bool:
     clock = SimpleNamespace(limit_s=100.0, search_left_s=left_s)
     run = SimpleNamespace(out=out, outer=None, clock=clock)
-    return Pipeline._is_short(run, SimpleNamespace(extremes=()))
+    return Pipeline._is_short(run)
 
 
 @pytest.mark.parametrize(("left_s", "short"), [(-5.0, True), (4.0, True), (6.0, False)])

@@ -32,7 +32,7 @@ from autocompress.recover.teacher import Teacher, teacher_outputs
 from autocompress.result import AttributionRow, Result, TrialRecord
 from autocompress.search.attribution import attribution
 from autocompress.search.confirm import search_and_confirm
-from autocompress.search.controls import control_values
+from autocompress.search.controls import control_values, fitting_first
 from autocompress.search.finish import FINALISTS, Finish
 from autocompress.search.front_points import front_files
 from autocompress.search.kept_front import KeptFront
@@ -164,7 +164,7 @@ class Pipeline:
 
     def _with_outer(self, found: Survey, setting: Setting, pace: Pace) -> Setting:
         """With the outer search, where the network has parts to choose for and the run has time to."""
-        if self._is_short(found):
+        if self._is_short():
             self.observer.note("parts are treated alike: there was no time to choose for each; give more --time")
             write_whole(self.out / WORK / ALIKE, "")
             return setting
@@ -174,13 +174,9 @@ class Pipeline:
         with self._stage("sensitivity", "what the first allocations cost"):
             return replace(setting, outer=outer_under(outer, setting))
 
-    def _is_short(self, found: Survey) -> bool:
-        """Whether there is no time for the outer search; a run that goes on does as it did before.
-
-        Where only the smallest structures meet the costs, uniform recipes are no way out.
-        """
-        began = (self.out / JOURNAL).is_file() or self.outer is not None
-        if began or any(each.facts and found.goal.within_costs(each.facts) for each in found.extremes):
+    def _is_short(self) -> bool:
+        """Whether there is no time for the outer search; a run that goes on does as it did before."""
+        if (self.out / JOURNAL).is_file() or self.outer is not None:
             return (self.out / WORK / ALIKE).is_file()
         return self.clock.search_left_s < LEAST_OUTER_SHARE * self.clock.limit_s
 
@@ -201,7 +197,10 @@ class Pipeline:
             self.observer.trial(record)
 
     def _enqueue(self, study: Study, setting: Setting, found: Survey) -> None:
-        """Controls, then recipes that are sure to fit, then guesses around the mildest uniform ones that should."""
+        """Controls, recipes that are sure to fit, then guesses around the mildest uniform ones that should.
+
+        Without an outer search there may be time for one trial only: then what fits as measured comes first.
+        """
         with self._stage("controls", "the simple alternatives"):
             outer, seed = setting.outer, self.prepared.config.seed
             ladder = found.ladder
@@ -209,14 +208,16 @@ class Pipeline:
             if outer is not None:
                 recipes = {name: setting.builder.recipe(values) for name, values in controls.items()}
                 enqueue_outer(study, outer, recipes, seed)
-                for recipe in fitting_extremes(found, outer):
+                for recipe in fitting_extremes(found, setting):
                     study.enqueue(outer.neutral(), recipe=recipe)
                 return
-            for name, values in controls.items():
-                study.enqueue(values, name)
+            for recipe in fitting_extremes(found, setting):
+                study.enqueue(ladder.nearest(setting.goal).values, recipe=recipe)
             anchors = [rung.values for rung in ladder.anchors(setting.goal)]
+            for values, name in fitting_first(controls, anchors):
+                study.enqueue(values, name)
             starts = ladder.starts(setting.goal, setting.builder) or anchors
-            for guess in anchors + first_guesses(setting.builder, starts, self.prepared.config.seed):
+            for guess in first_guesses(setting.builder, starts, seed):
                 study.enqueue(guess)
 
     def _with_teacher(self, found: Survey, recovery: Recovery, positions: int) -> Survey:

@@ -14,7 +14,6 @@ from autocompress.search.allocation.measured import cost_model, recipe_of
 from autocompress.search.costing import Costing
 from autocompress.search.launcher import Launcher
 from autocompress.search.least import least_costs
-from autocompress.search.outer import Outer
 from autocompress.search.setting import Setting
 from autocompress.students.family import load_family, smallest
 
@@ -50,14 +49,14 @@ def with_extremes(found: Survey, setting: Setting) -> Survey:
     )
     limits = limits_of(found.goal)
     least = least_costs(model, students, limits)
-    wanted = [(recipe_of(picks, builder, choices), Extreme(picks=picks)) for picks in least.selections]
+    wanted = [Extreme(recipe=recipe_of(picks, builder, choices), picks=picks) for picks in least.selections]
     if students is not None:
         members = [smallest(load_family(name)) for name in students.families]
         near = [each for each in members if _may_fit(students.estimate(each), limits)]
-        wanted += [(students.recipe_of(each), Extreme(student=each)) for each in near]
-    recipes = {key: recipe for key, (recipe, _) in enumerate(wanted)}
+        wanted += [Extreme(recipe=students.recipe_of(each), student=each) for each in near]
+    recipes = {key: each.recipe for key, each in enumerate(wanted)}
     costed = setting.cost(recipes, "the smallest structures", always=recipes)
-    extremes = [replace(wanted[key][1], facts=facts) for key, facts in sorted(costed.facts.items())]
+    extremes = [replace(wanted[key], facts=facts) for key, facts in sorted(costed.facts.items())]
     return replace(found, extremes=tuple(extremes), least=least)
 
 
@@ -66,12 +65,14 @@ def _may_fit(costs: Mapping[Metric, float], limits: Mapping[Metric, float]) -> b
     return all(costs[metric] <= OFF_BY * limit for metric, limit in limits.items() if metric in costs)
 
 
-def fitting_extremes(found: Survey, outer: Outer) -> list[Recipe]:
-    """Recipes of the smallest structures that meet the costs; none where uniform ones do, too."""
+def fitting_extremes(found: Survey, setting: Setting) -> list[Recipe]:
+    """Recipes of the smallest structures that meet the costs, as the search makes them; none where uniform ones do."""
+    fitting = [each for each in found.extremes if each.facts is not None and found.goal.within_costs(each.facts)]
+    outer = setting.outer
+    if outer is None:
+        return [each.recipe.model_copy(update={"recovery": setting.builder.recovery}) for each in fitting]
     recipes, neutral = [], outer.neutral()
-    for each in found.extremes:
-        if each.facts is None or not found.goal.within_costs(each.facts):
-            continue
+    for each in fitting:
         if each.picks is not None:
             recipes.append(outer.remember(outer.recipe_of(each.picks, neutral), each.picks))
         elif each.student is not None and outer.students is not None:

@@ -15,7 +15,7 @@ from autocompress.graph.surgery import example_input
 from autocompress.measurement import ModelFacts
 from autocompress.models.config import weights_digest
 from autocompress.passes import DropBlocks
-from autocompress.recipe import Base, Recovery
+from autocompress.recipe import Base, Recipe, Recovery
 from autocompress.search.costing import Costing
 from autocompress.search.forecast import Forecaster
 from autocompress.search.goal import Goal
@@ -33,9 +33,10 @@ from autocompress.trial import Bench
 class Extreme:
     """One of the smallest structures there are: a selection of choices of the network's parts, or a student.
 
-    ``facts`` are those of its untrained file, None until there is one.
+    ``facts`` are those of its untrained file, None until there is one; ``recipe`` has no recovery of its own yet.
     """
 
+    recipe: Recipe
     picks: tuple[int, ...] | None = None
     student: Architecture | None = None
     facts: ModelFacts | None = None

@@ -1,6 +1,6 @@
 """The simple alternatives that every run tries under its own rules: if one of them wins, it is the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autocompress.measurement import ModelFacts
 from autocompress.precision import Format
@@ -47,6 +47,21 @@ def control_values(setting: Setting, ladder: Ladder, *, has_time: bool = True) -
         name = UNIFORM_PRUNING if precision is Format.INT8 else UNIFORM_PRUNING_FLOAT
         found[name] = _least_that_fits(setting, ladder, ratio, precision, has_time=has_time)
     return found
+
+
+def fitting_first(
+    controls: Mapping[str, Mapping[str, Value]], anchors: Sequence[Mapping[str, Value]]
+) -> list[tuple[Mapping[str, Value], str | None]]:
+    """Parameters to try in turn, with the control's name: those that fit as measured, then the other controls.
+
+    Args:
+        controls: name → parameters.
+        anchors: parameters of the uniform recipes that fit; one that is a control, too, is tried as that.
+    """
+    known = [dict(values) for values in controls.values()]
+    named = [(values, name) for name, values in controls.items()]
+    fit = [pair for pair in named if pair[0] in anchors]
+    return [*fit, *((values, None) for values in anchors if values not in known), *(p for p in named if p not in fit)]
 
 
 def outer_controls(outer: Outer, seed: int) -> dict[str, Recipe]:

@@ -68,9 +68,10 @@ class Ladder:
         )
 
     def anchors(self, goal: Goal) -> list[Rung]:
-        """The mildest rung of each precision that meets the costs as measured: candidates that are sure to fit."""
+        """The mildest rung of each precision that meets the costs as measured, the mildest of these first."""
         fitting = sorted((rung for rung in self.rungs if goal.within_costs(rung.facts)), key=lambda rung: rung.ratio)
-        return list({(rung.precision, rung.only_pruned): rung for rung in reversed(fitting)}.values())
+        mildest = {(rung.precision, rung.only_pruned): rung for rung in reversed(fitting)}
+        return sorted(mildest.values(), key=lambda rung: (not rung.only_pruned, rung.ratio))
 
     def starts(self, goal: Goal, builder: RecipeBuilder) -> list[dict[str, Value]]:
         """Uniform recipes to look around: per precision the mildest that should fit; half where no cost is limited."""
