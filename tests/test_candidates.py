@@ -2,13 +2,12 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from learned_profile import learned_profile
+from made_up_candidates import FAMILY, SHAPE, SIZES, Judge, facts_of_accuracy, pool
 from tiny_tasks import images
-from torch import nn
 
 import autocompress
 from autocompress.budget import Metric
@@ -22,38 +21,14 @@ from autocompress.events import Silence
 from autocompress.export.draft_export import draft_onnx
 from autocompress.hardware.kept import FOLDER, circumstances_of
 from autocompress.hardware.machine import this_machine
-from autocompress.measurement import Latency, ModelFacts
+from autocompress.measurement import Latency
 from autocompress.recipe import Arithmetic
 from autocompress.search.candidates import filed, hunt, latencies
-from autocompress.search.candidates.draw import Pool, Sizes, counted, set_right
-from autocompress.search.candidates.facts import Candidates, closeness
-from autocompress.search.candidates.race import Race, affordable_steps, recovery_of
-from autocompress.search.candidates.scores import naswot, synflow
-from autocompress.search.candidates.spread import evidence, spread, steps_of
+from autocompress.search.candidates.draw import counted
+from autocompress.search.candidates.facts import Candidates
 from autocompress.search.launcher import Done
-from autocompress.students.build import build
-from autocompress.students.family import Family
 from autocompress.task import Layout, Preprocess
-from autocompress.trial import Product, facts_of
-
-SHAPE = (3, 16, 16)
-SIZES = Sizes(shape=SHAPE, n_outputs=4, channel_block=16)
-FAMILY = {
-    "schema": 1,
-    "name": "resnet",
-    "kind": "image",
-    "parameters": {
-        "resolution": [0.5, 1.0],
-        "width": [8, 16, 24],
-        "growth": [1.0, 1.5],
-        "depth_1": [1],
-        "depth_2": [1, 2],
-        "depth_3": [1],
-        "depth_4": [0],
-        "fine_stem": [True],
-        "squeeze_excite": [False],
-    },
-}
+from autocompress.trial import Product
 
 
 @pytest.fixture
@@ -82,120 +57,6 @@ def stand_in_machine(tmp_path, monkeypatch):
 
 def latency_of(ms: float) -> Latency:
     return Latency(median_ms=ms, p95_ms=ms, interval_ms=(0.99 * ms, 1.01 * ms), rounds=3, runs=9, load_ms=1, threads=1)
-
-
-def family() -> Family:
-    return Family.model_validate(FAMILY)
-
-
-def pool(seed: int = 0) -> Pool:
-    return Pool(families={"resnet": family()}, sizes=SIZES, seed=seed)
-
-
-def test_counts_without_memory_are_those_of_the_network():
-    found = pool()
-    found.draw(3, lambda: False)
-    for member in found.members.values():
-        model = build(member.architecture, shape=SHAPE, n_outputs=4, seed=0)
-        assert member.params == sum(p.numel() for p in model.parameters())
-        proto = draft_onnx(model, Preprocess(layout=Layout.IMAGE, shape=SHAPE), 1)
-        assert member.macs == facts_of(proto.SerializeToString()).macs
-
-
-def test_a_seed_draws_the_same_and_no_architecture_twice():
-    first, second = pool(1), pool(1)
-    for each in (first, second):
-        each.draw(5, lambda: False)
-        each.breed(list(each.members.values())[:2], 3, lambda: False)
-    assert list(first.members) == list(second.members)
-    assert len({member.architecture.digest() for member in first.members.values()}) == len(first.members) > 5
-
-
-def test_a_child_differs_from_its_parent_in_at_most_two_parameters():
-    found = pool()
-    (parent,) = found.members.values()
-    found.breed([parent], 5, lambda: False)
-    for member in list(found.members.values())[1:]:
-        values = member.architecture.values
-        assert 1 <= sum(values[name] != value for name, value in parent.architecture.values.items()) <= 2
-
-
-def test_drawing_ends_when_the_time_is_over():
-    found = pool()
-    found.draw(5, lambda: True)
-    assert len(found.members) == 1
-
-
-def test_rough_times_are_set_right_by_the_median_of_their_family():
-    found = pool()
-    found.draw(4, lambda: False)
-    members = list(found.members.values())
-    times = set_right((member, factor * member.rough_ms) for member, factor in zip(members, (2, 2, 2, 9), strict=False))
-    assert times.ms(members[0]) == pytest.approx(2 * members[0].rough_ms)
-    assert set_right(()).ms(members[0]) == members[0].rough_ms
-
-
-class Patterns(nn.Module):
-    """Units that are active for inputs above their threshold: with more of them, more inputs are told apart."""
-
-    def __init__(self, thresholds) -> None:
-        super().__init__()
-        self.thresholds = torch.tensor(thresholds)
-        self.act = nn.ReLU()
-
-    def forward(self, x):
-        return self.act(x - self.thresholds)
-
-
-def test_naswot_is_the_log_determinant_of_agreeing_units():
-    inputs = torch.tensor([[0.0], [1.0], [2.0]])
-    found = naswot(Patterns([0.5, 1.5]), inputs)
-    agreeing = np.array([[2, 1, 0], [1, 2, 1], [0, 1, 2]])  # units that are both active or both not
-    assert found == pytest.approx(np.log(np.linalg.det(agreeing)))
-
-
-def test_inputs_that_are_not_told_apart_score_nothing():
-    assert naswot(Patterns([5.0]), torch.tensor([[0.0], [1.0]])) is None
-
-
-def test_synflow_of_linear_layers_is_the_sum_over_paths_once_a_layer():
-    model = nn.Sequential(nn.Linear(2, 3, bias=False), nn.BatchNorm1d(3), nn.Linear(3, 1, bias=False))
-    first, second = (model[place].weight.detach().abs().double() for place in (0, 2))
-    paths = float((second @ first).sum())
-    assert synflow(model, (2,)) == pytest.approx(np.log10(2 * paths))
-
-
-def test_scores_leave_the_network_alone():
-    model = build(next(iter(pool().members.values())).architecture, shape=SHAPE, n_outputs=4, seed=0)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    naswot(model, torch.randn(4, *SHAPE))
-    synflow(model, SHAPE)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-
-
-def test_evidence_is_the_mean_share_of_others_below():
-    assert evidence([(1, 5), (2, 5), (3, 5)]).tolist() == [0.25, 0.5, 0.75]
-    assert evidence([(1, 2)]).tolist() == [1.0]
-
-
-def test_the_worthiest_of_each_step_of_cost_is_taken_first():
-    costs = [1.0, 1.1, 2.0, 3.9, 4.0, 5.0]
-    worth = [0.1, 0.2, 0.3, 0.9, 0.8, 1.0]
-    assert set(spread(costs, worth, limit=4.0, count=2)) == {1, 3}
-    assert set(spread(costs, worth, limit=4.0, count=4)) >= {1, 3, 2}
-    assert len(spread(costs, worth, limit=4.0, count=9)) == 5  # what breaks the limit is never taken
-    assert spread(costs, worth, limit=0.5, count=2) == []
-
-
-def test_steps_of_cost_span_at_most_a_factor_of_four():
-    assert steps_of([0.01, 1.0, 4.0, 5.0], limit=4.0, count=3).tolist() == [-1, 0, 2, -1]
-
-
-def test_closeness_counts_those_within_a_tenth():
-    found = closeness([(1.05, 1.0), (1.2, 1.0), (0.9, 1.0)])
-    assert (found.files, found.within_a_tenth) == (3, 2)
-    assert closeness([]) is None
 
 
 def test_candidates_meet_the_budget_and_build_themselves(space, tmp_path):
@@ -235,35 +96,6 @@ def test_latency_that_nothing_meets_is_measured_before_it_is_said(space, tmp_pat
     assert 0.001 < found.least[Metric.LATENCY] < 10
 
 
-class Judge:
-    """A launcher whose accuracies are the widths of the networks."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[int, int]] = []
-
-    def slots(self) -> int:
-        return 1
-
-    def run(self, _bench, jobs):
-        for job in jobs:
-            settings = job.recipe.passes[0].settings
-            assert settings["family"] == "resnet"
-            assert job.recipe.recovery.distill.logits == 0
-            self.seen.append((job.key, job.recipe.recovery.steps))
-            accuracy = settings["values"]["width"] / 100 + settings["values"]["growth"] / 1000
-            facts = facts_of_accuracy(accuracy)
-            yield Done(key=job.key, product=Product(facts=facts, notes=(), seconds=0.0))
-
-    def close(self) -> None:
-        pass
-
-
-def facts_of_accuracy(accuracy: float) -> ModelFacts:
-    return ModelFacts(
-        accuracy_val=accuracy, accuracy_val_interval=(accuracy - 0.1, accuracy + 0.1), size_bytes=1, macs=1, params=1
-    )
-
-
 def test_with_data_the_race_ranks_and_the_better_third_trains_longer(space, tmp_path):
     judge = Judge()
     found = autocompress.candidates(
@@ -292,24 +124,6 @@ def test_an_accuracy_floor_is_judged_by_the_race(space, tmp_path):
     accurate = [each for each in found.candidates if each.facts.accuracy_val >= 0.2]
     assert found.meets == len(accurate) == 1
     assert found.message == "1 of 3 architectures of resnet that keep the limits on costs were as accurate"
-
-
-def test_the_race_shows_who_failed():
-    class Failing(Judge):
-        def run(self, _bench, jobs):
-            return (Done(key=job.key, error="Traceback\nRunError: the loss must stay a number") for job in jobs)
-
-    member = next(iter(pool().members.values()))
-    recovery = recovery_of(5, Arithmetic.FP32, nn.Linear(1, 1))
-    (place,) = Race(bench=None, launcher=Failing(), recoveries=[recovery]).run([member.architecture])
-    assert place.error == "RunError: the loss must stay a number"
-    assert place.facts is None
-
-
-def test_steps_of_the_race_fit_the_time():
-    few = affordable_steps(100.0, steps_per_s=10.0, slots=2, field=9)
-    assert few == int((100 - 4.0 * (5 + 2)) * 10 / (5 + 2 * 3))
-    assert affordable_steps(1.0, steps_per_s=1.0, slots=1, field=9) == 20
 
 
 @pytest.mark.parametrize(

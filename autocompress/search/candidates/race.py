@@ -1,6 +1,7 @@
 """A short race of architectures on data: all train for the same steps, the better third again for thrice as many."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ GROWTH = 3  # of steps from one round to the next, which a third of the field se
 ROUNDS = 2
 FEWEST_STEPS = 20
 OVERHEAD_S = 4.0  # of a job beside training: building, exporting, judging
+LEAST_S = 1.0
 STUDENT = "student"
 
 
@@ -51,21 +53,36 @@ def affordable_steps(seconds: float, steps_per_s: float, slots: int, field: int)
 
     Every round takes about as many steps in all as the first.
     """
-    waves = math.ceil(field / slots) + sum(
-        math.ceil(math.ceil(field / GROWTH**turn) / slots) * GROWTH**turn for turn in range(1, ROUNDS)
-    )
-    jobs = sum(math.ceil(math.ceil(field / GROWTH**turn) / slots) for turn in range(ROUNDS))
-    return max(FEWEST_STEPS, int((seconds - jobs * OVERHEAD_S) * steps_per_s / waves))
+    waves = _waves(slots, field)
+    trained = sum(count * GROWTH**turn for turn, count in enumerate(waves))
+    return max(FEWEST_STEPS, int((seconds - sum(waves) * OVERHEAD_S) * steps_per_s / trained))
+
+
+def limit_of_jobs(seconds: float, turn: int, slots: int, field: int) -> float:
+    """Seconds that one training in round ``turn`` may last, so that it and all rounds to come fit into ``seconds``."""
+    ahead = list(enumerate(_waves(slots, field)))[turn:]
+    trained = sum(count * float(GROWTH) ** (later - turn) for later, count in ahead)
+    return max(LEAST_S, (seconds - sum(count for _, count in ahead) * OVERHEAD_S) / trained)
+
+
+def _waves(slots: int, field: int) -> list[int]:
+    """How often in each round all slots are filled anew."""
+    return [math.ceil(math.ceil(field / GROWTH**turn) / slots) for turn in range(ROUNDS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """One race; ``bench.base`` is any network with as many outputs, as ``recoveries`` follow labels."""
+    """One race; ``bench.base`` is any network with as many outputs, as ``recoveries`` follow labels.
+
+    Where the machine is slower than was planned, trainings come to the end of their schedules sooner, so that all is
+    over after about ``limit_s``.
+    """
 
     bench: Bench
     launcher: Launcher
     recoveries: Sequence[Recovery]
     seed: int = 0
+    limit_s: float = math.inf
     progress: Callable[[int, int], None] = lambda _done, _total: None
 
     def run(self, field: Sequence[Architecture]) -> list[Place]:
@@ -73,10 +90,13 @@ class Race:
         places = [Place(steps=0)] * len(field)
         running = list(range(len(field)))
         total = sum(math.ceil(len(field) / GROWTH**turn) for turn in range(ROUNDS))
-        ended = 0
+        ended, started = 0, time.monotonic()
         for turn in range(ROUNDS):
+            left_s = self.limit_s - (time.monotonic() - started)
+            limit_s = limit_of_jobs(left_s, turn, self.launcher.slots(), len(field))
             jobs = [
-                Job(key=index, work=Work.TRIAL, recipe=self._recipe(field[index], index, turn)) for index in running
+                Job(key=index, work=Work.TRIAL, recipe=self._recipe(field[index], index, turn), limit_s=limit_s)
+                for index in running
             ]
             for done in self.launcher.run(self.bench, jobs):
                 ended += 1
