@@ -127,12 +127,11 @@ def _judged(file: File, ms: float, interval: tuple[float, float] | None) -> Judg
 
 
 def groups(rows: Sequence[Row]) -> dict[str, Any]:
-    """Figures of each group, and of the two held-out ones together."""
-    parts = {
-        name: [row for row in rows if row[0].about.group == name] for name in ("seen", "drawn", "unseen", "recipes")
-    }
+    """Figures of each group, and of the held-out ones together."""
+    names = ("seen", "drawn", "unseen", "fresh", "recipes")
+    parts = {name: [row for row in rows if row[0].about.group == name] for name in names}
     parts["in training"] = parts["seen"] + parts["drawn"]
-    parts["mixed"] = parts["in training"] + parts["unseen"]
+    parts["mixed"] = parts["in training"] + parts["unseen"] + parts["fresh"]
     return {name: all_figures(part) for name, part in parts.items() if part}
 
 

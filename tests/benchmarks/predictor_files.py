@@ -1,9 +1,9 @@
 """Builds the files that the latency predictor is judged on. Prints JSON: how many, and what failed.
 
-``python tests/benchmarks/predictor_files.py --files FOLDER [--group unseen|seen|recipes] [--limit-s 100]``; minutes in
-all, and what is there stays. Weights are random: no kernel's time depends on them. Three groups: families that no
-profile draws from, families that each does at other widths and sizes, and recipes of three networks drawn at random
-from the default search space.
+``python tests/benchmarks/predictor_files.py --files FOLDER [--group unseen] [--limit-s 100]``; minutes in all, and what
+is there stays. Weights are random: no kernel's time depends on them. Groups: families that no profile draws from (two
+sets, ``unseen`` and ``fresh``), families that each does at other widths and sizes (``seen``), networks drawn as each
+does (``drawn``), and ``recipes`` of three networks, drawn at random from the default search space.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from predictor_nets import SEEN, UNSEEN, About, nets
+from predictor_nets import FRESH, SEEN, UNSEEN, About, nets
 from predictor_recipes import recipe_files
 from predictor_timm import file_of
 
@@ -36,6 +36,7 @@ def main() -> None:
     torch.set_num_threads(1)
     groups: dict[str, Callable[[], Iterator[tuple[About, Build]]]] = {
         "unseen": lambda: ((net.about, lambda net=net: file_of(net)) for net in nets("unseen", UNSEEN)),
+        "fresh": lambda: ((net.about, lambda net=net: file_of(net)) for net in nets("fresh", FRESH)),
         "seen": lambda: ((net.about, lambda net=net: file_of(net)) for net in nets("seen", SEEN)),
         "drawn": drawn_files,
         "recipes": recipe_files,
@@ -61,7 +62,7 @@ def arguments() -> argparse.ArgumentParser:
     """The options of this script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=Path, default=Path("runs/benchmarks/predictor"), help="where the files lie")
-    parser.add_argument("--group", action="append", choices=["unseen", "seen", "drawn", "recipes"])
+    parser.add_argument("--group", action="append", choices=["unseen", "fresh", "seen", "drawn", "recipes"])
     parser.add_argument(
         "--limit-s", type=float, default=float("inf"), help="begin no file after so much processor time"
     )
