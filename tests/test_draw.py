@@ -17,8 +17,8 @@ from autocompress.search.space import shipped_spaces
 FILE = spaces_folder() / "networks" / "profile.yaml"
 
 
-def of_kind(kind: str, int8: float) -> NetworkSpace:
-    return profile_space().model_copy(update={"kinds": {kind: 1.0}, "int8": int8})
+def of_kind(kind: str, int8: float, mixed: float = 0.0) -> NetworkSpace:
+    return profile_space().model_copy(update={"kinds": {kind: 1.0}, "int8": int8, "mixed": mixed})
 
 
 def operators(proto: bytes) -> set[str]:
@@ -48,6 +48,19 @@ def test_int8_rounds_and_is_called_so(kind):
     assert "DequantizeLinear" in operators(drawn.proto)
 
 
+def test_mixed_networks_leave_stretches_of_layers_float():
+    """Told by where the second input of each layer comes from: rounded weights are decoded first."""
+
+    def is_int8(seed: int) -> list[bool]:
+        graph = onnx.load_model_from_string(draw(seed, this_machine(), of_kind("perceptron", 1.0, 1.0)).proto).graph
+        decoded = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+        return [node.input[1] in decoded for node in graph.node if node.op_type in {"Gemm", "MatMul"}]
+
+    found = [is_int8(seed) for seed in range(8)]
+    assert all(any(each) for each in found)
+    assert sum(not all(each) for each in found) >= 4
+
+
 def test_recurrent_networks_stay_float():
     assert {draw(seed, this_machine(), of_kind(next(iter(FLOAT_ONLY)), 1.0)).precision for seed in range(3)} == {"fp32"}
 
@@ -73,7 +86,7 @@ def test_the_space_names_every_kind_and_is_no_search_space():
     ("before", "after", "message"),
     [
         ("  plain:", "  plane:", r"at kinds: kinds of networks are .*, not 'plane'; near: plain"),
-        ("int8: 0.42", "int8: 42", r"at int8: Input should be less than or equal to 1, got 42"),
+        ("int8: 0.5", "int8: 42", r"at int8: Input should be less than or equal to 1, got 42"),
         ("  plain: 0.06", "  plain: 0", r"at kinds.plain: Input should be greater than 0"),
         ("kinds:", "kinds: [", r"must be YAML"),
         ("sizes: [64, 96, 128, 160]}", "sizes: []}", r"at timm.models.resnet10t.sizes: .*at least 1 item"),

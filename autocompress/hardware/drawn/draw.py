@@ -7,6 +7,8 @@ from onnx import ModelProto, numpy_helper
 
 from autocompress.export.calibrate import Seen
 from autocompress.export.draft_export import draft_onnx
+from autocompress.export.onnx_file import layer_of
+from autocompress.export.onnx_graph import WEIGHTED_OPS
 from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.hardware.drawn.kinds import FLOAT_ONLY, KINDS
 from autocompress.hardware.drawn.net import repeated
@@ -15,13 +17,14 @@ from autocompress.hardware.drawn.students import student_net
 from autocompress.hardware.drawn.style import Style
 from autocompress.models.load import build_model
 from autocompress.models.source import ModelSource
-from autocompress.precision import INT8, FilePlan
+from autocompress.precision import FP32, INT8, FilePlan
 from autocompress.target import Machine
 from autocompress.task import Layout, Preprocess
 
-FP32, INT = "fp32", "int8"
+FLOAT, INT = "fp32", "int8"
 RANDOM, STUDENT, TIMM = "drawn", "student", "timm"  # how names of observations begin; a seed follows
 LARGE = 1024  # elements of a weight
+ALL_INT8 = FilePlan(default=INT8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +51,10 @@ def draw(seed: int, machine: Machine, space: NetworkSpace | None = None) -> Draw
     shares = np.array(list(space.kinds.values()))
     kind = str(rng.choice(list(space.kinds), p=shares / shares.sum()))
     net, last = KINDS[kind](style, rng)
-    proto, precision = net.model(last), FP32
+    proto, precision = net.model(last), FLOAT
     if kind not in FLOAT_ONLY and rng.random() < space.int8:
-        proto, precision = _in_int8(proto, net.input.shape, rng, machine), INT
+        plan = _partly_int8(proto, rng) if rng.random() < space.mixed else ALL_INT8
+        proto, precision = _in_int8(proto, net.input.shape, rng, machine, plan), INT
     return Drawn(name=f"{RANDOM}-{seed}", family=kind, precision=precision, proto=proto.SerializeToString())
 
 
@@ -104,7 +108,7 @@ def _in_both(
     _repeat_numbers(proto)
     fp32, int8 = (
         Drawn(name=f"{name}-{precision}", family=family, precision=precision, proto=each.SerializeToString())
-        for precision, each in ((FP32, proto), (INT, _in_int8(proto, (1, *shape), rng, machine)))
+        for precision, each in ((FLOAT, proto), (INT, _in_int8(proto, (1, *shape), rng, machine)))
     )
     return fp32, int8
 
@@ -117,6 +121,20 @@ def _repeat_numbers(proto: ModelProto) -> None:
             item.CopyFrom(numpy_helper.from_array(repeated(array.shape, place, float(array.std())), item.name))
 
 
-def _in_int8(proto: ModelProto, shape: tuple[int, ...], rng: np.random.Generator, machine: Machine) -> ModelProto:
+def _partly_int8(proto: ModelProto, rng: np.random.Generator) -> FilePlan:
+    """One to three stretches of layers stay float, as a search leaves some; never all of them."""
+    layers = [layer_of(node) for node in proto.graph.node if node.op_type in WEIGHTED_OPS]
+    ends = np.sort(rng.integers(0, len(layers) + 1, 2 * int(rng.integers(1, 4)))).reshape(-1, 2)
+    floats = {layer: FP32 for start, end in ends for layer in layers[start:end]}
+    return ALL_INT8 if len(floats) == len(layers) else FilePlan(default=INT8, layers=floats)
+
+
+def _in_int8(
+    proto: ModelProto,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    machine: Machine,
+    plan: FilePlan = ALL_INT8,
+) -> ModelProto:
     seen = Seen(inputs=rng.standard_normal(shape).astype(np.float32), batch=shape[0])
-    return quantize_onnx(proto, FilePlan(default=INT8), seen, machine)
+    return quantize_onnx(proto, plan, seen, machine)

@@ -54,7 +54,8 @@ class StudentShare(Facts):
 class NetworkSpace(Facts):
     """Random networks by kind, in shares, students, and models of timm.
 
-    ``int8`` is the share of the random ones in int8; students and models of timm are measured in both.
+    ``int8`` is the share of the random ones in int8, ``mixed`` that of those in which some layers stay float; students
+    and models of timm are measured in both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
@@ -63,6 +64,7 @@ class NetworkSpace(Facts):
     name: str
     about: str = ""
     int8: Share
+    mixed: Share
     kinds: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1)
     students: StudentShare
     timm: TimmShare
