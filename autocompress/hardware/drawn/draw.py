@@ -25,6 +25,7 @@ FLOAT, INT = "fp32", "int8"
 RANDOM, STUDENT, TIMM = "drawn", "student", "timm"  # how names of observations begin; a seed follows
 LARGE = 1024  # elements of a weight
 ALL_INT8 = FilePlan(default=INT8)
+FIRST_ALONE = 0.4  # of the partly quantized ones: stems lose most, and what pools behind them takes another path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +123,10 @@ def _repeat_numbers(proto: ModelProto) -> None:
 
 
 def _partly_int8(proto: ModelProto, rng: np.random.Generator) -> FilePlan:
-    """One to three stretches of layers stay float, as a search leaves some; never all of them."""
+    """One to three stretches of layers stay float, as a search leaves some, or the first alone; never all of them."""
     layers = [layer_of(node) for node in proto.graph.node if node.op_type in WEIGHTED_OPS]
     ends = np.sort(rng.integers(0, len(layers) + 1, 2 * int(rng.integers(1, 4)))).reshape(-1, 2)
+    ends = np.array([[0, 1]]) if rng.random() < FIRST_ALONE else ends
     floats = {layer: FP32 for start, end in ends for layer in layers[start:end]}
     return ALL_INT8 if len(floats) == len(layers) else FilePlan(default=INT8, layers=floats)
 
