@@ -62,18 +62,21 @@ BUILD_S, RECOVERY_S = 4.0, 30.0  # means of what sleeping jobs take: a build, al
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=PARTS, choices=PARTS)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all where none is named")
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each search")
     options = parser.parse_args()
+    parts = options.parts or PARTS
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"parts are {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
-        if "driver" in options.parts:
+        if "driver" in parts:
             found["driver"] = driver(Path(folder, "driver.journal"), options.trials)
-        if "slots" in options.parts:
+        if "slots" in parts:
             found["slots"] = slots(Path(folder, "slots.journal"), options.slots, options.seconds)
-        if "workers" in options.parts:
+        if "workers" in parts:
             found["workers"] = workers(Path(folder), options.seconds)
     print(json.dumps(found, indent=2))
 

@@ -48,12 +48,13 @@ def draw(seed: int, machine: Machine, space: NetworkSpace | None = None) -> Draw
     """
     space = space or profile_space()
     rng = np.random.default_rng(seed)
-    style = Style.drawn(rng)
+    int8 = bool(rng.random() < space.int8)
+    style = Style.drawn(rng, int8=int8)
     shares = np.array(list(space.kinds.values()))
     kind = str(rng.choice(list(space.kinds), p=shares / shares.sum()))
     net, last = KINDS[kind](style, rng)
     proto, precision = net.model(last), FLOAT
-    if kind not in FLOAT_ONLY and rng.random() < space.int8:
+    if int8 and kind not in FLOAT_ONLY:
         plan = _partly_int8(proto, rng) if rng.random() < space.mixed else ALL_INT8
         proto, precision = _in_int8(proto, net.input.shape, rng, machine, plan), INT
     return Drawn(name=f"{RANDOM}-{seed}", family=kind, precision=precision, proto=proto.SerializeToString())

@@ -10,6 +10,7 @@ GRAINS = (1, 2, 4, 8, 16, 32)  # widths are multiples of one of these
 GRAIN_SHARES = (0.22, 0.06, 0.12, 0.2, 0.25, 0.15)
 ACTIVATIONS = (Activation.RELU, Activation.RELU6, Activation.HARD_SWISH, Activation.SILU, Activation.GELU)
 ACTIVATION_SHARES = (0.45, 0.1, 0.15, 0.2, 0.1)
+INT8_SHARES = (0.6, 0.15, 0.1, 0.1, 0.05)  # the first two are folded into integer convolutions, which suits these
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +22,12 @@ class Style:
     act: Activation
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator) -> "Style":
-        """A manner of its own for a network."""
+    def drawn(cls, rng: np.random.Generator, *, int8: bool = False) -> "Style":
+        """A manner of its own for a network, which may be going to compute in int8."""
         return cls(
             rng=rng,
             grain=int(rng.choice(GRAINS, p=GRAIN_SHARES)),
-            act=Activation(str(rng.choice(ACTIVATIONS, p=ACTIVATION_SHARES))),
+            act=Activation(str(rng.choice(ACTIVATIONS, p=INT8_SHARES if int8 else ACTIVATION_SHARES))),
         )
 
     def width(self, low: float, high: float) -> int:
