@@ -17,7 +17,7 @@ from autocompress.search.forecast import NORMAL_90, Forecast, Met, corrected
 from autocompress.target import Target
 
 STRAY = 0.1  # of what was said
-DOUBT = 6.0  # as in ``corrected``: files of several architectures were off by 7 % each, and by 3 % in common
+DOUBT = 3.0  # as in ``corrected``: files of several architectures have less in common than those of one network
 
 
 class Foreteller(Protocol):
