@@ -1,14 +1,8 @@
-"""What is measured of candidates while something else disturbs it, and what it teaches."""
-
-from types import SimpleNamespace
-
-import pytest
-from learned_profile import bytes_of_dense, predictor
+"""What is measured of candidates while something else disturbs it."""
 
 from autocompress.measurement import Latency
-from autocompress.search.candidates.latencies import DOUBT, ByProfile, with_strays_again
+from autocompress.search.candidates.latencies import with_strays_again
 from autocompress.search.forecast import Forecast
-from autocompress.target import Target
 
 
 def latency(ms: float, *, noisy: bool = False) -> Latency:
@@ -36,11 +30,3 @@ def test_what_strays_from_its_forecast_or_is_noisy_is_the_middle_of_three():
 
 def test_what_is_as_it_was_said_is_measured_once():
     assert with_strays_again([latency(1.0)], [said(1.09)], lambda _: []) == [latency(1.0)]
-
-
-def test_a_profile_is_shifted_by_measured_files_as_far_as_several_architectures_have_that_in_common():
-    foreteller = ByProfile(predictor(), Target())
-    files = [SimpleNamespace(key=str(width), is_draft=False, file=bytes_of_dense(width)) for width in (64, 128, 200)]
-    before = foreteller.say(files)
-    foreteller.learn([(file, latency(2 * each.ms)) for file, each in zip(files[:2], before[:2], strict=True)])
-    assert foreteller.say(files)[2].ms == pytest.approx(before[2].ms * 2 ** (2 / (2 + DOUBT)), rel=0.02)

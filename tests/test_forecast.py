@@ -52,7 +52,6 @@ def test_the_correction_is_the_median_of_what_was_off_and_few_files_count_for_le
     by_many = corrected(plain, [met(1.2)] * 9 + [met(5.0)]).scale / plain.scale
     assert by_one == pytest.approx(1.2 ** (1 / (1 + DOUBT)))
     assert by_many == pytest.approx(1.2 ** (10 / (10 + DOUBT)))
-    assert corrected(plain, [met(1.2)] * 3, doubt=3.0).scale / plain.scale == pytest.approx(1.2 ** (3 / 6))
 
 
 def test_files_that_agree_narrow_the_interval_and_files_that_stray_widen_it():

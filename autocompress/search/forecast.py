@@ -23,7 +23,7 @@ from autocompress.recipe import Recipe
 from autocompress.search.kernel_templates import KernelTemplates
 from autocompress.target import Target
 
-DOUBT = 1.0  # measured files of one network against which the uncorrected predictor counts as much
+DOUBT = 1.0  # measured files against which the uncorrected predictor counts as much
 PRIOR = 5.0  # the same for how far off it lies
 NORMAL_90 = 1.645
 
@@ -128,15 +128,12 @@ class Forecaster:
                 return None
 
 
-def corrected(predictor: LatencyPredictor, met: Sequence[Met], doubt: float = DOUBT) -> LatencyPredictor:
-    """The predictor shifted by the median of what it was off, and as sure of itself as that shows.
-
-    ``doubt`` is how many measured files the uncorrected predictor counts as.
-    """
+def corrected(predictor: LatencyPredictor, met: Sequence[Met]) -> LatencyPredictor:
+    """The predictor shifted by the median of what it was off, and as sure of itself as that shows."""
     if not met:
         return predictor
     logs = np.log([each.measured_ms / each.raw_ms for each in met])
-    shift = float(np.median(logs)) * len(met) / (len(met) + doubt)
+    shift = float(np.median(logs)) * len(met) / (len(met) + DOUBT)
     strays = (logs - shift) / [each.spread for each in met]
     seen = NORMAL_90 * math.sqrt(float(np.mean(strays**2)))
     quantile = (PRIOR * predictor.quantile + len(met) * seen) / (PRIOR + len(met))

@@ -17,7 +17,6 @@ from autocompress.search.forecast import NORMAL_90, Forecast, Met, corrected
 from autocompress.target import Target
 
 STRAY = 0.1  # of what was said
-DOUBT = 3.0  # as in ``corrected``: files of several architectures have less in common than those of one network
 
 
 class Foreteller(Protocol):
@@ -71,7 +70,7 @@ class ByProfile:
                     )
                 )
         self._met += new
-        self._predictor = corrected(self._raw, self._met, DOUBT)
+        self._predictor = corrected(self._raw, self._met)
         if calm:
             self._keep(new)
 
