@@ -51,7 +51,8 @@ class Judge:
             self.seen.append((job.key, job.recipe.recovery.steps))
             accuracy = settings["values"]["width"] / 100 + settings["values"]["growth"] / 1000
             facts = facts_of_accuracy(accuracy)
-            yield Done(key=job.key, product=Product(facts=facts, notes=(), seconds=0.0))
+            product = Product(facts=facts, notes=(), seconds=0.0, steps=job.recipe.recovery.steps)
+            yield Done(key=job.key, product=product)
 
     def close(self) -> None:
         pass

@@ -1,6 +1,7 @@
 """A race of candidates: who failed is shown, and it is over when its time is."""
 
 import time
+from dataclasses import replace
 
 from made_up_candidates import Judge, pool
 from torch import nn
@@ -38,12 +39,13 @@ def test_trainings_of_a_race_that_falls_behind_end_sooner():
         def run(self, _bench, jobs):
             limits.append([job.limit_s for job in jobs])
             time.sleep(0.2)
-            return super().run(_bench, jobs)
+            return (replace(done, product=replace(done.product, steps=3)) for done in super().run(_bench, jobs))
 
     limits: list[list[float]] = []
     member = next(iter(pool().members.values()))
     recovery = recovery_of(5, Arithmetic.FP32, nn.Linear(1, 1))
-    Race(bench=None, launcher=Late(), recoveries=[recovery], limit_s=20.0).run([member.architecture])
+    (place,) = Race(bench=None, launcher=Late(), recoveries=[recovery], limit_s=20.0).run([member.architecture])
+    assert (place.round, place.steps) == (2, 3), "the steps that were made, not those that were planned"
     slots = Late().slots()
     (first,), (second,) = limits
     assert limit_of_jobs(15.0, 0, slots, 1) <= first <= limit_of_jobs(20.0, 0, slots, 1)

@@ -1,11 +1,17 @@
 """A run without time to choose part by part treats parts alike, and does so again when it goes on."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
+from made_up_search import made_up_setting
 
+from autocompress.commands import pipeline
 from autocompress.commands.folder import JOURNAL, WORK
 from autocompress.commands.pipeline import ALIKE, Pipeline
+from autocompress.recipe import Recipe
+from autocompress.search.controls import UNIFORM_INT8
+from autocompress.search.ladder import climb
 
 
 def is_short(out, left_s: float) -> bool:
@@ -26,3 +32,23 @@ def test_a_run_that_goes_on_does_as_before(tmp_path, left_s):
     assert not is_short(tmp_path, left_s)
     (tmp_path / WORK / ALIKE).touch()
     assert is_short(tmp_path, left_s)
+
+
+@pytest.mark.parametrize("extremes", [[Recipe(seed=9)], []])
+def test_the_first_trial_without_an_outer_search_is_one_that_fits(monkeypatch, extremes):
+    setting = made_up_setting("latency<=50%")
+    found = SimpleNamespace(ladder=climb(setting))
+    asked = []
+    study = SimpleNamespace(enqueue=lambda values, control=None, recipe=None: asked.append((values, control, recipe)))
+    run = SimpleNamespace(
+        prepared=SimpleNamespace(config=SimpleNamespace(seed=0)),
+        clock=SimpleNamespace(search_left_s=-1.0),
+        _stage=lambda *_: nullcontext(),
+    )
+    monkeypatch.setattr(pipeline, "fitting_extremes", lambda *_: extremes)
+    Pipeline._enqueue(run, study, setting, found)
+    fitting = [rung.values for rung in found.ladder.anchors(setting.goal)]
+    assert fitting
+    values, _, recipe = asked[0]
+    assert recipe == extremes[0] if extremes else values in fitting
+    assert UNIFORM_INT8 in [control for _, control, _ in asked]

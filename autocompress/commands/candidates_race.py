@@ -33,7 +33,7 @@ def raced(
     observer: Observer,
 ) -> list[Place]:
     """How far each came in about ``seconds``, trained on labels by one thread each."""
-    owned, started = launcher is None, time.monotonic()
+    owned, ends = launcher is None, time.monotonic() + seconds
     launcher = launcher or _ray(request.workers or machine.cores)
     try:
         slots = launcher.slots()
@@ -43,8 +43,7 @@ def raced(
         pace = measure_pace(networks[slowest], stream, machine.cores)
         torch.set_num_threads(machine.cores)
         most = max(1, MOST_EPOCHS * stream.epoch_length // BATCH // GROWTH)
-        left_s = seconds - (time.monotonic() - started)
-        steps = min(most, affordable_steps(left_s, pace.one_thread, slots, len(field)))
+        steps = min(most, affordable_steps(ends - time.monotonic(), pace.one_thread, slots, len(field)))
         observer.stage("race", f"{len(field)} for {steps} steps each, the better third for {GROWTH * steps}")
         recoveries = [recovery_of(steps, pace.arithmetic, each) for each in networks]
         bench = Bench(base=networks[0], task=task, target=request.target, machine=machine, stream_seed=request.seed)
@@ -53,7 +52,7 @@ def raced(
             launcher=launcher,
             recoveries=recoveries,
             seed=request.seed,
-            limit_s=seconds - (time.monotonic() - started),
+            limit_s=ends - time.monotonic(),
             progress=lambda done, total: observer.progress(done, total, "trained"),
         )
         return race.run([each.member.architecture for each in field])

@@ -58,10 +58,10 @@ def fitting_first(
         controls: name → parameters.
         anchors: parameters of the uniform recipes that fit; one that is a control, too, is tried as that.
     """
-    known = [dict(values) for values in controls.values()]
     named = [(values, name) for name, values in controls.items()]
     fit = [pair for pair in named if pair[0] in anchors]
-    return [*fit, *((values, None) for values in anchors if values not in known), *(p for p in named if p not in fit)]
+    others = [(values, None) for values in anchors if values not in controls.values()]
+    return [*fit, *others, *(pair for pair in named if pair not in fit)]
 
 
 def outer_controls(outer: Outer, seed: int) -> dict[str, Recipe]:

@@ -25,7 +25,7 @@ FLOAT, INT = "fp32", "int8"
 RANDOM, STUDENT, TIMM = "drawn", "student", "timm"  # how names of observations begin; a seed follows
 LARGE = 1024  # elements of a weight
 ALL_INT8 = FilePlan(default=INT8)
-FIRST_ALONE = 0.4  # of the partly quantized ones: stems lose most, and what pools behind them takes another path
+FIRST_ALONE = 0.4  # of the partly quantized ones: what pools between a float stem and int8 takes a path of its own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,9 +24,10 @@ STUDENT = "student"
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """How far an architecture came: ``steps`` of its last round, and the trained file's accuracy in ``facts``."""
+    """How far an architecture came: its last ``round``, from 1, and what ``steps`` of that one's training gave."""
 
-    steps: int
+    round: int = 0
+    steps: int = 0
     facts: ModelFacts | None = None
     error: str | None = None
 
@@ -34,7 +35,7 @@ class Place:
     def merit(self) -> tuple[int, float]:
         """Sorts places: later rounds first, then accuracy."""
         accuracy = None if self.facts is None else self.facts.accuracy_val
-        return (self.steps, accuracy) if accuracy is not None else (-1, 0.0)
+        return (self.round, accuracy) if accuracy is not None else (-1, 0.0)
 
 
 def recipe_of(architecture: Architecture, recovery: Recovery, seed: int) -> Recipe:
@@ -87,7 +88,7 @@ class Race:
 
     def run(self, field: Sequence[Architecture]) -> list[Place]:
         """The place of each."""
-        places = [Place(steps=0)] * len(field)
+        places = [Place()] * len(field)
         running = list(range(len(field)))
         total = sum(math.ceil(len(field) / GROWTH**turn) for turn in range(ROUNDS))
         ended, started = 0, time.monotonic()
@@ -101,11 +102,10 @@ class Race:
             for done in self.launcher.run(self.bench, jobs):
                 ended += 1
                 self.progress(ended, total)
-                steps = jobs[running.index(done.key)].recipe.recovery.steps
                 if done.product is not None:
-                    places[done.key] = Place(steps=steps, facts=done.product.facts)
+                    places[done.key] = Place(round=turn + 1, steps=done.product.steps, facts=done.product.facts)
                 elif turn == 0:
-                    places[done.key] = Place(steps=0, error=(done.error or "").strip().rpartition("\n")[2])
+                    places[done.key] = Place(error=(done.error or "").strip().rpartition("\n")[2])
             best = sorted(running, key=lambda index: places[index].merit, reverse=True)
             running = best[: math.ceil(len(field) / GROWTH ** (turn + 1))]
         return places
