@@ -36,7 +36,7 @@ def test_a_run_that_goes_on_does_as_before(tmp_path, left_s):
 
 @pytest.mark.parametrize("extremes", [[Recipe(seed=9)], []])
 def test_the_first_trial_without_an_outer_search_is_one_that_fits(monkeypatch, extremes):
-    setting = made_up_setting("latency<=50%")
+    setting = made_up_setting("latency<=30%")
     found = SimpleNamespace(ladder=climb(setting))
     asked = []
     study = SimpleNamespace(enqueue=lambda values, control=None, recipe=None: asked.append((values, control, recipe)))
