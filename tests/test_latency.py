@@ -56,6 +56,7 @@ def subject(run_ms: float, clock: list[float] | None = None) -> runner.Subject:
 def senses(pulse: list[float], reach: list[float] | None = None, patience: bool = True) -> runner.Senses:
     """Whose readings come one after the other, and the last one for good."""
     made = runner.Senses()
+    made._cores.clear()  # none to go to
     made.pulse, made.reach = one_by_one(pulse), one_by_one(reach or [0.2])
     made.has_patience = lambda: patience
     return made
@@ -67,10 +68,17 @@ def one_by_one(readings: list[float]):
 
 
 def test_runs_beside_a_slow_pulse_are_made_again():
-    beside = [5.0, 4.0, 3.0]  # the caches settle, then the pulse is slow after a run: neither that nor the next counts
-    runs_us, unrest = subject(1.0, clock=beside).window_us(5.0, 3, senses([0.3, 0.3, 1.9, 0.9, 0.3]))
+    beside = [5.0, 4.0]  # the caches settle, then the pulse is slow after a run
+    runs_us, unrest = subject(1.0, clock=beside).window_us(5.0, 3, senses([0.3, 0.3, 1.9, 1.3, 0.9, 0.3]))
     assert runs_us == [1e3, 1e3, 1e3]
     assert unrest == pytest.approx(0.3)
+
+
+def test_the_first_runs_on_another_core_do_not_count():
+    moving = senses([0.3, 1.9, 0.3])
+    moving.await_pulse = iter([False, True]).__next__  # before the visit, and after the slow pulse
+    beside = [5.0, 4.0, *[3.0] * runner.MOVING_RUNS]
+    assert subject(1.0, clock=beside).window_us(5.0, 3, moving)[0] == [1e3, 1e3, 1e3]
 
 
 def test_a_visit_after_which_the_caches_are_taken_is_made_again():
@@ -81,7 +89,7 @@ def test_a_visit_after_which_the_caches_are_taken_is_made_again():
 
 
 def test_without_patience_the_calm_runs_count_if_there_are_enough_and_all_otherwise():
-    pulse = [0.3, 0.3, 0.3, 0.3, 2.5, 2.5, 2.5]
+    pulse = [0.3, 0.3, 0.3, 2.5]
     assert len(subject(1.0).window_us(10.0, 2, senses(pulse, patience=False))[0]) == 2
     runs_us, unrest = subject(1.0).window_us(10.0, 3, senses(pulse, patience=False))
     assert (len(runs_us), unrest) == (6, 2.5)

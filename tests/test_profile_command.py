@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from joblib import parallel_config
 from made_up_profile import HERE, made_profile, observation
 from onnx import helper
 from stand_in_predictor import fit_stand_in, install, judged
@@ -43,7 +44,8 @@ def tiny(monkeypatch):
     """Small perceptrons, and none of timm's models."""
     monkeypatch.setattr(training, "draw", lambda seed, machine: draw(seed, machine, TINY))
     monkeypatch.setattr(profiling, "with_measured_activations", lambda machine, _: machine)
-    return install(monkeypatch)
+    with parallel_config(backend="sequential"):  # other processes would not know what is replaced here
+        yield install(monkeypatch)
 
 
 def made(folder, count=2, **settings):

@@ -14,7 +14,7 @@ from autocompress.hardware.predictor import kept_fit, profile
 from autocompress.hardware.predictor.circumstances import differences
 from autocompress.hardware.predictor.kept_fit import REGRESSOR, predictor_in
 from autocompress.hardware.predictor.observation_log import LOG
-from autocompress.hardware.predictor.profile import FACTS, append, merge, opened, read_facts, read_observations
+from autocompress.hardware.predictor.profile import FACTS, SCHEMA, append, merge, opened, read_facts, read_observations
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_facts_survive_the_disk(tmp_path):
     made = opened(tmp_path, HERE)
     assert read_facts(tmp_path) == made
     assert made.circumstances == HERE
-    assert yaml.safe_load((tmp_path / FACTS).read_text())["schema"] == 1
+    assert yaml.safe_load((tmp_path / FACTS).read_text())["schema"] == SCHEMA
 
 
 def test_opening_again_changes_nothing(tmp_path):
@@ -94,7 +94,7 @@ def test_an_edited_line_is_named(tmp_path, before, after, message):
         ("threads: 1", "threads: one", r"profile\.yaml, line \d+, at circumstances.threads: .*got 'one'; restore"),
         ("created_at:", "made_at:", r"profile\.yaml, line 1, at created_at: Field required"),
         ("circumstances:", "circumstances: [", r"profile\.yaml, line \d+, column \d+: must be YAML"),
-        ("schema: 1", "schema: 2", r"profile\.yaml, line 1: this version reads schema 1, got 2; update autocompress"),
+        ("schema: 2", "schema: 3", r"profile\.yaml, line 1: this version reads schema 2, got 3; update autocompress"),
     ],
 )
 def test_an_edited_facts_file_is_named_with_its_line(tmp_path, before, after, message):

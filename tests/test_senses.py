@@ -7,13 +7,67 @@ import pytest
 from autocompress.hardware import runner
 
 
-def test_patience_is_a_share_of_the_time_that_passes(monkeypatch):
-    seconds = [0.0]
-    monkeypatch.setattr(runner.time, "perf_counter", lambda: seconds[0])
-    monkeypatch.setattr(runner.time, "sleep", lambda s: seconds.__setitem__(0, seconds[0] + s))
-    found = runner.Senses({"pulse_us": 1e-3}, patience=0.5)  # no moment is so calm again
+class Clock:
+    """Seconds that pass when somebody sleeps, and a little whenever somebody looks."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(runner.time, "perf_counter", self.look)
+        monkeypatch.setattr(runner.time, "sleep", self.sleep)
+
+    def look(self):
+        self.now += 1e-5
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def bound(monkeypatch, cores=(0, 1)):
+    """The core that the thread under test runs on, one of ``cores``."""
+    here = [cores[0]]
+    monkeypatch.setattr(runner, "cores", lambda: list(cores))
+    monkeypatch.setattr(runner.os, "sched_setaffinity", lambda _, core: here.__setitem__(0, *core), raising=False)
+    return here
+
+
+@pytest.mark.parametrize("restless", ["pulse", "reach"])
+def test_patience_is_a_share_of_the_time_that_passes(monkeypatch, restless):
+    clock = Clock(monkeypatch)
+    bound(monkeypatch)
+    found = runner.Senses(patience=0.5)
+    found.pulse, found.reach = (lambda: 3.0 if restless == "pulse" else 0.1), lambda: 3.0  # it never gets calm
     found.await_calm()
-    assert seconds[0] == pytest.approx(runner.GRACE_S / 0.5, abs=2 * runner.POLL_S)
+    assert clock.now == pytest.approx(runner.GRACE_S / 0.5, abs=2 * runner.POLL_S)
+
+
+def test_a_thread_goes_to_the_core_that_other_guests_leave_alone(monkeypatch):
+    """Later than a guest of milliseconds would have gone; and stays there."""
+    clock, here = Clock(monkeypatch), bound(monkeypatch)
+    monkeypatch.setattr(runner, "_loop_us", lambda: 20.0 if here[0] == 0 else 10.0)
+    found = runner.Senses({"pulse_us": 10.0})
+    assert found.await_pulse()
+    assert here == [1]
+    assert runner.LINGER_S < clock.now < 2 * runner.LINGER_S
+    assert not found.await_pulse()
+    assert here == [1]
+
+
+def test_a_guest_of_milliseconds_is_waited_for(monkeypatch):
+    clock, here = Clock(monkeypatch), bound(monkeypatch)
+    monkeypatch.setattr(runner, "_loop_us", lambda: 20.0 if clock.now < runner.LINGER_S / 2 else 10.0)
+    found = runner.Senses({"pulse_us": 10.0})
+    assert not found.await_pulse()
+    assert here == [0]
+
+
+def test_several_threads_are_not_moved(monkeypatch):
+    Clock(monkeypatch)
+    here = bound(monkeypatch)
+    found = runner.Senses({"pulse_us": 1e-3}, threads=2)
+    found._listeners = []
+    assert not found.await_pulse()
+    assert here == [0]
 
 
 def test_unrest_is_how_far_a_reading_is_beyond_the_fastest():

@@ -42,6 +42,7 @@ import onnxruntime as ort
 
 REFERENCE_WIDTH = 640  # of the square matrix product: about 5 ms on one core of a 2020s server
 REFERENCE_REPEATS = 4
+SPEED_WIDTH, SPEED_REPEATS = 192, 24  # of a product that is over before other guests come: 0.2 ms
 WARM_UP_RUNS = 3
 WAKE_S = 0.1  # of work before anything is timed
 FEWEST_RUNS = 5  # in a window, unless the model is so slow that they would last SLOW_WINDOWS windows
@@ -53,14 +54,18 @@ MOST_PROFILED_RUNS = 300  # that count: each kernel of each run is a line that h
 SETTLING_SHARE = 0.4  # of a window, which does not count: the outer caches do not keep weights from the first run on
 RESULTS = "results.jsonl"
 PULSE_STEPS = 400  # of an interpreter's loop: about 7 us
-CHUNK_MS = 1.0  # of runs between two readings of the pulse
+CHUNK_MS = 0.3  # of runs between two readings of the pulse
 REACH_OF_CACHE = 1.5  # times the core's own cache
 LINE_BYTES = 64
 MOST_PICKS = 24
 CALM_PULSE, CALM_REACH = 0.4, 0.6  # of the fastest reading: what others in calm moments may be slower by
 POLL_S = 0.005
 PATIENCE = 0.3  # share of the time that may be lost on moments that are not calm
+USUAL_SHARE = 0.5  # of a kernel's runs: guests that came and went between two pulses slow down some of the others
+LOW_QUANTILE = 0.25  # of a window's runs, for the same reason; where all are calm it is the median to within 1 %
 GRACE_S = 0.2  # which may be lost in any case
+LINGER_S = 0.005  # on a restless core before another is tried: guests come and go within milliseconds
+MOVING_RUNS = 3  # that do not count on another core, whose own cache is cold; the outer one is shared
 
 Emit = Callable[..., None]
 Feed = dict[str, np.ndarray[Any, Any]]
@@ -120,6 +125,8 @@ class Senses:
 
     *Unrest* is how far a reading is beyond the fastest ones, in units of what calm moments differ by: up to 1 is calm.
 
+    Guests that share one core leave another alone, so a single thread moves on to the next core that is calm.
+
     Args:
         fastest: microseconds of calm readings of earlier processes, if there were any.
         patience: the share of the time that may be lost on moments that are not calm.
@@ -137,6 +144,7 @@ class Senses:
         self._places = np.random.default_rng(0).permutation(spread) * numbers
         self._picked = np.empty(spread, np.float32)
         self._listeners = listeners() if threads > 1 else []
+        self._cores = deque(cores() if threads == 1 else ())
 
     def pulse(self) -> float:
         """Unrest by the middle of three short loops."""
@@ -177,10 +185,27 @@ class Senses:
         return self._lost_s < GRACE_S + self._patience * (time.perf_counter() - self._born)
 
     def await_calm(self) -> None:
-        """Wait for a calm moment while there is patience."""
-        while max(self.pulse(), self.reach()) > 1 and self.has_patience():
+        """Wait for a calm moment, on whichever core it comes first, while there is patience."""
+        while self.has_patience():
+            self.await_pulse()
+            if self.reach() <= 1:
+                return
             time.sleep(POLL_S)
             self.lose(POLL_S)
+
+    def await_pulse(self) -> bool:
+        """Wait for a calm pulse while there is patience; whether this thread is on another core then."""
+        last = came = time.perf_counter()
+        has_moved = False
+        while self.pulse() > 1 and self.has_patience():
+            now = time.perf_counter()
+            self.lose(now - last)
+            last = now
+            if self._cores and now - came > LINGER_S:
+                self._cores.rotate(-1)
+                os.sched_setaffinity(0, {self._cores[0]})
+                came, has_moved = now, True
+        return has_moved
 
 
 def _loop_us() -> float:
@@ -194,12 +219,17 @@ def _loop_us() -> float:
     return sorted(readings)[1]
 
 
-def listeners() -> list[ThreadPoolExecutor]:
-    """A thread for each core, bound to it; none where the system does not bind threads."""
+def cores() -> list[int]:
+    """Those that threads can be bound to, if there is a choice; none where the system does not bind threads."""
     if not hasattr(os, "sched_setaffinity"):
         return []
-    cores = sorted(os.sched_getaffinity(0))
-    return [ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, {core})) for core in cores]
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed if len(allowed) > 1 else []
+
+
+def listeners() -> list[ThreadPoolExecutor]:
+    """A thread for each core, bound to it."""
+    return [ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, {core})) for core in cores()]
 
 
 def own_cache_bytes() -> int:
@@ -262,6 +292,9 @@ class Subject:
                 calm.add(runs_us, ms, unrest)
             else:
                 senses.lose(ms / 1e3)
+                if senses.await_pulse():
+                    self.warm_up(0.0, MOVING_RUNS)
+                before = senses.pulse()
         kept = calm if len(calm.us) >= fewest else every
         return kept, max(float(np.median(kept.unrest)), senses.reach())
 
@@ -355,6 +388,24 @@ def senses_of(plan: dict[str, Any]) -> Senses:
     return Senses(plan.get("fastest"), plan.get("patience", PATIENCE), plan["threads"])
 
 
+def calm_reference_ms(seed: int, senses: Senses) -> float:
+    """Median of a smaller product between calm readings of the pulse, or of all its runs where few were calm."""
+    matrix = np.random.default_rng(seed).standard_normal((SPEED_WIDTH, SPEED_WIDTH)).astype(np.float32)
+    np.matmul(matrix, matrix)
+    every, calm = [], []
+    senses.await_pulse()
+    before = senses.pulse()
+    for _ in range(SPEED_REPEATS):
+        started = time.perf_counter()
+        np.matmul(matrix, matrix)
+        every.append((time.perf_counter() - started) * 1e3)
+        after = senses.pulse()
+        if max(before, after) <= 1:
+            calm.append(every[-1])
+        before = after
+    return float(np.median(calm if len(calm) >= FEWEST_RUNS else every))
+
+
 def wake(seed: int) -> None:
     """Work until the processor runs as fast as it goes on, which the first file of a process would pay for."""
     matrix, ended = reference_matrix(seed), time.perf_counter() + WAKE_S
@@ -414,8 +465,7 @@ def timed_kernels(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, 
     The profile makes every kernel slower, so the whole is timed without: half of its windows before, half after.
     """
     subject = Subject(file, plan)
-    matrix = reference_matrix(plan["seed"])
-    before = reference_ms(matrix)
+    before = calm_reference_ms(plan["seed"], senses)
     subject.warm_up(plan["warm_up_ms"])
     started = clocks_ms()
     half = plan["rounds"] // 2
@@ -426,13 +476,13 @@ def timed_kernels(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, 
         seen = profiled(file, plan, senses)
     windows += [subject.window_us(plan["window_ms"], FEWEST_RUNS, senses) for _ in range(plan["rounds"] - half)]
     wall_ms, _, stolen_ms, others_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
-    after = reference_ms(matrix)
+    after = calm_reference_ms(plan["seed"], senses)
     calm = [window for window in windows if window[1] <= 1]
     kept = calm if len(calm) >= half else windows
     return {
         **seen,
-        "reference_ms": (before["reference_ms"] + after["reference_ms"]) / 2,
-        "rounds_us": [float(np.median(runs)) for runs, _ in kept],
+        "reference_ms": (before + after) / 2,
+        "rounds_us": [float(np.quantile(runs, LOW_QUANTILE)) for runs, _ in kept],
         "disturbed": max(stolen_ms, others_ms, 0.0) / wall_ms,  # processor time that went elsewhere
         "unrest": max(seen["unrest"], *(unrest for _, unrest in kept)),
         "fastest": senses.fastest,
@@ -448,14 +498,13 @@ def profiled(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="autocompress-") as folder:
         session = open_session(file, plan["threads"], folder)
         feed = random_feed(session, plan["batch"], plan["seed"])
-        unrest, first = _profiled_runs(session, feed, plan["profile_ms"], senses)
+        unrest, settled = _profiled_runs(session, feed, plan["profile_ms"], senses)
         after = senses.reach() if plan["profile_ms"] else 0.0
         events = json.loads(Path(session.end_profiling()).read_text())
         graph = zlib.compress(Path(folder, GRAPH).read_bytes(), 6)
     kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")]
     runs = len(unrest)
     per_run = len(kernels) // runs
-    settled = range(first, runs)
     calm = [run for run in settled if unrest[run] <= 1]
     kept = calm if len(calm) >= FEWEST_RUNS else settled
     return {
@@ -470,34 +519,39 @@ def profiled(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, Any]:
 
 def _profiled_runs(
     session: ort.InferenceSession, feed: Feed, profile_ms: float, senses: Senses
-) -> tuple[list[float], int]:
-    """Run as in a window; the unrest beside each run, and the first run that counts."""
+) -> tuple[list[float], list[int]]:
+    """Run as in a window; the unrest beside each run, and which runs count: not those in which caches settle."""
     unrest: list[float] = []
+    settled: list[int] = []
     calm_ms = all_ms = 0.0
-    calm_runs = 0
-    first = SETTLING_RUNS if profile_ms else 0
+    calm_runs, first = 0, SETTLING_RUNS if profile_ms else 0  # the first run that may count
+    settling_ms = SETTLING_SHARE * profile_ms
     if profile_ms:
         senses.await_calm()
     before = senses.pulse()
-    while len(unrest) <= first or (calm_ms < profile_ms and calm_runs < first + MOST_PROFILED_RUNS):
+    while not settled or (calm_ms < profile_ms - settling_ms and calm_runs < MOST_PROFILED_RUNS):
         started, runs = time.perf_counter(), 0
         while runs == 0 or (profile_ms and (time.perf_counter() - started) * 1e3 < CHUNK_MS):
             session.run(None, feed)
             runs += 1
         elapsed_ms, after = (time.perf_counter() - started) * 1e3, senses.pulse()
-        if all_ms < SETTLING_SHARE * profile_ms:
-            first = max(first, len(unrest) + runs)
+        all_ms += elapsed_ms
+        here = range(len(unrest), len(unrest) + runs)
         unrest += [max(before, after)] * runs
         before = after
-        all_ms += elapsed_ms
-        if unrest[-1] <= 1:
-            calm_ms += elapsed_ms
-            calm_runs += runs
-        else:
+        if all_ms > settling_ms and here.start >= first:
+            settled += here
+            if unrest[-1] <= 1:
+                calm_ms += elapsed_ms
+                calm_runs += runs
+        if unrest[-1] > 1 and profile_ms:
             senses.lose(elapsed_ms / 1e3)
-        if len(unrest) > first and all_ms >= profile_ms and not senses.has_patience():
+            if senses.await_pulse():
+                first = len(unrest) + MOVING_RUNS
+            before = senses.pulse()
+        if settled and all_ms >= profile_ms and not senses.has_patience():
             break
-    return unrest, first
+    return unrest, settled
 
 
 def _kernel(event: dict[str, Any], events: list[dict[str, Any]]) -> dict[str, Any]:
@@ -512,8 +566,8 @@ def _kernel(event: dict[str, Any], events: list[dict[str, Any]]) -> dict[str, An
 
 
 def _usual_us(runs_us: list[int]) -> float:
-    """The mean without the slowest fifth, which was interrupted; the runtime cuts microseconds off to whole ones."""
-    kept = sorted(runs_us)[: max(1, round(len(runs_us) * 0.8))]
+    """The mean of the faster half, for others were interrupted; the runtime cuts microseconds off to whole ones."""
+    kept = sorted(runs_us)[: max(1, round(len(runs_us) * USUAL_SHARE))]
     return sum(kept) / len(kept) + 0.5
 
 

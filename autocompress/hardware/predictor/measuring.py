@@ -17,15 +17,15 @@ from autocompress.target import Target
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How one file is measured: medians of ``rounds`` windows of single runs, and a profile of its kernels.
+    """How one file is measured: the lower quartile of ``rounds`` windows of single runs, and a profile of its kernels.
 
-    Short, as many files teach more than exact ones. Medians of windows differ by about 1 % between such measurements.
+    Short, as many files teach more than exact ones.
     """
 
     rounds: int = 2
-    window_ms: float = 60.0
+    window_ms: float = 40.0
     warm_up_ms: float = 0.0
-    profile_ms: float = 80.0
+    profile_ms: float = 60.0
     patience: float = 0.75  # the share of the time that may pass waiting: what was not calm is of no use
     silence_s: float = 60.0  # a file that takes longer is given up
 

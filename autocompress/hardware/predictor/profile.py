@@ -28,7 +28,7 @@ from autocompress.hardware.predictor.observation_log import LOG, append_to_log, 
 from autocompress.hardware.predictor.yaml_record import read_record
 
 FACTS = "profile.yaml"
-SCHEMA = 1
+SCHEMA = 2
 HOW_TO_MAKE = "`autocompress profile` makes one, in 5 minutes"
 
 

@@ -7,7 +7,7 @@ the time.
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -15,6 +15,7 @@ from statistics import median
 from autocompress.events import Observer
 from autocompress.hardware.drawn.draw import RANDOM, STUDENT, TIMM, Drawn, draw, draw_student, draw_timm
 from autocompress.hardware.drawn.space import NetworkSpace, profile_space
+from autocompress.hardware.drawn.together import drawn_together
 from autocompress.hardware.predictor.measuring import Failure, Protocol, observe_drawn
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.profile import append, read_observations
@@ -23,7 +24,7 @@ from autocompress.target import Machine, Target
 FILES_AT_ONCE = 16  # in one process, so that its start counts little
 FILE_S = 0.5  # of drawing and measuring one network, before it is known
 BUILT_S = 3.0  # of building and exporting a network, and measuring it twice, before it is known
-BUILT_AT_ONCE = 3
+BUILT_AT_ONCE = 4
 FLOOR_FILES = 6
 
 
@@ -55,13 +56,9 @@ class _Built:
 
     def batch(self, machine: Machine, space: NetworkSpace, session: Session) -> list[Drawn]:
         """The next few; one that the tools refuse is left out."""
-        batch: list[Drawn] = []
-        for _ in range(BUILT_AT_ONCE):
-            try:
-                batch += self.draw(self.seed, machine, space)
-            except Exception as error:  # PyTorch's exporter has errors of its own
-                session.failures.append(Failure(name=f"{self.name}-{self.seed}", reason=f"drawing failed: {error}"))
-            self.seed += 1
+        seeds = range(self.seed, self.seed + BUILT_AT_ONCE)
+        self.seed = seeds.stop
+        batch = _batch(self.name, self.draw, seeds, session, machine, space)
         if not batch:
             self.share = 0.0  # it will not go better with the next ones
         return batch
@@ -111,7 +108,7 @@ def measure_for(
         due = next((each for each in built if each.is_due(session.seconds)), None)
         if due is None:
             size = _batch_size(session, seconds, most_files)
-            batch = _random(range(seed, seed + size), machine, session)
+            batch = _batch(RANDOM, _draw_alone, range(seed, seed + size), session, machine)
             seed += size
         else:
             batch = due.batch(machine, space, session)
@@ -144,13 +141,20 @@ def _difference(first: Observation, second: Observation) -> float:
     return abs(second.median_us / first.median_us - 1)
 
 
-def _random(seeds: Iterable[int], machine: Machine, session: Session) -> list[Drawn]:
-    batch = []
-    for seed in seeds:
-        try:
-            batch.append(draw(seed, machine))
-        except Exception as error:  # a network that the tools refuse is left out
-            session.failures.append(Failure(name=f"{RANDOM}-{seed}", reason=f"drawing failed: {error}"))
+def _draw_alone(seed: int, machine: Machine) -> tuple[Drawn]:
+    return (draw(seed, machine),)
+
+
+def _batch(
+    sort: str, draw_one: Callable[..., Sequence[Drawn]], seeds: range, session: Session, *about: object
+) -> list[Drawn]:
+    """The networks of ``seeds``; one that the tools refuse is left out."""
+    batch: list[Drawn] = []
+    for seed, found in zip(seeds, drawn_together(draw_one, seeds, *about), strict=True):
+        if isinstance(found, str):
+            session.failures.append(Failure(name=f"{sort}-{seed}", reason=f"drawing failed: {found}"))
+        else:
+            batch += found
     return batch
 
 
