@@ -103,3 +103,30 @@ def test_picking_goes_on_until_the_cache_holds_the_numbers(monkeypatch):
         unrest = found.reach()
         assert left["picks"] == (calm_after or runner.MOST_PICKS)
         assert (unrest <= 1) is (calm_after is not None)
+
+
+def test_one_visit_does_not_use_up_the_patience_of_all(monkeypatch):
+    clock = Clock(monkeypatch)
+    bound(monkeypatch, cores=(0,))
+    found = runner.Senses(patience=0.9)
+    found.pulse, clock.now = lambda: 3.0, 1000.0
+    for _ in range(2):
+        before = clock.now
+        found.renew()
+        found.await_calm()
+        assert clock.now - before == pytest.approx(runner.MOST_LOST_S, rel=0.01)
+
+
+def test_the_reference_is_taken_between_calm_pulses(monkeypatch):
+    """Products beside a restless pulse take three times as long here, and do not count."""
+    clock = Clock(monkeypatch)
+    found = runner.Senses(patience=0.9)
+    pulses = [0.1, *[0.1, 3.0] * 40]
+    found.pulse = lambda: pulses.pop(0) if pulses else 0.1
+    found.await_pulse = lambda: False
+
+    def product(*_):
+        clock.now += 3e-3 if pulses and pulses[0] > 1 else 1e-3
+
+    monkeypatch.setattr(runner.np, "matmul", product)
+    assert runner.calm_reference_ms(0, found) == pytest.approx(1.0, rel=0.05)

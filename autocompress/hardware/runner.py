@@ -64,6 +64,7 @@ PATIENCE = 0.3  # share of the time that may be lost on moments that are not cal
 USUAL_SHARE = 0.5  # of a kernel's runs: guests that came and went between two pulses slow down some of the others
 LOW_QUANTILE = 0.25  # of a window's runs, for the same reason; where all are calm it is the median to within 1 %
 GRACE_S = 0.2  # which may be lost in any case
+MOST_LOST_S = 8.0  # at one file or visit: the next one may come at a calmer time
 LINGER_S = 0.005  # on a restless core before another is tried: guests come and go within milliseconds
 MOVING_RUNS = 3  # that do not count on another core, whose own cache is cold; the outer one is shared
 
@@ -137,7 +138,7 @@ class Senses:
         self.fastest = dict(fastest or {})
         self._patience = patience
         self._last: dict[str, deque[float]] = {}
-        self._born, self._lost_s = time.perf_counter(), 0.0
+        self._born, self._lost_s, self._lost_before_s = time.perf_counter(), 0.0, 0.0
         spread = round(REACH_OF_CACHE * own_cache_bytes()) // LINE_BYTES
         numbers = LINE_BYTES // 4
         self._far = np.zeros(spread * numbers, np.float32)
@@ -181,8 +182,15 @@ class Senses:
         self._lost_s += seconds
 
     def has_patience(self) -> bool:
-        """Whether more time may be lost."""
-        return self._lost_s < GRACE_S + self._patience * (time.perf_counter() - self._born)
+        """Whether more time may be lost, in all and since ``renew``."""
+        most_s = min(
+            GRACE_S + self._patience * (time.perf_counter() - self._born), self._lost_before_s + MOST_LOST_S
+        )
+        return self._lost_s < most_s
+
+    def renew(self) -> None:
+        """Begin another visit: what was lost before does not count towards ``MOST_LOST_S``."""
+        self._lost_before_s = self._lost_s
 
     def await_calm(self) -> None:
         """Wait for a calm moment, on whichever core it comes first, while there is patience."""
@@ -361,6 +369,7 @@ def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> d
             subject = subjects[index]
             if not subject.rounds_us:
                 emit("stage", file=index)  # whose fault it is if the process dies here
+            senses.renew()
             runs_us, beside = subject.window_us(plan["window_ms"], FEWEST_RUNS, senses)
             subject.rounds_us.append(runs_us)
             unrest.append(beside)
@@ -389,20 +398,23 @@ def senses_of(plan: dict[str, Any]) -> Senses:
 
 
 def calm_reference_ms(seed: int, senses: Senses) -> float:
-    """Median of a smaller product between calm readings of the pulse, or of all its runs where few were calm."""
+    """Median of runs of a smaller product that lie between calm readings of the pulse, while there is patience."""
     matrix = np.random.default_rng(seed).standard_normal((SPEED_WIDTH, SPEED_WIDTH)).astype(np.float32)
     np.matmul(matrix, matrix)
-    every, calm = [], []
+    calm, every = [], []
     senses.await_pulse()
     before = senses.pulse()
-    for _ in range(SPEED_REPEATS):
+    while len(calm) < SPEED_REPEATS and (len(every) < SPEED_REPEATS or senses.has_patience()):
         started = time.perf_counter()
         np.matmul(matrix, matrix)
         every.append((time.perf_counter() - started) * 1e3)
         after = senses.pulse()
         if max(before, after) <= 1:
             calm.append(every[-1])
-        before = after
+            before = after
+        else:
+            senses.await_pulse()
+            before = senses.pulse()
     return float(np.median(calm if len(calm) >= FEWEST_RUNS else every))
 
 
@@ -464,6 +476,7 @@ def timed_kernels(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, 
 
     The profile makes every kernel slower, so the whole is timed without: half of its windows before, half after.
     """
+    senses.renew()
     subject = Subject(file, plan)
     before = calm_reference_ms(plan["seed"], senses)
     subject.warm_up(plan["warm_up_ms"])
