@@ -13,6 +13,7 @@ from autocompress.hardware.predictor import kernel_model
 from autocompress.hardware.predictor.kernel_model import (
     LEAST_FOR_RATES,
     LEAST_US,
+    UNRELATED_SPREAD,
     UNSEEN_SPREAD,
     KernelModel,
     Timed,
@@ -128,6 +129,21 @@ def test_what_belongs_to_no_family_takes_more_than_no_time(terms):
     assert np.isfinite(us[0])
     assert us[0] >= LEAST_US
     assert spread[0] >= UNSEEN_SPREAD
+
+
+def test_what_belongs_to_no_family_is_not_asked_what_each_kind_counts_in_its_own_way():
+    """What was timed takes 1 us for each of an amount that only its kind counts; the other path has a million."""
+    known, rng = timed(50), np.random.default_rng(0)
+    terms = np.zeros((50, TERMS))
+    terms[:, 0], terms[:, 2] = 1.0, rng.uniform(1e5, 1e7, 50)
+    terms[:, 8] = rng.uniform(10, 100, 50)
+    us = 1.0 + 1e-5 * terms[:, 2] + terms[:, 8]
+    model = fit_kernels({"conv_plain_dense": replace(known, terms=terms, us=us)})
+    odd = np.zeros((1, TERMS))
+    odd[0, [0, 2, 8]] = 1.0, 1e6, 1e6
+    said, spread = model.predict({"odd": Placed(places=[0], terms=odd, features=np.zeros((1, 1)))})
+    assert 5 < said[0] < 200
+    assert spread[0] == UNRELATED_SPREAD
 
 
 def test_families_are_asked_from_the_closest_on():

@@ -42,7 +42,7 @@ import onnxruntime as ort
 
 REFERENCE_WIDTH = 640  # of the square matrix product: about 5 ms on one core of a 2020s server
 REFERENCE_REPEATS = 4
-SPEED_WIDTH, SPEED_REPEATS = 192, 24  # of a product that is over before other guests come: 0.2 ms
+SPEED_WIDTH, SPEED_REPEATS = 192, 8  # of a product that is over before other guests come: 0.2 ms
 WARM_UP_RUNS = 3
 WAKE_S = 0.1  # of work before anything is timed
 FEWEST_RUNS = 5  # in a window, unless the model is so slow that they would last SLOW_WINDOWS windows
@@ -183,9 +183,7 @@ class Senses:
 
     def has_patience(self) -> bool:
         """Whether more time may be lost, in all and since ``renew``."""
-        most_s = min(
-            GRACE_S + self._patience * (time.perf_counter() - self._born), self._lost_before_s + MOST_LOST_S
-        )
+        most_s = min(GRACE_S + self._patience * (time.perf_counter() - self._born), self._lost_before_s + MOST_LOST_S)
         return self._lost_s < most_s
 
     def renew(self) -> None:
@@ -401,7 +399,8 @@ def calm_reference_ms(seed: int, senses: Senses) -> float:
     """Median of runs of a smaller product that lie between calm readings of the pulse, while there is patience."""
     matrix = np.random.default_rng(seed).standard_normal((SPEED_WIDTH, SPEED_WIDTH)).astype(np.float32)
     np.matmul(matrix, matrix)
-    calm, every = [], []
+    calm: list[float] = []
+    every: list[float] = []
     senses.await_pulse()
     before = senses.pulse()
     while len(calm) < SPEED_REPEATS and (len(every) < SPEED_REPEATS or senses.has_patience()):

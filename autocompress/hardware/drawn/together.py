@@ -1,17 +1,20 @@
-"""Several networks drawn at once, one on each core: quantizing and exporting take as long as measuring does."""
+"""Several networks drawn at once, one on each core: quantizing and exporting one takes as long as measuring it."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 
 from joblib import Parallel, delayed
 
 from autocompress.hardware.drawn.draw import Drawn
 from autocompress.hardware.machine import this_machine
 
-Draw = Callable[[int], Sequence[Drawn]]
+MOST_PROCESSES = 8  # each of them imports PyTorch
+_DIED = "the process that drew it and others beside it died, perhaps for want of memory"
 
 
-def drawn_together(draw_one: Callable[..., Sequence[Drawn]], seeds: Iterable[int], *about: object) -> list[Sequence[Drawn] | str]:
+def drawn_together(
+    draw_one: Callable[..., Sequence[Drawn]], seeds: Sequence[int], *about: object
+) -> list[Sequence[Drawn] | str]:
     """What each of ``seeds`` gives, in order; why not, for one that the tools refuse.
 
     Processes are kept for the next call and wait for it idly, so that nothing of ours runs beside a measurement.
@@ -21,10 +24,11 @@ def drawn_together(draw_one: Callable[..., Sequence[Drawn]], seeds: Iterable[int
         seeds: of the networks.
         about: the same for all.
     """
-    found: list[Sequence[Drawn] | str] = Parallel(n_jobs=this_machine().cores)(
-        delayed(partial(_attempt, draw_one))(seed, *about) for seed in seeds
-    )
-    return found
+    processes = min(this_machine().cores, MOST_PROCESSES, len(seeds))
+    try:
+        return list(Parallel(n_jobs=processes)(delayed(_attempt)(draw_one, seed, *about) for seed in seeds))
+    except BrokenProcessPool:
+        return [_DIED for _ in seeds]
 
 
 def _attempt(draw_one: Callable[..., Sequence[Drawn]], seed: int, *about: object) -> Sequence[Drawn] | str:

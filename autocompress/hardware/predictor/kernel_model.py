@@ -16,6 +16,9 @@ LEAST_US = 0.2  # no kernel takes less: the runtime has to start it
 HEAVY_US = 300.0  # above this, kernels count alike in a fit
 SLOWEST_FAR = 2.0  # times what a byte from far away takes in all kernels together: few kernels of a path say more
 UNSEEN_SPREAD = 0.5  # of the logarithm, of a path that nobody has timed: within a factor of 2.3 nine times in ten
+UNRELATED_SPREAD = 1.0  # where nothing related was timed either: a factor of 5
+# Starts, multiply-accumulates, bytes read and written: what terms mean in all kinds of kernel, see ``Description``.
+MEANT_BY_ALL = (0, 2, 4, 5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +122,8 @@ def fit_kernels(timed: Mapping[str, Timed], *, trees: int = TREES) -> KernelMode
     families = {}
     for family, members in groups.items():
         is_one_way = len(members) == 1 and family.startswith("move_")
-        families[members[0] if is_one_way else family] = _rates_only([timed[path] for path in members], most_far)
+        stand_in = _rates_only([timed[path] for path in members], most_far, are_related=family != "")
+        families[members[0] if is_one_way else family] = stand_in
     return KernelModel(paths=paths, families=families)
 
 
@@ -129,10 +133,17 @@ def _most_far(every: list[Timed]) -> float:
     return float(SLOWEST_FAR * pooled) if pooled else np.inf
 
 
-def _rates_only(members: list[Timed], most_far: float) -> PathModel:
+def _rates_only(members: list[Timed], most_far: float, *, are_related: bool = True) -> PathModel:
     terms, us = (np.concatenate([getattr(each, name) for each in members]) for name in ("terms", "us"))
-    rates = fit_rates(terms, us, most_far)
-    return PathModel(rates=rates, forest=None, spread=UNSEEN_SPREAD, kernels=sum(len(each.us) for each in members))
+    if not are_related:  # amounts that each kind counts in its own way would be multiplied with a rate of another
+        places = np.arange(terms.shape[1])
+        terms = terms * (np.isin(places, MEANT_BY_ALL) | (places >= TERMS))
+    return PathModel(
+        rates=fit_rates(terms, us, most_far),
+        forest=None,
+        spread=UNSEEN_SPREAD if are_related else UNRELATED_SPREAD,
+        kernels=sum(len(each.us) for each in members),
+    )
 
 
 def _fit(timed: Timed, trees: int, most_far: float) -> PathModel:

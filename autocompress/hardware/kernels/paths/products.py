@@ -111,8 +111,8 @@ class PackedTerms(NamedTuple):
     """Amounts of work of a product with packed weights."""
 
     starts: float
-    macs: float
     unpacked_bits: float
+    macs: float
     tiles: float  # not known
     read_bytes: float
     written_bytes: float
@@ -142,8 +142,8 @@ def packed_product(kernel: Kernel) -> Description:
     macs = float(rows * columns * inner)
     terms = PackedTerms(
         starts=1.0,
-        macs=macs,
         unpacked_bits=macs * bits,
+        macs=macs,
         tiles=0.0,
         read_bytes=a.bytes,
         written_bytes=out.bytes,

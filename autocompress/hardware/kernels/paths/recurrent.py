@@ -12,8 +12,8 @@ class Terms(NamedTuple):
     """Amounts of work, those of products at the same places."""
 
     starts: float
-    input_macs: float
-    state_macs: float
+    state_macs: float  # in products of one row each, slower than those over all steps
+    macs: float
     steps: float
     read_bytes: float
     written_bytes: float
@@ -42,8 +42,8 @@ def recurrent(kernel: Kernel) -> Description:
     gate_rows = steps * directions * GATES[kernel.operator] * hidden
     terms = Terms(
         starts=1.0,
-        input_macs=float(gate_rows * inputs),
         state_macs=float(gate_rows * hidden),
+        macs=float(gate_rows * (inputs + hidden)),
         steps=float(steps * directions),
         read_bytes=x.bytes,
         written_bytes=kernel.outputs[0].bytes,
