@@ -257,14 +257,6 @@ def test_a_file_measured_again_gives_the_floor(monkeypatch):
     assert a_a_floor_of(Session(), Target()) is None
 
 
-def test_the_floor_is_taken_at_one_speed_of_the_machine(monkeypatch):
-    before = observation(0, us=100.0).model_copy(update={"reference_ms": 5.0})
-    again = observation(0, us=110.0).model_copy(update={"reference_ms": 5.5})
-    monkeypatch.setattr(training, "observe_drawn", lambda *_, **__: iter([again]))
-    session = Session(observations=[before], first=[draw(0, this_machine(), TINY)])
-    assert a_a_floor_of(session, Target()) == pytest.approx(0.0)
-
-
 @pytest.mark.parametrize("sort", ["student", "timm"])
 def test_built_networks_take_at_most_their_share_of_the_time(tmp_path, monkeypatch, sort):
     """With a clock on which a random network takes a second and a built one ten; there are no others."""

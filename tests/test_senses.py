@@ -129,4 +129,4 @@ def test_the_reference_is_taken_between_calm_pulses(monkeypatch):
         clock.now += 3e-3 if pulses and pulses[0] > 1 else 1e-3
 
     monkeypatch.setattr(runner.np, "matmul", product)
-    assert runner.calm_reference_ms(0, found) == pytest.approx(1.0, rel=0.05)
+    assert runner.reference_ms(runner.reference_matrix(0), found)["reference_ms"] == pytest.approx(1.0, rel=0.05)

@@ -40,9 +40,8 @@ from typing import Any, TextIO
 import numpy as np
 import onnxruntime as ort
 
-REFERENCE_WIDTH = 640  # of the square matrix product: about 5 ms on one core of a 2020s server
-REFERENCE_REPEATS = 4
-SPEED_WIDTH, SPEED_REPEATS = 192, 8  # of a product that is over before other guests come: 0.2 ms
+REFERENCE_WIDTH = 192  # of the square matrix product: 0.2 ms on one core of a 2020s server, before other guests come
+REFERENCE_REPEATS = 8
 WARM_UP_RUNS = 3
 WAKE_S = 0.1  # of work before anything is timed
 FEWEST_RUNS = 5  # in a window, unless the model is so slow that they would last SLOW_WINDOWS windows
@@ -359,7 +358,7 @@ def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> d
         for name, value in readings.items():
             calmness.setdefault(name, []).append(value)
 
-    note(**reference_ms(matrix))
+    note(**reference_ms(matrix, senses))
     first = started = clocks_ms()
     for _ in range(plan["rounds"]):
         unrest = []
@@ -375,7 +374,7 @@ def _rounds(subjects: dict[int, Subject], plan: dict[str, Any], emit: Emit) -> d
         # With more threads the main thread waits for the others, which is no sign of disturbance.
         waited_ms = wall_ms - cpu_ms if plan["threads"] == 1 else 0.0
         note(round_ms=wall_ms, waited_ms=waited_ms, stolen_ms=stolen_ms, others_ms=others_ms, unrest=max(unrest))
-        note(**reference_ms(matrix))
+        note(**reference_ms(matrix, senses))
         started = clocks_ms()
         if started[0] - first[0] > plan["time_limit_s"] * 1e3:
             break
@@ -395,28 +394,6 @@ def senses_of(plan: dict[str, Any]) -> Senses:
     return Senses(plan.get("fastest"), plan.get("patience", PATIENCE), plan["threads"])
 
 
-def calm_reference_ms(seed: int, senses: Senses) -> float:
-    """Median of runs of a smaller product that lie between calm readings of the pulse, while there is patience."""
-    matrix = np.random.default_rng(seed).standard_normal((SPEED_WIDTH, SPEED_WIDTH)).astype(np.float32)
-    np.matmul(matrix, matrix)
-    calm: list[float] = []
-    every: list[float] = []
-    senses.await_pulse()
-    before = senses.pulse()
-    while len(calm) < SPEED_REPEATS and (len(every) < SPEED_REPEATS or senses.has_patience()):
-        started = time.perf_counter()
-        np.matmul(matrix, matrix)
-        every.append((time.perf_counter() - started) * 1e3)
-        after = senses.pulse()
-        if max(before, after) <= 1:
-            calm.append(every[-1])
-            before = after
-        else:
-            senses.await_pulse()
-            before = senses.pulse()
-    return float(np.median(calm if len(calm) >= FEWEST_RUNS else every))
-
-
 def wake(seed: int) -> None:
     """Work until the processor runs as fast as it goes on, which the first file of a process would pay for."""
     matrix, ended = reference_matrix(seed), time.perf_counter() + WAKE_S
@@ -424,16 +401,28 @@ def wake(seed: int) -> None:
         np.matmul(matrix, matrix)
 
 
-def reference_ms(matrix: np.ndarray[Any, Any]) -> dict[str, float]:
-    """Lower quartile of a few runs of a fixed matrix product: by the clock, and of the processor's time alone."""
-    wall, cpu = [], []
-    for _ in range(REFERENCE_REPEATS):
-        started = clocks_ms()
+def reference_ms(matrix: np.ndarray[Any, Any], senses: Senses) -> dict[str, float]:
+    """Medians of a fixed matrix product between calm pulses: by the clock, and of the processor's time alone.
+
+    Where patience ends before enough of its runs were calm, all of them count.
+    """
+    calm: list[tuple[float, float]] = []
+    every: list[tuple[float, float]] = []
+    senses.await_pulse()
+    before = senses.pulse()
+    while len(calm) < REFERENCE_REPEATS and (len(every) < REFERENCE_REPEATS or senses.has_patience()):
+        wall_s, cpu_s = time.perf_counter(), time.thread_time()
         np.matmul(matrix, matrix)
-        ended = clocks_ms()
-        wall.append(ended[0] - started[0])
-        cpu.append(ended[1] - started[1])
-    return {"reference_ms": float(np.quantile(wall, 0.25)), "reference_cpu_ms": float(np.quantile(cpu, 0.25))}
+        every.append(((time.perf_counter() - wall_s) * 1e3, (time.thread_time() - cpu_s) * 1e3))
+        after = senses.pulse()
+        if max(before, after) <= 1:
+            calm.append(every[-1])
+            before = after
+        else:
+            senses.await_pulse()
+            before = senses.pulse()
+    wall, cpu = np.median(calm if len(calm) >= FEWEST_RUNS else every, axis=0).tolist()
+    return {"reference_ms": wall, "reference_cpu_ms": cpu}
 
 
 def clocks_ms() -> tuple[float, float, float, float]:
@@ -477,7 +466,8 @@ def timed_kernels(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, 
     """
     senses.renew()
     subject = Subject(file, plan)
-    before = calm_reference_ms(plan["seed"], senses)
+    matrix = reference_matrix(plan["seed"])
+    before = reference_ms(matrix, senses)
     subject.warm_up(plan["warm_up_ms"])
     started = clocks_ms()
     half = plan["rounds"] // 2
@@ -488,12 +478,12 @@ def timed_kernels(file: str, plan: dict[str, Any], senses: Senses) -> dict[str, 
         seen = profiled(file, plan, senses)
     windows += [subject.window_us(plan["window_ms"], FEWEST_RUNS, senses) for _ in range(plan["rounds"] - half)]
     wall_ms, _, stolen_ms, others_ms = (now - then for now, then in zip(clocks_ms(), started, strict=True))
-    after = calm_reference_ms(plan["seed"], senses)
+    after = reference_ms(matrix, senses)
     calm = [window for window in windows if window[1] <= 1]
     kept = calm if len(calm) >= half else windows
     return {
         **seen,
-        "reference_ms": (before + after) / 2,
+        "reference_ms": (before["reference_ms"] + after["reference_ms"]) / 2,
         "rounds_us": [float(np.quantile(runs, LOW_QUANTILE)) for runs, _ in kept],
         "disturbed": max(stolen_ms, others_ms, 0.0) / wall_ms,  # processor time that went elsewhere
         "unrest": max(seen["unrest"], *(unrest for _, unrest in kept)),

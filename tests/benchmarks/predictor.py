@@ -63,7 +63,7 @@ def main() -> None:
     known = [Observation.from_json(line) for line in lines]
     started = time.perf_counter()
     predictor = fit_ours(known)
-    files = files_in(options.files, predictor)
+    files = files_in(options.files)
     seconds = {"fit_s": round(time.perf_counter() - started, 2), **costs(predictor, files)}
     rows = judged_by(answers(predictor, known), files)
     found: dict[str, Any] = {
@@ -84,13 +84,12 @@ def main() -> None:
     print(json.dumps(found, indent=1))
 
 
-def files_in(folder: Path, predictor: LatencyPredictor) -> list[File]:
-    """The measured files, at the speed of the machine that the predictor was fitted at: both know their reference's."""
+def files_in(folder: Path) -> list[File]:
+    """The measured files that are judged."""
     found = []
     for about, observed, graph in observations(folder):
-        steady = observed if predictor.reference_ms is None else observed.at_speed(predictor.reference_ms)
-        if RANGE_MS[0] <= steady.median_us / 1e3 <= RANGE_MS[1]:
-            found.append(File(about=about, graph=graph, measured_ms=steady.median_us / 1e3))
+        if RANGE_MS[0] <= observed.median_us / 1e3 <= RANGE_MS[1]:
+            found.append(File(about=about, graph=graph, measured_ms=observed.median_us / 1e3))
     return found
 
 

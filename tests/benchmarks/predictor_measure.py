@@ -28,10 +28,10 @@ MOST_DISTURBED = 0.1  # of a processor's time, to other programs
 TOGETHER = 10  # files of one process
 FILE_LIMIT_S = 30
 PLAN = {
-    "rounds": 6,
-    "window_ms": 60.0,
+    "rounds": 4,
+    "window_ms": 40.0,
     "warm_up_ms": 30.0,
-    "profile_ms": 80.0,
+    "profile_ms": 60.0,
     "seed": 0,
     "threads": 1,
     "batch": 1,
@@ -138,7 +138,7 @@ def _keep_all(folder: Path, files: Sequence[Path], lines: Sequence[Line]) -> Non
         about = About.from_json(file.with_suffix(".json").read_text())
         rounds_us = tuple(line.content.pop("rounds_us"))
         if _seen_by(file):
-            _add(file.with_suffix(OBSERVED), rounds_us, line.content["reference_ms"])
+            _add(file.with_suffix(OBSERVED), rounds_us)
             continue
         graph = graph_of(line.content, 1)
         observation = observation_of(
@@ -155,12 +155,10 @@ def _is_calm(line: Line) -> bool:
     return bool(line.content["unrest"] <= 1 and line.content["disturbed"] <= MOST_DISTURBED)
 
 
-def _add(observed: Path, rounds_us: tuple[float, ...], reference_ms: float) -> None:
-    """The rounds of another pass, at the speed of the first."""
+def _add(observed: Path, rounds_us: tuple[float, ...]) -> None:
+    """The rounds of another pass."""
     first = Observation.from_json(observed.read_text())
-    assert first.reference_ms is not None
-    again = first.model_copy(update={"rounds_us": rounds_us, "reference_ms": reference_ms}).at_speed(first.reference_ms)
-    both = first.model_copy(update={"rounds_us": (*first.rounds_us, *again.rounds_us)})
+    both = first.model_copy(update={"rounds_us": (*first.rounds_us, *rounds_us)})
     write_whole(observed, both.model_dump_json())
 
 

@@ -10,6 +10,7 @@ from autocompress.hardware.drawn.style import Style
 MOST_VALUES = 800_000  # of an activation: keeps a drawn network to a few milliseconds
 MOST_MACS = 90e6  # of one layer
 MOST_BYTES = 50e6  # of weights before the last block
+DOWN_TO_THE_END = 0.25  # of them: wide layers on one to nine positions, as deep networks have on small images
 Block = Callable[[Net, Style, Value, int, int], Value]
 
 
@@ -206,6 +207,8 @@ def image_net(manner: str, style: Style, rng: np.random.Generator) -> tuple[Net,
     blocks = BLOCKS[manner]
     stages = min(style.whole(2, 5), max(1, int(np.log2(x.side)) - 1 + style.whole(0, 1)))
     last = style.width(48, 2048)
+    if style.chance(DOWN_TO_THE_END):
+        stages, last = max(stages, int(np.log2(x.side))), style.width(256, 1024)
     growth = max(1.0, (last / x.channels) ** (1 / stages))
     for stage in range(stages):
         width = x.channels * growth

@@ -26,7 +26,7 @@ LEAST_QUANTILE = 0.5  # of errors in units of the spread, that no luck of those 
 FOLD_TREES = 10  # enough to say how far off the whole forest is
 FEWEST_NETWORKS = 20
 MOST_DISTURBED = 0.1  # of a processor's time: measurements beside more of it are left out
-MOST_DEVIATION = 0.05  # of the reference from its median
+MOST_DRIFT = 1.2  # of the reference, up or down: beyond it the machine was another one, hot or held back
 LEAST_CALM = 1 / 3  # of all; where fewer were calm, those beside other programs are better than none
 LONG_US = 150.0  # networks that take less say little about the slope: their time is mostly the call
 
@@ -67,8 +67,6 @@ def fit_and_judge(
     reference_ms = float(np.median(references)) if references else None
     calm = [each for each in usable if _is_calm(each, reference_ms)]
     usable = calm if len(calm) >= max(FEWEST_NETWORKS, len(usable) * LEAST_CALM) else usable
-    if reference_ms is not None:
-        usable = [each.at_speed(reference_ms) for each in usable]
     cost = profiler_cost(usable)
     networks = [kernel_times(each, cost) for each in usable]
     apart = _out_of_fold(networks, _folds_of_families(usable))
@@ -81,7 +79,6 @@ def fit_and_judge(
         cost=cost,
         slope=_slope(usable, apart, cost),
         quantile=1.0,
-        reference_ms=reference_ms,
     )
     predictor = replace(predictor, quantile=_quantile(predictor, usable, _with_spreads(apart, spreads)))
     beside = _with_spreads(_out_of_fold(networks, [place % FOLDS for place in range(len(networks))]), spreads)
@@ -93,12 +90,15 @@ def fit_and_judge(
 
 
 def _is_calm(observation: Observation, reference_ms: float | None) -> bool:
-    """Whether neither other programs nor other guests of the machine took much of it: reference and unrest tell."""
+    """Whether neither other programs nor other guests took much of the machine, nor heat or a battery its speed.
+
+    Nothing is made of smaller drifts of the reference: networks do not follow them.
+    """
     if observation.disturbed > MOST_DISTURBED or observation.unrest > 1:
         return False
     if reference_ms is None or observation.reference_ms is None:
         return True
-    return abs(observation.reference_ms / reference_ms - 1) <= MOST_DEVIATION
+    return 1 / MOST_DRIFT <= observation.reference_ms / reference_ms <= MOST_DRIFT
 
 
 def _folds_of_families(observations: Sequence[Observation]) -> list[int]:

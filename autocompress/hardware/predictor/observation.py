@@ -9,8 +9,6 @@ from autocompress.facts import Facts
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 
-MOST_DRIFT = 1.2  # of a machine's speed between two measurements; a reference further off was itself disturbed
-
 
 class Observation(Facts):
     """One measured file; ``kernels`` are ``Kernel.to_data`` with the profiled microseconds behind, in running order.
@@ -37,15 +35,6 @@ class Observation(Facts):
     def median_us(self) -> float:
         """Of one inference."""
         return float(np.median(self.rounds_us))
-
-    def at_speed(self, reference_ms: float) -> "Observation":
-        """The same as it would have been measured while the reference took ``reference_ms``."""
-        if self.reference_ms is None:
-            return self
-        factor = min(MOST_DRIFT, max(1 / MOST_DRIFT, reference_ms / self.reference_ms))
-        kernels = tuple((*kernel[:-1], None if kernel[-1] is None else kernel[-1] * factor) for kernel in self.kernels)
-        rounds_us = tuple(us * factor for us in self.rounds_us)
-        return self.model_copy(update={"rounds_us": rounds_us, "reference_ms": reference_ms, "kernels": kernels})
 
     def parsed(self) -> list[tuple[Kernel, float | None]]:
         """The kernels with their times."""

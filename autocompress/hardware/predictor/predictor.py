@@ -108,8 +108,7 @@ class LatencyPredictor:
     """Fitted numbers; ``fit.fit`` makes one, ``to_data`` keeps it.
 
     ``timed`` maps digests of kernels to the logarithm of their time over what the model says; ``quantile`` is the
-    conformal stretch, ``scale`` the factor by which wholes were found to be slower than fitted. All of it holds while
-    the runner's reference takes ``reference_ms``.
+    conformal stretch, ``scale`` the factor by which wholes were found to be slower than fitted.
     """
 
     circumstances: Circumstances
@@ -119,7 +118,6 @@ class LatencyPredictor:
     slope: float
     quantile: float
     scale: float = 1.0
-    reference_ms: float | None = None
     transfer: Transfer | None = None
     _flattener: Flattener = field(default_factory=Flattener, repr=False, compare=False)
     _known: Known = field(default_factory=Known, repr=False, compare=False)
@@ -212,7 +210,6 @@ class LatencyPredictor:
             "slope": self.slope,
             "quantile": self.quantile,
             "scale": self.scale,
-            "reference_ms": self.reference_ms,
             "transfer": None if self.transfer is None else self.transfer.model_dump(mode="json"),
         }
 
@@ -227,6 +224,5 @@ class LatencyPredictor:
             slope=data["slope"],
             quantile=data["quantile"],
             scale=data["scale"],
-            reference_ms=data["reference_ms"],
             transfer=None if data["transfer"] is None else Transfer.model_validate(data["transfer"]),
         )

@@ -131,14 +131,7 @@ def a_a_floor_of(session: Session, target: Target, *, protocol: Protocol | None 
     if not again:
         return None
     measured = [each for each in observe_drawn(again, target, protocol or Protocol()) if isinstance(each, Observation)]
-    return median(_difference(before[each.name], each) for each in measured) if measured else None
-
-
-def _difference(first: Observation, second: Observation) -> float:
-    """Relative, at the speed that the machine had at first."""
-    if first.reference_ms is not None:
-        second = second.at_speed(first.reference_ms)
-    return abs(second.median_us / first.median_us - 1)
+    return median(abs(each.median_us / before[each.name].median_us - 1) for each in measured) if measured else None
 
 
 def _draw_alone(seed: int, machine: Machine) -> tuple[Drawn]:

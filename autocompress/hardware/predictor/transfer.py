@@ -61,7 +61,6 @@ def transferred(
             cost=cost.model_copy(update={"call_us": call_us}),
             transfer=transfer,
             scale=1.0,
-            reference_ms=None,
             _known=Known(),
         )
 
