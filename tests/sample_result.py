@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 from autocompress.budget import Budget, Metric
+from autocompress.hardware.machine import this_machine
 from autocompress.measurement import ModelFacts
 from autocompress.recipe import Base, PassStep, Recipe, Recovery
 from autocompress.result import (
@@ -142,7 +143,7 @@ def machine() -> Machine:
         ram_bytes=8_200_000_000,
         os="Linux 6.1",
         int8_activations=ActivationType.U8,
-        reduce_range=False,
+        reduce_range=this_machine().reduce_range,  # files made for it are run here
         channel_block=16,
     )
 

@@ -9,6 +9,7 @@ import onnxruntime as ort
 from onnx import ModelProto
 
 from autocompress.export.stored_weights import StoredWeight
+from autocompress.hardware.machine import this_machine
 
 
 def sample(
@@ -28,8 +29,12 @@ def sample(
     kept = None if kept_ratio is None else rng.random(shape) < kept_ratio
     n = int(np.prod(shape)) if kept is None else int(kept.sum())
 
+    most = 63 if this_machine().reduce_range else 127  # beyond it, kernels of some machines saturate
+
     def numbers(count, dtype):
-        return rng.integers(-127, 128, count).astype(dtype) if dtype == "int8" else rng.normal(size=count).astype(dtype)
+        if dtype == "int8":
+            return rng.integers(-most, most + 1, count).astype(dtype)
+        return rng.normal(size=count).astype(dtype)
 
     per_channel = np.ones(len(shape), int)
     per_channel[channel_axis] = shape[channel_axis]

@@ -11,6 +11,7 @@ from tiny_models import inputs_of, shape_of, tiny
 from autocompress.export.calibrate import Seen
 from autocompress.export.onnx_file import INPUT_NAME, to_onnx
 from autocompress.export.quantize_onnx import quantize_onnx
+from autocompress.hardware.machine import this_machine
 from autocompress.precision import INT8, FilePlan, Precision
 from autocompress.target import ActivationType, Machine
 from autocompress.task import Array, Layout, Preprocess
@@ -31,7 +32,9 @@ def exported(name: str, batch: int = 1) -> ModelProto:
     return ModelProto.FromString(_exported(name, batch))
 
 
-def machine(activations: ActivationType = ActivationType.U8, *, reduce_range: bool = False) -> Machine:
+def machine(
+    activations: ActivationType = ActivationType.U8, *, reduce_range: bool = this_machine().reduce_range
+) -> Machine:
     """A machine as far as quantization asks."""
     return Machine(
         cpu="any",
