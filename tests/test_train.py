@@ -15,7 +15,13 @@ from autocompress.recipe import Arithmetic, Distill, Recovery
 from autocompress.recover.losses import distillation_loss, label_loss
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
-from autocompress.recover.train import recover, reestimate_batchnorm, train_baseline, training_losses
+from autocompress.recover.train import (
+    recover,
+    reestimate_batchnorm,
+    train_baseline,
+    training_losses,
+    trains_channels_last,
+)
 from autocompress.task import Augment, Task
 
 LABELS = Distill(logits=0)
@@ -202,3 +208,15 @@ def test_training_losses_are_of_the_streams_first_batches_and_differentiable():
     torch.testing.assert_close(losses[1], label_loss(stream.task, model(inputs), targets))
     losses[0].backward()
     assert model[0].weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("shortcut", "channels_last"),
+    [((8, 16, 1, 2), True), ((7, 16, 1, 2), False), ((7, 16, 1, 1), True), ((7, 16, 3, 2), True)],
+)
+def test_what_would_write_beyond_its_memory_is_not_trained_channels_last(shortcut, channels_last):
+    """Narrow strided shortcuts, as pruning leaves them."""
+    c_in, c_out, kernel, stride = shortcut
+    model = nn.Sequential(nn.Conv2d(3, c_in, 3), nn.Conv2d(c_in, c_out, kernel, stride))
+    assert trains_channels_last(model) is channels_last
+    assert not trains_channels_last(nn.Sequential(nn.Linear(3, 4)))

@@ -15,6 +15,7 @@ from autocompress.recover.features import FeatureLoss, feature_loss
 from autocompress.recover.losses import label_loss, recovery_loss
 from autocompress.recover.sample_stream import SampleStream
 
+CHANNELS_OF_A_VECTOR = 8  # floats of AVX2
 WARM_UP = 0.1  # of the way
 SLACK = 0.1  # of the way that is left: so far time may be ahead of the steps before it decides
 NORM_SAMPLES = 1024  # enough for a mean and variance per channel
@@ -150,7 +151,7 @@ def _descend(
     ``more`` are parameters of the loss, trained along without weight decay nor clipping.
     """
     model.train()
-    channels_last = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    channels_last = trains_channels_last(model)
     if channels_last:
         model.to(memory_format=torch.channels_last)
     groups = _parameter_groups(model, settings.weight_decay)
@@ -184,6 +185,19 @@ def _descend(
     if channels_last:
         model.to(memory_format=torch.contiguous_format)
     return taken
+
+
+def trains_channels_last(model: nn.Module) -> bool:
+    """Whether convolutions are trained in that layout, which is faster; not with strided 1×1 ones of few channels.
+
+    Of those, with fewer channels than a vector of AVX2 has, oneDNN's gradient writes beyond its memory (torch 2.14 on
+    a processor without AVX-512: heap corruption within a few hundred steps).
+    """
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return bool(convolutions) and not any(
+        math.prod(each.kernel_size) == 1 and max(each.stride) > 1 and each.in_channels < CHANNELS_OF_A_VECTOR
+        for each in convolutions
+    )
 
 
 def _way(steps_share: float, time_share: float) -> float:
