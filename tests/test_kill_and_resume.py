@@ -25,9 +25,9 @@ import autocompress as ac
 
 with brief_measuring():
     ac.compress("own.py:tiny_net", "own.py:tiny_task", "size<=90%", "run", checkpoint="weights.safetensors",
-                space="small.yaml", workers=2, time=200, trials=int(sys.argv[1]), resume=sys.argv[2] == "resume")
+                space="small.yaml", workers=2, time=600, trials=int(sys.argv[1]), resume=sys.argv[2] == "resume")
 """
-PATIENCE_S = 150.0
+PATIENCE_S = 300.0
 LINGER_S = 90.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

@@ -74,11 +74,13 @@ def quantized(
     return quantize_onnx(exported(name), plan, seen(name), on or machine())
 
 
-def run(proto: ModelProto, x: Array | torch.Tensor) -> Array:
-    """The file's outputs for ``x [n, ...]``, one file-sized batch at a time."""
+def run(proto: ModelProto, x: Array | torch.Tensor, *, fused: bool = True) -> Array:
+    """The file's outputs for ``x [n, ...]``, one file-sized batch at a time; unfused, eight bits compute in float."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    if not fused:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     batch = session.get_inputs()[0].shape[0]
     feed = np.asarray(x)
