@@ -162,7 +162,7 @@ def brief_measuring(rounds: int = 3, window_ms: float = 8.0) -> Iterator[None]:
 
 def compress_briefly(out: Path, budget: str, *, model: Any = None, data: Any = None, **settings: Any) -> Result:
     """A whole run in seconds: the trained tiny network, one trial, short measurements, all in this process."""
-    given: dict[str, Any] = {"launcher": SerialLauncher(), "trials": 1, "time": 100}
+    given: dict[str, Any] = {"launcher": SerialLauncher(), "trials": 1, "time": 300}
     with brief_measuring():
         return ac.compress(
             trained_net() if model is None else model, data or tiny_task(), budget, out, **(given | settings)
