@@ -107,7 +107,7 @@ def joined(net: Net, style: Style, x: Value, c_out: int, stride: int) -> Value:
         parts.append(cheap)
     if style.chance(0.5):
         parts.append(whole)
-    if style.chance(0.3):
+    if style.chance(0.5):
         parts.append(net.conv(net.pool(x, 3, 1, largest=style.chance(0.5)), style.width(width * 0.4, width)))
     return net.concat(parts)
 
@@ -202,7 +202,7 @@ BLOCKS: Mapping[str, tuple[Block, ...]] = {
 def image_net(manner: str, style: Style, rng: np.random.Generator) -> tuple[Net, Value]:
     """A network of ``BLOCKS[manner]`` for images of a random size, in stages that halve it."""
     side = style.one_of(32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 192, 224)
-    net = Net(rng, (1, style.one_of(3, 3, 3, 1), side, side))
+    net = Net(rng, (1, style.one_of(3, 3, 3, 1), side, side), style.factored)
     x = _stem(net, style)
     blocks = BLOCKS[manner]
     stages = min(style.whole(2, 5), max(1, int(np.log2(x.side)) - 1 + style.whole(0, 1)))

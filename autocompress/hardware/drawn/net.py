@@ -55,10 +55,14 @@ class Value:
 
 
 class Net:
-    """Adds nodes in order; each method returns what its layer makes."""
+    """Adds nodes in order; each method returns what its layer makes.
 
-    def __init__(self, rng: np.random.Generator, shape: Shape) -> None:
+    ``factored``: the share of convolutions and linear layers that become two of a low rank.
+    """
+
+    def __init__(self, rng: np.random.Generator, shape: Shape, factored: float = 0.0) -> None:
         self.rng = rng
+        self.factored = factored
         self.input = Value(INPUT, shape)
         self._nodes: list[NodeProto] = []
         self._stored: list[TensorProto] = []
@@ -126,11 +130,16 @@ class Net:
         act: Activation = Activation.NONE,
     ) -> Value:
         """A convolution with bias that keeps the extent at stride 1; also over series."""
+        if groups == 1 and self._is_factored():
+            x, kernel, stride = self._conv(x, self._rank(x.channels, c_out), kernel, stride), 1, 1
+        return self.act(self._conv(x, c_out, kernel, stride, groups), act)
+
+    def _conv(self, x: Value, c_out: int, kernel: int | tuple[int, ...], stride: int, groups: int = 1) -> Value:
         extents = x.shape[2:]
         window = (kernel,) * len(extents) if isinstance(kernel, int) else kernel
         pads = [k // 2 for k in window]
         sizes = tuple((n + 2 * p - k) // stride + 1 for n, p, k in zip(extents, pads, window, strict=True))
-        made = self.node(
+        return self.node(
             "Conv",
             [x, self.weight(c_out, x.channels // groups, *window), self.vector(c_out)],
             (x.shape[0], c_out, *sizes),
@@ -140,7 +149,6 @@ class Net:
             dilations=[1] * len(window),
             group=groups,
         )
-        return self.act(made, act)
 
     def act(self, x: Value, kind: Activation) -> Value:
         """A nonlinearity."""
@@ -196,13 +204,23 @@ class Net:
 
     def linear(self, x: Value, width: int, act: Activation = Activation.NONE) -> Value:
         """A linear layer over the last axis: Gemm on rows, MatMul and Add on more axes."""
+        if self._is_factored():
+            x = self._linear(x, self._rank(x.shape[-1], width))
+        return self.act(self._linear(x, width), act)
+
+    def _linear(self, x: Value, width: int) -> Value:
         inner = x.shape[-1]
         if len(x.shape) == 2:
-            made = self.node("Gemm", [x, self.weight(width, inner), self.vector(width)], (x.shape[0], width), transB=1)
-        else:
-            made = self.node("MatMul", [x, self.weight(inner, width)], (*x.shape[:-1], width))
-            made = self.node("Add", [made, self.vector(width)], made.shape)
-        return self.act(made, act)
+            return self.node("Gemm", [x, self.weight(width, inner), self.vector(width)], (x.shape[0], width), transB=1)
+        made = self.node("MatMul", [x, self.weight(inner, width)], (*x.shape[:-1], width))
+        return self.node("Add", [made, self.vector(width)], made.shape)
+
+    def _is_factored(self) -> bool:
+        return bool(self.factored and self.rng.random() < self.factored)
+
+    def _rank(self, inner: int, width: int) -> int:
+        """Evenly on a logarithmic scale, from 1 to three quarters of what the layer has."""
+        return max(1, round(float(np.exp(self.rng.uniform(0.0, np.log(max(1.0, 0.75 * min(inner, width))))))))
 
     def layer_norm(self, x: Value) -> Value:
         """Normalization over the last axis."""
@@ -217,11 +235,13 @@ class Net:
         return self.node("BatchNormalization", [x, *around], x.shape, epsilon=1e-5)
 
     def larger(self, x: Value, size: Shape) -> Value:
-        """Nearest-neighbour upsampling to the extents ``size``, whole multiples of those of ``x``."""
+        """Upsampling to the extents ``size``, whole multiples of those of ``x``: nearest neighbours or interpolated."""
         scales = np.array([1, 1, *(new / old for new, old in zip(size, x.shape[2:], strict=True))], np.float32)
+        mode = str(self.rng.choice(["nearest", "linear", "cubic"], p=[0.6, 0.3, 0.1]))
+        coordinates = "asymmetric" if mode == "nearest" else "half_pixel"
         return self.node(
             "Resize", [x, "", self.constant(scales)], (*x.shape[:2], *size),
-            mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+            mode=mode, coordinate_transformation_mode=coordinates, nearest_mode="floor",
         )  # fmt: skip
 
     def head(self, x: Value, classes: int) -> Value:

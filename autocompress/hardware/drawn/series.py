@@ -10,7 +10,7 @@ from autocompress.hardware.drawn.style import Style
 
 def series_net(style: Style, rng: np.random.Generator) -> tuple[Net, Value]:
     """Convolutions along time, then classes."""
-    net = Net(rng, (1, style.width(1, 16), style.one_of(64, 128, 256, 512, 1024)))
+    net = Net(rng, (1, style.width(1, 16), style.one_of(64, 128, 256, 512, 1024)), style.factored)
     x = net.input
     for _ in range(style.whole(3, 7)):
         kernel, stride = style.one_of(1, 3, 5, 7, 9), style.one_of(1, 2, shares=(0.6, 0.4)) if x.side > 16 else 1

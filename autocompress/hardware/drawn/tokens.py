@@ -5,6 +5,7 @@ import numpy as np
 from autocompress.hardware.drawn.net import Activation, Net, Value
 from autocompress.hardware.drawn.style import Style
 
+DEEP_ACROSS = 8  # tokens in a row, up to which a network may have a dozen blocks
 MOST_SCORES = 1_500_000  # of one attention: heads × tokens²
 
 
@@ -14,8 +15,9 @@ def token_net(style: Style, rng: np.random.Generator) -> tuple[Net, Value]:
     across = style.whole(3, 16)
     heads = style.one_of(1, 2, 3, 4, 6, 8, 12)
     depth_of_head = style.one_of(16, 24, 32, 48, 64, shares=(0.15, 0.1, 0.35, 0.1, 0.3))
-    net = Net(rng, (1, 3, patch * across, patch * across))
-    width = style.width(32, 512)
+    net = Net(rng, (1, 3, patch * across, patch * across), style.factored)
+    is_deep = across <= DEEP_ACROSS and style.chance(0.4)
+    width = style.width(32, 192 if is_deep else 512)
     x = net.node(
         "Conv", [net.input, net.weight(width, 3, patch, patch), net.vector(width)], (1, width, across, across),
         kernel_shape=[patch] * 2, strides=[patch] * 2, pads=[0] * 4, dilations=[1, 1], group=1,
@@ -28,7 +30,7 @@ def token_net(style: Style, rng: np.random.Generator) -> tuple[Net, Value]:
     mixes, attend = style.chance(0.15), attention
     if style.chance(0.3):
         attend = channel_attention if style.chance(0.5) else context_attention
-    for _ in range(style.whole(2, 5)):
+    for _ in range(style.whole(6, 12) if is_deep else style.whole(2, 5)):
         normed = net.layer_norm(x)
         mixed = _mixed_tokens(net, style, normed) if mixes else attend(net, style, normed, heads, depth_of_head)
         x = net.add(x, mixed)
@@ -111,7 +113,7 @@ def _mixed_tokens(net: Net, style: Style, x: Value) -> Value:
 
 def perceptron(style: Style, rng: np.random.Generator) -> tuple[Net, Value]:
     """Linear layers on a vector."""
-    net = Net(rng, (1, style.width(16, 1024)))
+    net = Net(rng, (1, style.width(16, 1024)), style.factored)
     x = net.input
     for _ in range(style.whole(2, 6)):
         x = net.linear(x, style.width(16, 2048), style.act)

@@ -119,6 +119,8 @@ def _manner(kernel: Kernel) -> str:
         return "tensor" if kernel.input(1).size == 1 else "channels"
     if kernel.operator in _REDUCTIONS:
         return _reduced_side(kernel)
+    if kernel.operator == "Resize":
+        return str(kernel.attribute("mode", "nearest"))
     return "bytes" if kernel.operator in _POOLS and kernel.input(0).dtype in _BYTES else ""
 
 
