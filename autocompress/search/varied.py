@@ -70,12 +70,15 @@ def plainly_ranked(recipe: Recipe) -> Recipe:
 def _another(
     group: ChannelGroup, now: int, class_of: Callable[[int], object], taken: set[int], draw: random.Random
 ) -> tuple[float, int]:
-    """A ratio and the width that it leaves: one of the class of ``now``, that no other group has if there is one."""
+    """A ratio and the width that it leaves: one of the class of ``now``, that no other group has if there are some.
+
+    Where there is one only, the same width every time would look like a constant, or like a multiple of any other.
+    """
     steps = [step / group.units for step in range(int(MOST_PRUNED * group.units) + 1)]
     choices = {kept_width(group, ratio, 1): round(ratio, 6) for ratio in steps}
     alike = [width for width in choices if class_of(width) == class_of(now)] or [group.width]
     fresh = [width for width in alike if width not in taken and width != group.width]
-    width = draw.choice(fresh or alike)
+    width = draw.choice(fresh if len(fresh) > 1 else alike)
     return choices[width], width
 
 
