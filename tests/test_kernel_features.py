@@ -302,12 +302,15 @@ def test_what_only_moves_reads_little_of_its_constants():
     assert described(picked, Context(1e9, 1e9)).terms[-3:] == (0, 0, 0)
 
 
-def test_a_context_is_that_of_all_kernels_rounded_to_half_octaves():
-    kernel = product((1, 256), (256, 256))
-    assert Context.of([kernel] * 4).stored_bytes == 4 * 256 * 256 * 4
-    assert Context.of([kernel] * 5).stored_bytes == pytest.approx(2**20 * math.sqrt(2))
-    assert Context.of([kernel] * 64).pause_us == pytest.approx(64 * rough_us(kernel), rel=0.2)
-    assert Context.of([]) == Context(1.0, 1.0)
+def test_a_context_is_rounded_to_half_octaves():
+    assert Context.of_sums(2**20, 1000.0) == Context(2**20, 1024.0)
+    assert Context.of_sums(1.25 * 2**20, 900.0) == Context(pytest.approx(2**20 * math.sqrt(2)), 1024.0)
+    assert Context.of_sums(0.0, 0.0) == Context(1.0, 1.0)
+
+
+def test_resizing_is_of_the_kind_that_its_mode_says():
+    modes = [Kernel("Resize", (f(1, 3, 8, 8),), (f(1, 3, 9, 9),), found) for found in ((), (("mode", "cubic"),))]
+    assert [describe(kernel).path for kernel in modes] == ["move_Resize_nearest", "move_Resize_cubic"]
 
 
 def test_the_rough_time_grows_with_every_amount_of_work():

@@ -3,7 +3,15 @@
 import pytest
 from made_up_networks import COST, law_us, networks, observations, observed
 
-from autocompress.hardware.predictor.kernel_times import MOST_SCALING, SHORT_US, by_path, kernel_times, profiler_cost
+from autocompress.hardware.kernels.features import Context
+from autocompress.hardware.predictor.kernel_times import (
+    MOST_SCALING,
+    SHORT_US,
+    by_path,
+    in_pause,
+    kernel_times,
+    profiler_cost,
+)
 
 
 def test_what_a_profile_adds_is_recovered():
@@ -31,6 +39,17 @@ def test_kernels_take_what_they_take_without_the_profile():
     for each, kernel in zip(kernel_times(observed(kernels), COST), kernels, strict=True):
         assert each.kernel == kernel
         assert each.us == pytest.approx(law_us(kernel))
+
+
+def test_between_two_runs_of_a_kernel_its_network_takes_what_was_measured():
+    seen = observed(networks(1)[0])
+    kernels = kernel_times(seen, COST)
+    assert {each.context.pause_us for each in kernels} == {Context.of_sums(0.0, seen.median_us).pause_us}
+    later = in_pause(kernels, 64 * seen.median_us)
+    assert [(each.context.stored_bytes, each.us) for each in later] == [
+        (each.context.stored_bytes, each.us) for each in kernels
+    ]
+    assert {each.context.pause_us for each in later} == {64 * kernels[0].context.pause_us}
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.0, 1.3])

@@ -1,6 +1,7 @@
 """Latency of networks from their kernels, on networks that follow a law."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from sample_result import machine
 from autocompress.errors import MeasurementError
 from autocompress.hardware.kept import circumstances_of
 from autocompress.hardware.kernels.kernel import Kernel
-from autocompress.hardware.predictor.fit import FEWEST_NETWORKS, fit, fit_and_judge
+from autocompress.hardware.predictor.fit import FEWEST_NETWORKS, fit, fit_and_judge, untimed_guesses
+from autocompress.hardware.predictor.kernel_times import kernel_times
+from autocompress.hardware.predictor.many import Known
 from autocompress.hardware.predictor.predictor import LatencyPredictor
 
 HERE = circumstances_of(machine())
@@ -112,6 +115,14 @@ def test_networks_are_judged_by_fits_without_them(fitted):
     assert 0 < np.abs(off).mean() < 0.03
     inside = [each.interval_ms[0] <= each.observation.median_us / 1e3 <= each.interval_ms[1] for each in judged]
     assert np.mean(inside) >= 0.75, "90 %, of few networks"
+
+
+def test_networks_are_judged_as_they_would_be_predicted(predictor):
+    """Not by what they took: a prediction knows nothing of it."""
+    untimed = replace(predictor, timed={}, _known=Known())
+    for kernels in NEW[:5]:
+        judged = untimed_guesses(predictor.model, kernel_times(observed(kernels, slower=8.0), predictor.cost))
+        assert [guess.us for guess in judged] == pytest.approx([guess.us for guess in untimed.guesses(kernels)])
 
 
 @pytest.mark.parametrize("count", [0, FEWEST_NETWORKS - 1])

@@ -1,5 +1,7 @@
 """Many networks at once are predicted as each of them alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ NETWORKS = [
 
 
 def predictor() -> LatencyPredictor:
-    ((_, placed),) = in_contexts([describe(relu(8))], [Context.of([relu(8)])]).items()
+    ((_, placed),) = in_contexts([describe(relu(8))], [Context(1.0, 1.0)]).items()
     paths = {
         describe(kernel).path: PathModel(
             rates=np.linspace(1e-5, rate, placed.terms.shape[1]), forest=None, spread=spread, kernels=9
@@ -66,6 +68,23 @@ def test_many_networks_are_predicted_as_each_alone(at_once):
     ms, low, high = (np.concatenate(column) for column in zip(*found, strict=True))
     np.testing.assert_allclose(ms, [each.ms for each in alone], rtol=1e-9)
     np.testing.assert_allclose(np.stack([low, high], 1), [each.interval_ms for each in alone], rtol=1e-9)
+
+
+def test_weights_come_from_as_far_as_the_time_says_that_is_predicted_itself():
+    """Rates as they are of nothing but bytes from far: a start of 5 ms evicts them, of which the rough time knows 1."""
+    heavy, slow, far = product(1024, 1024), Kernel("Slow", (), ()), 1e-4
+    terms = np.zeros(13)
+    starts, bytes_far = terms.copy(), terms.copy()
+    starts[0], bytes_far[-1] = 5_000.0, far  # terms of bytes that a pause of 1.6 to 6.4 ms moves away
+    paths = {
+        describe(kernel).path: PathModel(rates=rates, forest=None, spread=0.1, kernels=9)
+        for kernel, rates in ((heavy, bytes_far), (slow, starts))
+    }
+    subject = replace(predictor(), model=KernelModel(paths=paths, families={}), timed={})
+    of_slow, of_heavy = subject.guesses([slow, heavy])
+    pause = Context.of_sums(0.0, 5_000.0).pause_us
+    assert of_slow.us == 5_000.0
+    assert of_heavy.us == pytest.approx(far * heavy.stored_bytes * np.log(pause / 1600) / np.log(4))
 
 
 def test_no_networks_are_no_numbers():

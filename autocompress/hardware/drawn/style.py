@@ -16,7 +16,10 @@ INT8_SHARES = (0.6, 0.15, 0.1, 0.1, 0.05)  # in int8; the first two fold into th
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Draws widths, kernels and so on, in the manner of one network; ``factored`` is the share of layers of low rank."""
+    """Draws widths, kernels and so on, in the manner of one network.
+
+    ``factored``: the share of layers of low rank.
+    """
 
     rng: np.random.Generator
     grain: int

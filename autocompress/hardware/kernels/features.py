@@ -6,7 +6,7 @@ product; depthwise convolutions and those of 8-bit integers have code of their o
 convolve, qdwconv, qgemm; core/optimizer/nchwc_transformer.cc.)
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log2
@@ -47,26 +47,18 @@ _DESCRIBERS: Mapping[str, Callable[[Kernel], Description]] = {
 class Context:
     """What else a network does between two runs of a kernel.
 
-    ``stored_bytes``: all its weights; ``pause_us``: roughly how long it takes. A kernel's weights are read from nearby
-    in a small and fast network and from memory in another, where the same product takes longer. Both are rounded to
-    half octaves: finer tells networks apart that do not differ.
+    ``stored_bytes``: all its weights; ``pause_us``: how long it takes. A kernel's weights are read from nearby in a
+    small and fast network and from memory in another, where the same product takes longer: of two networks with equal
+    weights up to twice as long in the slower one, for meanwhile other guests of the machine use its outer caches. Both
+    are rounded to half octaves: finer tells networks apart that do not differ.
     """
 
     stored_bytes: float
     pause_us: float
 
     @classmethod
-    def of(cls, kernels: Iterable[Kernel]) -> "Context":
-        """Of one network."""
-        stored = pause = 0.0
-        for kernel in kernels:
-            stored += kernel.stored_bytes
-            pause += rough_us(kernel)
-        return cls.of_sums(stored, pause)
-
-    @classmethod
     def of_sums(cls, stored: float, pause: float) -> "Context":
-        """Of a network's stored bytes, and the sum of its kernels' rough times."""
+        """Of a network's stored bytes, and the sum of its kernels' times."""
         return cls(_rounded(stored), _rounded(pause))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from autocompress.errors import MeasurementError
 from autocompress.hardware.kept import Circumstances
+from autocompress.hardware.kernels.features import rough_us
 from autocompress.hardware.kernels.kernel import digest
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel, fit_kernels, weights
@@ -14,6 +15,7 @@ from autocompress.hardware.predictor.kernel_times import (
     KernelTime,
     ProfilerCost,
     by_path,
+    in_pause,
     kernel_times,
     placed,
     profiler_cost,
@@ -142,12 +144,14 @@ def _out_of_fold(networks: Sequence[Sequence[KernelTime]], folds: Sequence[int])
         model = fit_kernels(by_path(inside), trees=FOLD_TREES)
         for place, fold in enumerate(folds):
             if fold == number:
-                found[place] = _guesses(model, networks[place])
+                found[place] = untimed_guesses(model, networks[place])
     return found
 
 
-def _guesses(model: KernelModel, network: Sequence[KernelTime]) -> list[Guess]:
-    us, spread = model.predict(placed(network))
+def untimed_guesses(model: KernelModel, network: Sequence[KernelTime]) -> list[Guess]:
+    """As ``LatencyPredictor`` makes them where it has timed no kernel: what the network takes it does not know."""
+    first, _ = model.predict(placed(in_pause(network, sum(rough_us(each.kernel) for each in network))))
+    us, spread = model.predict(placed(in_pause(network, float(first.sum()))))
     return [
         Guess(us=time, spread=doubt, path=each.described.path, timed=False)
         for time, doubt, each in zip(us.tolist(), spread.tolist(), network, strict=True)

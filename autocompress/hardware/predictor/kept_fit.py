@@ -17,7 +17,7 @@ from autocompress.hardware.predictor.searched import shifted
 from autocompress.hardware.predictor.transfer import transferred
 
 REGRESSOR = "regressor.json"
-SCHEMA = 6
+SCHEMA = 7
 
 
 def predictor_in(folder: Path, facts: ProfileFacts) -> tuple[LatencyPredictor, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Times of single kernels, from a profile that slows each of them down and a whole that was timed without it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import nnls
@@ -68,7 +68,7 @@ def profiler_cost(observations: Sequence[Observation]) -> ProfilerCost:
 def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTime]:
     """The kernels of one network; with the call they make up the time of the whole, as far as that is credible."""
     parsed = observation.parsed()
-    context = Context.of(kernel for kernel, _ in parsed)
+    context = Context.of_sums(sum(kernel.stored_bytes for kernel, _ in parsed), observation.median_us)
     if any(us is None for _, us in parsed):
         return []
     own = [max(LEAST_US, (us or 0.0) - cost.of(kernel, observation.median_us)) for kernel, us in parsed]
@@ -78,6 +78,12 @@ def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTim
         KernelTime(kernel=kernel, described=describe(kernel), context=context, us=us * ratio)
         for (kernel, _), us in zip(parsed, own, strict=True)
     ]
+
+
+def in_pause(network: Sequence[KernelTime], pause_us: float) -> list[KernelTime]:
+    """The kernels as those of a network that is said to take ``pause_us``."""
+    context = Context.of_sums(sum(each.kernel.stored_bytes for each in network), pause_us)
+    return [replace(each, context=context) for each in network]
 
 
 def by_path(networks: Sequence[Sequence[KernelTime]]) -> dict[str, Timed]:

@@ -17,17 +17,36 @@ MOST_KERNELS = 2**40  # more than memory holds: a pair's number is that of its c
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flat:
+class Row:
     """The kernels of several networks in one row.
 
-    ``network [k]`` and ``pair [k]`` say of each which network it belongs to, and which of ``pairs`` it is: different
-    kernels in different contexts, by numbers that stay the same.
+    ``kernel [k]`` and ``network [k]`` say of each which it is, by a number that stays the same, and where it belongs;
+    ``stored_bytes [n]`` and ``rough_us [n]`` are sums of each network's.
+    """
+
+    networks: int
+    kernel: Ints
+    network: Ints
+    stored_bytes: Floats
+    rough_us: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flat:
+    """A row whose contexts are known: ``pair [k]`` says which of ``pairs`` each is.
+
+    These are different kernels in different contexts, by numbers that stay the same.
     """
 
     networks: int
     network: Ints
     pair: Ints
     pairs: list[int]
+
+    def sums(self, us: Floats) -> Floats:
+        """Of each network, of what each of ``pairs`` is."""
+        found: Floats = np.bincount(self.network, us[self.pair], self.networks).astype(np.float64)
+        return found
 
 
 @dataclass(frozen=True)
@@ -53,18 +72,24 @@ class Flattener:
     _kernels: list[Numbered] = field(default_factory=list)
     _contexts: dict[Context, int] = field(default_factory=dict)
 
-    def flat(self, networks: Sequence[Sequence[Kernel]]) -> Flat:
+    def row(self, networks: Sequence[Sequence[Kernel]]) -> Row:
         """One row of all kernels."""
         count = len(networks)
         ids = np.array([self._id(kernel) for kernels in networks for kernel in kernels], np.int64)
         network = np.repeat(np.arange(count), [len(kernels) for kernels in networks])
         used, which = np.unique(ids, return_inverse=True)
         sizes = np.array([(self._kernels[at].stored_bytes, self._kernels[at].rough_us) for at in used.tolist()])
-        stored, rough = (np.bincount(network, column[which], count) for column in sizes.reshape(-1, 2).T)
-        contexts = [Context.of_sums(*both) for both in zip(stored.tolist(), rough.tolist(), strict=True)]
-        numbers = [self._contexts.setdefault(context, len(self._contexts)) for context in contexts]
-        codes, pair = np.unique(np.array(numbers, np.int64)[network] * MOST_KERNELS + ids, return_inverse=True)
-        return Flat(networks=count, network=network, pair=pair, pairs=codes.tolist())
+        stored, rough = (
+            np.bincount(network, column[which], count).astype(np.float64) for column in sizes.reshape(-1, 2).T
+        )
+        return Row(networks=count, kernel=ids, network=network, stored_bytes=stored, rough_us=rough)
+
+    def flat(self, row: Row, pause_us: Floats) -> Flat:
+        """The row in networks that take ``pause_us [n]``."""
+        contexts = map(Context.of_sums, row.stored_bytes.tolist(), pause_us.tolist())
+        numbers = np.array([self._contexts.setdefault(each, len(self._contexts)) for each in contexts], np.int64)
+        codes, pair = np.unique(numbers[row.network] * MOST_KERNELS + row.kernel, return_inverse=True)
+        return Flat(networks=row.networks, network=row.network, pair=pair, pairs=codes.tolist())
 
     def pairs(self, codes: Sequence[int]) -> tuple[list[Numbered], list[Context]]:
         """The kernels and contexts that numbers of pairs stand for."""
@@ -82,9 +107,12 @@ class Flattener:
 
 @dataclass(frozen=True)
 class Known:
-    """What each pair of kernel and context was found to take: microseconds, their spread, path, whether timed."""
+    """What each pair of kernel and context was found to take: microseconds, their spread, path, whether timed.
 
-    _rows: dict[int, tuple[float, float, int, bool]] = field(default_factory=dict)
+    ``fitted_us`` are those of the device that was fitted on, where the others are brought to another one.
+    """
+
+    _rows: dict[int, tuple[float, float, int, bool, float]] = field(default_factory=dict)
     _paths: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -96,16 +124,29 @@ class Known:
         """Those that are not known."""
         return [pair for pair in pairs if pair not in self._rows]
 
-    def add(self, pairs: Sequence[int], us: Floats, spread: Floats, paths: Sequence[str], timed: Bools) -> None:
+    def add(
+        self,
+        pairs: Sequence[int],
+        us: Floats,
+        spread: Floats,
+        paths: Sequence[str],
+        timed: Bools,
+        *,
+        fitted_us: Floats,
+    ) -> None:
         """Remember some."""
         numbers = [self._paths.setdefault(path, len(self._paths)) for path in paths]
-        rows = zip(us.tolist(), spread.tolist(), numbers, timed.tolist(), strict=True)
+        rows = zip(us.tolist(), spread.tolist(), numbers, timed.tolist(), fitted_us.tolist(), strict=True)
         self._rows.update(zip(pairs, rows, strict=True))
 
     def numbers(self, pairs: Sequence[int]) -> tuple[Floats, Floats, Ints, Bools]:
         """Of each pair: microseconds, spread, number of the path, whether it was timed."""
-        rows = np.array([self._rows[pair] for pair in pairs], np.float64).reshape(-1, 4)
+        rows = np.array([self._rows[pair] for pair in pairs], np.float64).reshape(-1, 5)
         return rows[:, 0], rows[:, 1], rows[:, 2].astype(np.int64), rows[:, 3].astype(np.bool_)
+
+    def fitted_us(self, pairs: Sequence[int]) -> Floats:
+        """Of each pair, on the device that was fitted on."""
+        return np.array([self._rows[pair][-1] for pair in pairs], np.float64)
 
 
 def sums(flat: Flat, us: Floats, spread: Floats, path: Ints) -> tuple[Floats, Floats, Floats]:
@@ -115,8 +156,6 @@ def sums(flat: Flat, us: Floats, spread: Floats, path: Ints) -> tuple[Floats, Fl
     """
     off = us * spread
     count, paths = flat.networks, int(path.max(initial=0)) + 1
-    total: Floats = np.bincount(flat.network, us[flat.pair], count).astype(np.float64)
-    alone: Floats = np.bincount(flat.network, (off**2)[flat.pair], count).astype(np.float64)
     of_path = np.bincount(flat.network * paths + path[flat.pair], off[flat.pair], count * paths).astype(np.float64)
     together: Floats = (of_path.reshape(count, paths) ** 2).sum(axis=1)
-    return total, alone, together
+    return flat.sums(us), flat.sums(off**2), together

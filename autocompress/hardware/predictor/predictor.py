@@ -178,8 +178,17 @@ class LatencyPredictor:
         return Whole(ms=ms, interval_ms=(ms / stretch, ms * stretch), spread=spread)
 
     def _flat(self, networks: Sequence[Sequence[Kernel]]) -> Flat:
-        """The kernels in one row, each pair of kernel and context known."""
-        flat = self._flattener.flat(networks)
+        """The kernels in one row, each pair of kernel and context known.
+
+        What the context says of a network's time comes from a first answer, which a rough guess of it is enough for.
+        """
+        row = self._flattener.row(networks)
+        first = self._learned(self._flattener.flat(row, row.rough_us))
+        total = first.sums(self._known.fitted_us(first.pairs))
+        return self._learned(self._flattener.flat(row, total))
+
+    def _learned(self, flat: Flat) -> Flat:
+        """The same, once all its pairs are known."""
         new = self._known.lacking(flat.pairs)
         if new:
             kernels, contexts = self._flattener.pairs(new)
@@ -189,10 +198,12 @@ class LatencyPredictor:
             us *= np.exp([correction or 0.0 for correction in corrections])
             was_timed = np.array([correction is not None for correction in corrections])
             paths = [each.path for each in described]
+            fitted_us = us
             if self.transfer is not None:
                 us = self.transfer.applied(paths, us)
             spread = np.where(was_timed, TIMED_SPREAD, spread)
-            self._known.add(new, us, spread, paths, was_timed & (self.transfer is None))
+            timed_here = was_timed & (self.transfer is None)
+            self._known.add(new, us, spread, paths, timed_here, fitted_us=fitted_us)
         return flat
 
     def _row(self, name: str, op: str, guess: Guess) -> KernelRow:
