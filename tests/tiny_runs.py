@@ -183,7 +183,7 @@ def finish_a_run(out: Path) -> Path:
             checkpoint=kept_weights(out.with_suffix(".safetensors")),
             space=str(space),
             trials=1,
-            time=100,
+            time=300,
         )
     return out
 

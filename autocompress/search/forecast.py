@@ -23,7 +23,13 @@ from autocompress.recipe import Recipe
 from autocompress.search.kernel_templates import KernelTemplates
 from autocompress.target import Target
 
-DOUBT = 1.0  # measured files against which the uncorrected predictor counts as much
+# By how much a predictor is usually off for all files in common, as a standard deviation of the logarithm: for recipes
+# of one network, and for networks of many kinds.
+OF_ONE_NETWORK, OF_MANY = 0.08, 0.04
+DOUBT = 1.0  # measured files against which what was said of their scatter counts as much
+MEDIAN = math.pi / 2  # the variance of a median is so many times that of a mean
+SURPRISE = 3.0  # standard deviations from which on a predictor is plainly another machine's
+NORMAL_MAD = 1.4826  # standard deviations that a median absolute deviation stands for
 PRIOR = 5.0  # the same for how far off it lies
 NORMAL_90 = 1.645
 
@@ -128,15 +134,25 @@ class Forecaster:
                 return None
 
 
-def corrected(predictor: LatencyPredictor, met: Sequence[Met]) -> LatencyPredictor:
-    """The predictor shifted by the median of what it was off, and as sure of itself as that shows."""
+def corrected(predictor: LatencyPredictor, met: Sequence[Met], *, common: float = OF_ONE_NETWORK) -> LatencyPredictor:
+    """The predictor shifted by what it was off, and as sure of itself as that shows.
+
+    The shift is the median of what the files were off, as far as that is no chance: the more they scatter, the less of
+    it is believed. ``common`` is what files may be expected to be off together; what is far beyond it is believed.
+    """
     if not met:
         return predictor
     logs = np.log([each.measured_ms / each.raw_ms for each in met])
-    shift = float(np.median(logs)) * len(met) / (len(met) + DOUBT)
+    middle, more = float(np.median(logs)), len(met) - 1
+    said = float(np.mean([each.spread**2 for each in met])) * (predictor.quantile / NORMAL_90) ** 2
+    seen = (NORMAL_MAD * float(np.median(np.abs(logs - middle)))) ** 2
+    chance = MEDIAN * (DOUBT * said + more * seen) / (DOUBT + more) / len(met)
+    is_surprising = middle**2 > SURPRISE**2 * (common**2 + chance)
+    expected = middle**2 - chance if is_surprising else common**2
+    shift = middle * expected / (expected + chance)
     strays = (logs - shift) / [each.spread for each in met]
-    seen = NORMAL_90 * math.sqrt(float(np.mean(strays**2)))
-    quantile = (PRIOR * predictor.quantile + len(met) * seen) / (PRIOR + len(met))
+    strayed = NORMAL_90 * math.sqrt(float(np.mean(strays**2)))
+    quantile = (PRIOR * predictor.quantile + len(met) * strayed) / (PRIOR + len(met))
     return replace(predictor, scale=predictor.scale * math.exp(shift), quantile=quantile)
 
 

@@ -13,7 +13,7 @@ from autocompress.hardware.predictor.predictor import LatencyPredictor
 from autocompress.measurement import Latency
 from autocompress.search.candidates.draw import RoughTimes, set_right
 from autocompress.search.candidates.filed import Filed
-from autocompress.search.forecast import NORMAL_90, Forecast, Met, corrected
+from autocompress.search.forecast import NORMAL_90, OF_MANY, Forecast, Met, corrected
 from autocompress.target import Target
 
 STRAY = 0.1  # of what was said
@@ -70,7 +70,7 @@ class ByProfile:
                     )
                 )
         self._met += new
-        self._predictor = corrected(self._raw, self._met)
+        self._predictor = corrected(self._raw, self._met, common=OF_MANY)
         if calm:
             self._keep(new)
 
