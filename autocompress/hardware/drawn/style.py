@@ -10,7 +10,7 @@ GRAINS = (1, 2, 4, 8, 16, 32)  # widths are multiples of one of these
 GRAIN_SHARES = (0.22, 0.06, 0.12, 0.2, 0.25, 0.15)
 ACTIVATIONS = (Activation.RELU, Activation.RELU6, Activation.HARD_SWISH, Activation.SILU, Activation.GELU)
 ACTIVATION_SHARES = (0.45, 0.1, 0.15, 0.2, 0.1)
-FACTORED = 0.35  # of the networks have layers of low rank, as factorization leaves them
+FACTORED = 0.18  # of the networks have layers of low rank, as factorization leaves them
 INT8_SHARES = (0.6, 0.15, 0.1, 0.1, 0.05)  # in int8; the first two fold into the layers before them
 
 
