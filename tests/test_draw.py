@@ -8,7 +8,7 @@ import pytest
 from autocompress.errors import SpaceError
 from autocompress.hardware.drawn.draw import draw, draw_student, draw_timm
 from autocompress.hardware.drawn.kinds import FLOAT_ONLY, KINDS
-from autocompress.hardware.drawn.net import repeated
+from autocompress.hardware.drawn.net import Activation, Net, repeated
 from autocompress.hardware.drawn.space import NetworkSpace, profile_space, read_space
 from autocompress.hardware.machine import this_machine
 from autocompress.paths import spaces_folder
@@ -46,6 +46,34 @@ def test_int8_rounds_and_is_called_so(kind):
     drawn = draw(0, this_machine(), of_kind(kind, 1.0))
     assert drawn.precision == "int8"
     assert "DequantizeLinear" in operators(drawn.proto)
+
+
+def test_layers_of_low_rank_are_two_that_make_the_same_shape():
+    made = []
+    for share in (0.0, 1.0):
+        net = Net(np.random.default_rng(0), (1, 8, 6, 6), share)
+        x = net.conv(net.conv(net.input, 12, 3, 2, act=Activation.RELU), 12, 3, groups=12)
+        proto = net.model(net.linear(net.reshape(x, 1, 108), 10))
+        onnx.checker.check_model(proto)
+        made.append(proto)
+    plain, factored = ([node.op_type for node in each.graph.node] for each in made)
+    assert plain == ["Conv", "Relu", "Conv", "Reshape", "Gemm", "Identity"]
+    assert factored == ["Conv", "Conv", "Relu", "Conv", "Reshape", "Gemm", "Gemm", "Identity"]
+    weights = {item.name: item.dims for item in made[1].graph.initializer}
+    first, second, depthwise = (weights[node.input[1]] for node in made[1].graph.node if node.op_type == "Conv")
+    assert (first[1:], second[2:], depthwise) == ([8, 3, 3], [1, 1], [12, 1, 3, 3])
+    assert 1 <= first[0] == second[1] <= 6
+
+
+def test_every_way_of_resizing_runs():
+    modes = set()
+    for seed in range(30):
+        net = Net(np.random.default_rng(seed), (1, 3, 4, 4))
+        proto = net.model(net.larger(net.input, (8, 8)))
+        modes |= {attribute.s for attribute in proto.graph.node[0].attribute if attribute.name == "mode"}
+        session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        assert session.run(None, {"input": np.ones((1, 3, 4, 4), np.float32)})[0].shape == (1, 3, 8, 8)
+    assert modes == {b"nearest", b"linear", b"cubic"}
 
 
 def test_mixed_networks_leave_stretches_of_layers_float():

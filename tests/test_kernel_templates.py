@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -102,6 +103,15 @@ def test_filled_kernels_are_those_of_the_export(name, wanted, tmp_path):
 
     assert found is not None
     assert Counter(kernel.signature for kernel in found) == kernels_of_export(name, wanted, tmp_path)
+
+
+def test_a_width_with_one_other_of_its_class_is_drawn_as_well_as_that_one():
+    """The other one every time would look like a constant: 8 of the 8 and 16 channels that are whole blocks of 8."""
+    _, topology = bench_of("residual")
+    topology, draw = replace(topology, block=8), random.Random(1)
+    _, wanted = CASES["residual, float"]
+    widths = [topology.read(varied(wanted, topology, draw)).symbols for _ in range(20)]
+    assert {each[2] for each in widths} == {8, 16}
 
 
 def test_preparing_makes_the_kernels_of_all_recipes_known():
