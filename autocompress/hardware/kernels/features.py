@@ -28,7 +28,7 @@ STEPS_PER_OCTAVE = 2.0
 # caches are shared, push them out. Between one of these times and the next, the share of those that come from further
 # away grows with the logarithm.
 PAUSES_US = (100.0, 400.0, 1_600.0, 6_400.0)
-# A kernel's time to within a factor or two, of one core of a server; what matters is the order of networks.
+# A kernel's time to within a factor or two, of one core of a server: a first answer starts from it.
 FLOAT_MACS_A_US, INTEGER_MACS_A_US, BYTES_A_US, START_US = 1e5, 2.5e5, 5e4, 0.7
 TERMS = 10  # of the kind of kernel that has most: those of all kinds are fitted together where a path is not known
 _INTEGERS = frozenset({"int8", "uint8"})
