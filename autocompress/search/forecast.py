@@ -23,14 +23,14 @@ from autocompress.recipe import Recipe
 from autocompress.search.kernel_templates import KernelTemplates
 from autocompress.target import Target
 
-# By how much a predictor is usually off for all files in common, as a standard deviation of the logarithm: for recipes
-# of one network, and for networks of many kinds.
+# What a predictor is taken to be off for all files in common, as a standard deviation of the logarithm: for recipes of
+# one network, and for networks of many kinds, whose own errors differ.
 OF_ONE_NETWORK, OF_MANY = 0.08, 0.04
-DOUBT = 1.0  # measured files against which what was said of their scatter counts as much
-MEDIAN = math.pi / 2  # the variance of a median is so many times that of a mean
 SURPRISE = 3.0  # standard deviations from which on a predictor is plainly another machine's
+DOUBT = 1.0  # measured files against which the predictor's own word on their scatter counts as much
+PRIOR = 5.0  # the same for the stretch of its intervals
+MEDIAN = math.pi / 2  # the variance of a median is so many times that of a mean
 NORMAL_MAD = 1.4826  # standard deviations that a median absolute deviation stands for
-PRIOR = 5.0  # the same for how far off it lies
 NORMAL_90 = 1.645
 
 

@@ -1,4 +1,4 @@
-"""Measures the files that ``predictor_files.py`` built, with their kernels. Prints JSON: how many, and the A/A floor.
+"""Measures the files that ``predictor_files.py`` built, with their kernels. Prints JSON: how many, and the A/A floors.
 
 ``python tests/benchmarks/predictor_measure.py --files FOLDER [--passes 3] [--most 60] [--threads 2]``; a second a file
 and pass, with nothing else running. What is measured stays. The machine is another one for seconds or minutes, so each
@@ -49,7 +49,11 @@ def main() -> None:
         measure(options.files, options.most, number)
     left = sum(1 for _ in unmeasured(options.files, options.passes))
     found = sum(1 for _ in options.files.glob(f"*/*{OBSERVED}"))
-    print(json.dumps({"measured": found, "left": left, **aa_floor(options.files)}, indent=2))
+    print(
+        json.dumps(
+            {"measured": found, "left": left, **aa_floor(options.files), **passes_differ(options.files)}, indent=2
+        )
+    )
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -119,6 +123,15 @@ def aa_floor(folder: Path) -> dict[str, Any]:
         return {"a_a": None}
     off = np.abs(medians / np.median(medians) - 1)
     return {"a_a": {"times": len(off), "mean": round(float(off.mean()), 4), "most": round(float(off.max()), 4)}}
+
+
+def passes_differ(folder: Path) -> dict[str, Any]:
+    """How far the second pass lies from the first, of the files that both have measured: the mean."""
+    rounds = int(PLAN["rounds"])
+    times = [Observation.from_json(path.read_text()).rounds_us for path in folder.glob(f"*/*{OBSERVED}")]
+    pairs = [(np.median(us[:rounds]), np.median(us[rounds : 2 * rounds])) for us in times if len(us) >= 2 * rounds]
+    off = [abs(float(second / first) - 1) for first, second in pairs]
+    return {"passes_differ": {"files": len(off), "mean": round(float(np.mean(off)), 4)} if off else None}
 
 
 def _run(files: Sequence[Path]) -> list[Line]:

@@ -48,9 +48,9 @@ class Context:
     """What else a network does between two runs of a kernel.
 
     ``stored_bytes``: all its weights; ``pause_us``: how long it takes. A kernel's weights are read from nearby in a
-    small and fast network and from memory in another, where the same product takes longer: of two networks with equal
-    weights up to twice as long in the slower one, for meanwhile other guests of the machine use its outer caches. Both
-    are rounded to half octaves: finer tells networks apart that do not differ.
+    small and fast network and from memory in another, where the same product takes longer; also of two networks with
+    equal weights in the slower one, for meanwhile other guests of the machine use its outer caches. Both are rounded to
+    half octaves: finer tells networks apart that do not differ.
     """
 
     stored_bytes: float
