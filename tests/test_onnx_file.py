@@ -11,6 +11,7 @@ from onnx import TensorProto
 from tiny_exports import exported, preprocess_of, run
 from tiny_models import TINY_MODELS, inputs_of, tiny
 from torch import nn
+from torch.onnx._internal.exporter import _decomp
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from autocompress.errors import ModelError
@@ -122,16 +123,33 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(caplog, capfd):
 
 
 def test_the_library_of_operators_is_read_once():
-    """``from_torchlib`` hands out a new library at every call; inside the block, one for all."""
+    """``from_torchlib`` hands out a new library at every call; inside the block, the same translations to all."""
     with shared_library():
         one, other = (ONNXRegistry.from_torchlib(opset_version=18) for _ in range(2))
         older = ONNXRegistry.from_torchlib(opset_version=17)
-    assert one is other
+    assert one.functions is other.functions
     assert (one.opset_version, older.opset_version) == (18, 17)
 
 
-@pytest.mark.parametrize("moved", [{"_HOME": "torch.onnx.elsewhere"}, {"_CLASS": "Library"}, {"_READER": "read"}])
+def test_what_torch_deletes_from_a_shared_table_is_there_at_the_next_export():
+    registered = set(_decomp.get_onnx_implemented_overloads(ONNXRegistry.from_torchlib()))
+    alone = _decomp.create_onnx_friendly_decomposition_table(registered)
+    with shared_library():
+        _decomp.create_onnx_friendly_decomposition_table(registered).clear()
+        again = _decomp.create_onnx_friendly_decomposition_table(set(registered))
+        fewer = _decomp.create_onnx_friendly_decomposition_table(set())
+    assert again.keys() == alone.keys() != fewer.keys()
+
+
+@pytest.mark.parametrize("name", ["residual", "vit blocks", "conv1d"])
+def test_a_file_is_the_same_with_and_without_a_shared_library(name):
+    with mock.patch.object(operator_library, "_SLOW", ()):
+        alone = to_onnx(tiny(name), preprocess_of(name), 1)
+    assert to_onnx(tiny(name), preprocess_of(name), 1) == alone
+
+
+@pytest.mark.parametrize("moved", ["torch.onnx.elsewhere", "torch.elsewhere.Library", "torch.onnx"])
 def test_a_torch_that_keeps_its_library_elsewhere_is_left_alone(moved):
     before = vars(ONNXRegistry)["from_torchlib"]
-    with mock.patch.multiple(operator_library, **moved), shared_library():
+    with mock.patch.object(operator_library, "_SLOW", ((moved, "from_torchlib"),)), shared_library():
         assert vars(ONNXRegistry)["from_torchlib"] is before
