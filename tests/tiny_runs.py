@@ -35,6 +35,7 @@ from autocompress.trial import Bench
 
 SIDE, CLASSES = 12, 3
 NOISE = 0.35  # of the pixels, so that some images stay in doubt
+FULL_STEPS = 80  # of full recoveries; trials take 60
 SMALL_SPACE = """
 name: small
 passes:
@@ -144,7 +145,7 @@ def one_core() -> Machine:
 
 @contextmanager
 def brief_measuring(rounds: int = 3, window_ms: float = 8.0) -> Iterator[None]:
-    """Real measurements, all of a few short rounds, memory in one process, as on a machine with one core."""
+    """Real measurements of a few short rounds, memory in one process, short recoveries, as on one core."""
 
     def brief(files: Sequence[Path], target: Target, **_: Any) -> list[Latency]:
         return measure_latency(files, target, rounds=rounds, window_ms=window_ms)
@@ -153,6 +154,7 @@ def brief_measuring(rounds: int = 3, window_ms: float = 8.0) -> Iterator[None]:
         mock.patch.object(costing, "measure_latency", brief),
         mock.patch.object(memory, "PROCESSES", 1),
         mock.patch.object(finish, "MEASURE_ATTEMPTS", 1),
+        mock.patch.multiple(finish, MOST_EPOCHS=0, MOST_STEPS=FULL_STEPS),
         mock.patch.object(allocating, "FIRST_ROUNDS", 1),
         mock.patch.object(allocating, "FIRST_FILES", 2),
         mock.patch.object(prepare, "this_machine", one_core),

@@ -23,6 +23,7 @@ from autocompress.search.launcher import Job, Launcher, Work
 from autocompress.trial import Bench, Product
 
 FINALISTS = 2  # recovered in full; more would each get less time
+MOST_EPOCHS, MOST_STEPS = 30, 400  # of a full recovery: whichever is more
 ATTEMPTS = 3  # rounds of finalists before a budget counts as missed
 ROUNDS = 12
 WINDOW_MS = 60.0
@@ -136,10 +137,10 @@ class Finish:
         return self.clock.left_s + overtime_s > measuring_s + REPORT_S + FINALISTS * LEAST_RECOVERY_S
 
     def steps(self, count: int) -> int:
-        """Steps of one full recovery: what the time allows, at least those of a trial, at most thirty epochs."""
+        """Steps of one full recovery: what the time allows, at least those of a trial, at most ``MOST_EPOCHS``."""
         usable = max(0.0, self.clock.finish_left_s) / count * USED_SHARE
-        epochs = 30 * len(self.bench.task.train) // 64
-        return int(np.clip(usable * self.steps_per_s, 1, max(400, epochs)))
+        epochs = MOST_EPOCHS * len(self.bench.task.train) // 64
+        return int(np.clip(usable * self.steps_per_s, 1, max(MOST_STEPS, epochs)))
 
     def _recover(self, chosen: list[TrialRecord]) -> list[Finalist]:
         steps = self.steps(len(chosen))
