@@ -18,7 +18,7 @@ def test_what_is_returned_was_measured_whatever_the_trials_were_forecast(tmp_pat
     space = tmp_path / "small.yaml"
     space.write_text(SMALL_SPACE)
 
-    result = compress_briefly(tmp_path / "run", "latency<=50ms,size<=60%", trials=4, space=str(space))
+    result = compress_briefly(tmp_path / "run", "latency<=50ms,size<=60%", trials=2, space=str(space))
 
     assert result.status is Status.MET
     assert result.best.latency_ms <= 50
