@@ -15,7 +15,7 @@ import autocompress
 ROOT = Path(autocompress.__file__).parent
 # A module belongs to the longest entry that it is or lies in.
 FLOORS = {
-    0: ["errors", "units", "facts", "registry", "paths", "user_code"],
+    0: ["errors", "units", "facts", "garbage", "registry", "paths", "user_code"],
     1: ["budget", "recipe", "task", "target", "measurement", "result", "sweep", "events", "precision", "clock"],
     2: ["linalg", "data"],
     3: ["models", "graph", "layers", "students"],

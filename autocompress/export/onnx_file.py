@@ -2,7 +2,6 @@
 
 import ast
 import copy
-import gc
 import logging
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from torch import nn
 from autocompress.errors import ModelError
 from autocompress.export.onnx_graph import WEIGHTED_OPS
 from autocompress.export.operator_library import shared_library
+from autocompress.garbage import no_collection
 from autocompress.graph.layer_table import WEIGHTED
 from autocompress.graph.surgery import example_input
 from autocompress.task import Preprocess
@@ -33,7 +33,7 @@ def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
     frozen = _untied(copy.deepcopy(model).eval().requires_grad_(False))
     example = example_input(preprocess.shape, preprocess.dtype, batch)
     try:
-        with _quiet(), shared_library(), _no_collection():
+        with _quiet(), shared_library(), no_collection():
             program = torch.onnx.export(
                 frozen, (example,), dynamo=True, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME], verbose=False
             )
@@ -130,18 +130,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Leave garbage for later: among torch's many objects, looking for it takes a fifth of an export."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from autocompress.errors import AutocompressError
+from autocompress.garbage import no_collection
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, runtime_graph
 from autocompress.hardware.predictor.predictor import LatencyPredictor
@@ -81,11 +82,12 @@ class Forecaster:
         templates = self.templates
         if templates is None:
             return [None] * len(recipes)
-        with self._without_templates_after_errors():
-            kernels = [templates.kernels(recipe) for recipe in recipes]
-        if self.templates is None:
-            return [None] * len(recipes)
-        found = iter(self._forecasts([each for each in kernels if each is not None]))
+        with no_collection():
+            with self._without_templates_after_errors():
+                kernels = [templates.kernels(recipe) for recipe in recipes]
+            if self.templates is None:
+                return [None] * len(recipes)
+            found = iter(self._forecasts([each for each in kernels if each is not None]))
         return [None if each is None else next(found) for each in kernels]
 
     def see(self, recipe: Recipe, file: bytes) -> None:

@@ -23,7 +23,7 @@ from autocompress.hardware.kernels.paths.products import FLOAT_PRODUCTS, INTEGER
 from autocompress.hardware.kernels.paths.recurrent import GATES, recurrent
 from autocompress.hardware.kernels.work import work_of
 
-STEPS_PER_OCTAVE = 2.0
+STEPS_PER_OCTAVE, ROUGH_STEPS = 2.0, 0.5  # of contexts; of those that a first answer is made in
 # Weights come the slower the longer ago they were read: other kernels, and other programs of a processor whose outer
 # caches are shared, push them out. Between one of these times and the next, the share of those that come from further
 # away grows with the logarithm.
@@ -57,9 +57,9 @@ class Context:
     pause_us: float
 
     @classmethod
-    def of_sums(cls, stored: float, pause: float) -> "Context":
-        """Of a network's stored bytes, and the sum of its kernels' times."""
-        return cls(_rounded(stored), _rounded(pause))
+    def of_sums(cls, stored: float, pause: float, steps: float = STEPS_PER_OCTAVE) -> "Context":
+        """Of a network's stored bytes, and the sum of its kernels' times; rounded to ``steps`` per octave."""
+        return cls(_rounded(stored, steps), _rounded(pause, steps))
 
 
 def rough_us(kernel: Kernel) -> float:
@@ -70,9 +70,8 @@ def rough_us(kernel: Kernel) -> float:
     return START_US + macs / (INTEGER_MACS_A_US if is_integer else FLOAT_MACS_A_US) + moved / BYTES_A_US
 
 
-def _rounded(size: float) -> float:
-    steps = round(log2(max(size, 1.0)) * STEPS_PER_OCTAVE)
-    return float(2.0 ** (steps / STEPS_PER_OCTAVE))
+def _rounded(size: float, steps: float) -> float:
+    return float(2.0 ** (round(log2(max(size, 1.0)) * steps) / steps))
 
 
 def describe(kernel: Kernel) -> Description:

@@ -7,7 +7,7 @@ import numpy as np
 
 from autocompress.errors import MeasurementError
 from autocompress.hardware.kept import Circumstances
-from autocompress.hardware.kernels.features import rough_us
+from autocompress.hardware.kernels.features import ROUGH_STEPS, rough_us
 from autocompress.hardware.kernels.kernel import digest
 from autocompress.hardware.predictor.forest import Floats
 from autocompress.hardware.predictor.kernel_model import KernelModel, fit_kernels, weights
@@ -150,7 +150,8 @@ def _out_of_fold(networks: Sequence[Sequence[KernelTime]], folds: Sequence[int])
 
 def untimed_guesses(model: KernelModel, network: Sequence[KernelTime]) -> list[Guess]:
     """As ``LatencyPredictor`` makes them where it has timed no kernel: what the network takes it does not know."""
-    first, _ = model.predict(placed(in_pause(network, sum(rough_us(each.kernel) for each in network))))
+    rough = sum(rough_us(each.kernel) for each in network)
+    first, _ = model.predict(placed(in_pause(network, rough, ROUGH_STEPS)))
     us, spread = model.predict(placed(in_pause(network, float(first.sum()))))
     return [
         Guess(us=time, spread=doubt, path=each.described.path, timed=False)

@@ -4,6 +4,7 @@ import base64
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,22 @@ class Forest:
         rows, count = np.asarray(features, np.float32), len(self.roots)
         at = np.tile(self.roots, len(rows))
         first = np.repeat(np.arange(len(rows)) * rows.shape[1], count)  # of each row among all numbers
-        numbers, active = rows.ravel(), np.flatnonzero(self.feature[at] >= 0)
-        while len(active):  # those that have not reached a leaf
-            node = at[active]
-            goes_left = numbers[first[active] + self.feature[node]] <= self.threshold[node]
-            at[active] = node = np.where(goes_left, self.left[node], self.right[node])
-            active = active[self.feature[node] >= 0]
+        numbers, node = rows.ravel(), at
+        feature = self.feature[node]
+        active = np.flatnonzero(feature >= 0)  # those that have not reached a leaf
+        node, feature = node[active], feature[active]
+        while len(active):
+            goes_right = numbers[first[active] + feature] > self.threshold[node]
+            at[active] = node = self._children[2 * node + goes_right]
+            feature = self.feature[node]
+            goes_on = feature >= 0
+            active, node, feature = active[goes_on], node[goes_on], feature[goes_on]
         return self.value[at].reshape(len(rows), count)
+
+    @cached_property
+    def _children(self) -> npt.NDArray[np.int32]:
+        """Left and right one of each node, side by side."""
+        return np.stack([self.left, self.right], axis=1).ravel()
 
     def to_data(self) -> dict[str, str]:
         """The arrays as text; ``from_data`` gives an equal forest back."""

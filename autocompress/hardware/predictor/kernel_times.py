@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from autocompress.facts import Facts
-from autocompress.hardware.kernels.features import Context, Placed, describe, in_contexts
+from autocompress.hardware.kernels.features import STEPS_PER_OCTAVE, Context, Placed, describe, in_contexts
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.paths.description import Description
 from autocompress.hardware.predictor.kernel_model import LEAST_US, Timed
@@ -80,9 +80,9 @@ def kernel_times(observation: Observation, cost: ProfilerCost) -> list[KernelTim
     ]
 
 
-def in_pause(network: Sequence[KernelTime], pause_us: float) -> list[KernelTime]:
-    """The kernels as those of a network that is said to take ``pause_us``."""
-    context = Context.of_sums(sum(each.kernel.stored_bytes for each in network), pause_us)
+def in_pause(network: Sequence[KernelTime], pause_us: float, steps: float = STEPS_PER_OCTAVE) -> list[KernelTime]:
+    """The kernels as those of a network that is said to take ``pause_us``; see ``Context.of_sums``."""
+    context = Context.of_sums(sum(each.kernel.stored_bytes for each in network), pause_us, steps)
     return [replace(each, context=context) for each in network]
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autocompress.hardware.kernels.features import Context, describe, rough_us
+from autocompress.hardware.kernels.features import STEPS_PER_OCTAVE, Context, describe, rough_us
 from autocompress.hardware.kernels.kernel import Kernel, digest
 from autocompress.hardware.kernels.paths.description import Description
 from autocompress.hardware.predictor.forest import Floats
@@ -75,7 +76,12 @@ class Flattener:
     def row(self, networks: Sequence[Sequence[Kernel]]) -> Row:
         """One row of all kernels."""
         count = len(networks)
-        ids = np.array([self._id(kernel) for kernels in networks for kernel in kernels], np.int64)
+        number, every = self._number, [kernel for kernels in networks for kernel in kernels]
+        for kernel in every:
+            if kernel.signature not in number:
+                number[kernel.signature] = len(self._kernels)
+                self._kernels.append(Numbered.of(kernel))
+        ids = np.array([number[kernel.signature] for kernel in every], np.int64)
         network = np.repeat(np.arange(count), [len(kernels) for kernels in networks])
         used, which = np.unique(ids, return_inverse=True)
         sizes = np.array([(self._kernels[at].stored_bytes, self._kernels[at].rough_us) for at in used.tolist()])
@@ -84,9 +90,9 @@ class Flattener:
         )
         return Row(networks=count, kernel=ids, network=network, stored_bytes=stored, rough_us=rough)
 
-    def flat(self, row: Row, pause_us: Floats) -> Flat:
-        """The row in networks that take ``pause_us [n]``."""
-        contexts = map(Context.of_sums, row.stored_bytes.tolist(), pause_us.tolist())
+    def flat(self, row: Row, pause_us: Floats, steps: float = STEPS_PER_OCTAVE) -> Flat:
+        """The row in networks that take ``pause_us [n]``; see ``Context.of_sums``."""
+        contexts = map(Context.of_sums, row.stored_bytes.tolist(), pause_us.tolist(), repeat(steps))
         numbers = np.array([self._contexts.setdefault(each, len(self._contexts)) for each in contexts], np.int64)
         codes, pair = np.unique(numbers[row.network] * MOST_KERNELS + row.kernel, return_inverse=True)
         return Flat(networks=row.networks, network=row.network, pair=pair, pairs=codes.tolist())
@@ -96,13 +102,6 @@ class Flattener:
         contexts = list(self._contexts)
         kernels = [self._kernels[code % MOST_KERNELS] for code in codes]
         return kernels, [contexts[code // MOST_KERNELS] for code in codes]
-
-    def _id(self, kernel: Kernel) -> int:
-        found = self._number.get(kernel.signature)
-        if found is None:
-            found = self._number[kernel.signature] = len(self._kernels)
-            self._kernels.append(Numbered.of(kernel))
-        return found
 
 
 @dataclass(frozen=True)

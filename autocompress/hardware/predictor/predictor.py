@@ -19,7 +19,7 @@ import numpy as np
 
 from autocompress.facts import Facts
 from autocompress.hardware.kept import Circumstances
-from autocompress.hardware.kernels.features import in_contexts
+from autocompress.hardware.kernels.features import ROUGH_STEPS, in_contexts
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 from autocompress.hardware.predictor.forest import Floats
@@ -183,7 +183,7 @@ class LatencyPredictor:
         What the context says of a network's time comes from a first answer, which a rough guess of it is enough for.
         """
         row = self._flattener.row(networks)
-        first = self._learned(self._flattener.flat(row, row.rough_us))
+        first = self._learned(self._flattener.flat(row, row.rough_us, ROUGH_STEPS))
         total = first.sums(self._known.fitted_us(first.pairs))
         return self._learned(self._flattener.flat(row, total))
 
