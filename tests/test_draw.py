@@ -59,10 +59,17 @@ def test_layers_of_low_rank_are_two_that_make_the_same_shape():
     plain, factored = ([node.op_type for node in each.graph.node] for each in made)
     assert plain == ["Conv", "Relu", "Conv", "Reshape", "Gemm", "Identity"]
     assert factored == ["Conv", "Conv", "Relu", "Conv", "Reshape", "Gemm", "Gemm", "Identity"]
+    assert [len(node.input) for node in made[1].graph.node if node.op_type == "Conv"] == [2, 3, 3], "as SVD leaves them"
     weights = {item.name: item.dims for item in made[1].graph.initializer}
     first, second, depthwise = (weights[node.input[1]] for node in made[1].graph.node if node.op_type == "Conv")
     assert (first[1:], second[2:], depthwise) == ([8, 3, 3], [1, 1], [12, 1, 3, 3])
     assert 1 <= first[0] == second[1] <= 6
+
+
+def test_a_head_may_widen_the_means_first():
+    net = Net(np.random.default_rng(0), (1, 8, 4, 4))
+    nodes = net.model(net.head(net.input, 3, hidden=20, act=Activation.RELU)).graph.node
+    assert [node.op_type for node in nodes][-5:] == ["Conv", "Relu", "Reshape", "Gemm", "Identity"]
 
 
 def test_every_way_of_resizing_runs():

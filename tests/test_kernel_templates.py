@@ -22,7 +22,7 @@ from autocompress.hardware.kernels.template import blanks, filled, integers_of, 
 from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.search.kernel_templates import KernelTemplates
 from autocompress.search.quick_files import QuickFiles
-from autocompress.search.topology import Topology
+from autocompress.search.topology import Topology, width_class
 from autocompress.search.varied import varied
 from autocompress.target import Target
 from autocompress.trial import Bench, make_structure
@@ -160,6 +160,22 @@ def test_what_changes_only_bytes_changes_no_kernel(bytes_only, tmp_path):
 
     assert topology.read(packed) == topology.read(plain)
     assert kernels_of_export("residual", packed, tmp_path) == kernels_of_export("residual", plain, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["concat", "residual", "depthwise", "squeeze-excite", "vit blocks"])
+def test_widths_are_those_of_the_pruned_network(name):
+    _, topology = bench_of(name)
+    anatomy, draw = topology.anatomy, random.Random(0)
+    for _ in range(5):
+        kept = {group.name: draw.randint(1, group.width) for group in anatomy.groups}
+        real = [anatomy.widths_after(layer, kept) for layer in anatomy.layers]
+
+        found = topology.widths_after(tuple(kept[group.name] for group in anatomy.groups))
+
+        assert [inputs for inputs, _, _ in found] == [c_in for c_in, _ in real]
+        assert [classes for _, classes, _ in found] == [
+            tuple(width_class(width, topology.block) for width in widths) for widths in real
+        ]
 
 
 def test_a_dropped_block_shows_in_what_its_neighbours_see():

@@ -70,6 +70,13 @@ def test_many_networks_are_predicted_as_each_alone(at_once):
     np.testing.assert_allclose(np.stack([low, high], 1), [each.interval_ms for each in alone], rtol=1e-9)
 
 
+def test_many_different_kernels_are_told_apart():
+    many, widths = predictor(), [*range(1, 300), *range(250, 600)]
+    ms, _, _ = many.predict_many([[product(width, width), relu(width)] for width in widths])
+    alone = [predictor().predict_many([[product(width, width), relu(width)]])[0][0] for width in widths[::50]]
+    np.testing.assert_allclose(ms[::50], alone, rtol=1e-9)
+
+
 def test_weights_come_from_as_far_as_the_time_says_that_is_predicted_itself():
     """Rates as they are of nothing but bytes from far: a start of 5 ms evicts them, of which the rough time knows 1."""
     heavy, slow, far = product(1024, 1024), Kernel("Slow", (), ()), 1e-4

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autocompress.graph.anatomy import Anatomy, lies_in
 from autocompress.graph.channel_groups import ChannelGroup
 from autocompress.graph.layer_table import LayerFacts
@@ -52,7 +55,12 @@ def width_class(width: int, block: int) -> int:
 
 def group_class(group: ChannelGroup, width: int, block: int, has_layout: bool) -> tuple[bool, int | None]:
     """Whether one unit is left, with which the runtime turns transpositions into views; the class of the width."""
-    return width == group.unit * group.chunks, width_class(width, block) if has_layout else None
+    return width == _single(group), width_class(width, block) if has_layout else None
+
+
+def _single(group: ChannelGroup) -> int:
+    """The width at which a single unit is left."""
+    return group.unit * group.chunks
 
 
 def rank_class(rank: int, block: int) -> int:
@@ -73,7 +81,7 @@ class Topology:
     _numbers: dict[object, int] = field(default_factory=dict, repr=False)
     _kept: dict[tuple[int, float, int], int] = field(default_factory=dict, repr=False)
     _present: dict[tuple[str, ...], tuple[int, ...]] = field(default_factory=dict, repr=False)
-    _widths: dict[tuple[int, ...], tuple[tuple[int, tuple[int, int], bool], ...]] = field(
+    _widths: dict[tuple[int, ...], tuple[tuple[int, tuple[int, ...], bool], ...]] = field(
         default_factory=dict, repr=False
     )
 
@@ -86,6 +94,25 @@ class Topology:
         self._joined = [place for place, layer in enumerate(layers) if not self._reads_one_group(layer)]
         self._first_rank = len(self._groups) + len(self._joined)
         self._copies = [(self._place[a], self._place[b]) for a, b in self.anatomy.copies.items()]
+        self._look_at_widths()
+
+    def _look_at_widths(self) -> None:
+        """Inputs and outputs of layers fall in proportion to the channels that groups lose: by how much for each."""
+        layers, groups = self.anatomy.layers, self._groups
+        full = {group.name: group.width for group in groups}
+
+        def widths(kept: dict[str, int]) -> NDArray[np.int64]:
+            found = [self.anatomy.widths_after(layer, kept) for layer in layers]
+            return np.array(found, np.int64).reshape(len(layers), 2)
+
+        self._widest = widths(full)
+        fewer = [self._widest - widths(full | {group.name: group.width - 1}) for group in groups]
+        self._a_channel = np.array(fewer, np.int64).reshape(len(groups), len(layers), 2)
+        self._class = np.array([width_class(width, self.block) for width in range(self._widest.max(initial=0) + 1)])
+        self._singles = [_single(group) for group in groups]
+        touched = [{*group.outs, *group.ins} for group in groups]
+        self._touches = np.array([[layer.name in names for layer in layers] for names in touched], np.bool_)
+        self._touches = self._touches.reshape(len(groups), len(layers))
 
     def read(self, recipe: Recipe) -> Reading | None:
         """None for a recipe whose kernels do not follow from its settings alone: factors kept where they are faster."""
@@ -95,7 +122,7 @@ class Topology:
             return None
         present = self._layers_left(tuple(steps.get("drop_blocks", {}).get("blocks", ())))
         kept = self._kept_widths(steps.get("prune_channels", {}))
-        widths = self._widths.get(kept) or self._widths_of(kept)
+        widths = self._widths.get(kept) or self.widths_after(kept)
         precision = self._precisions(steps.get("quantize"))
         factors = factorize.get("layers", {})
         ranks = [0] * (RANKS * len(self.anatomy.layers))
@@ -170,22 +197,14 @@ class Topology:
             kept[at] = width
         return tuple(kept)
 
-    def _widths_of(self, kept: tuple[int, ...]) -> tuple[tuple[int, tuple[int, int], bool], ...]:
+    def widths_after(self, kept: tuple[int, ...]) -> tuple[tuple[int, tuple[int, ...], bool], ...]:
         """Of each layer its inputs, the classes of its inputs and outputs, whether of either a single unit is left."""
-        of_groups = {group.name: width for group, width in zip(self._groups, kept, strict=True)}
-        single = {
-            name
-            for group, width in zip(self._groups, kept, strict=True)
-            if group_class(group, width, self.block, False)[0]
-            for name in (*group.outs, *group.ins)
-        }
-        found = []
-        for layer in self.anatomy.layers:
-            c_in, c_out = self.anatomy.widths_after(layer, of_groups)
-            classes = (width_class(c_in, self.block), width_class(c_out, self.block))
-            found.append((c_in, classes, layer.name in single))
-        self._widths[kept] = tuple(found)
-        return self._widths[kept]
+        widths = self._widest - np.tensordot(np.subtract(self._full, kept), self._a_channel, 1)
+        classes = self._class[widths].tolist()
+        single = (np.equal(kept, self._singles) @ self._touches).tolist()
+        found = tuple(zip(widths[:, 0].tolist(), map(tuple, classes), single, strict=True))
+        self._widths[kept] = found
+        return found
 
     def _precisions(self, settings: Settings | None) -> list[tuple[str, ...]]:
         """What each layer computes with; a layer that holds another's weight does as that."""

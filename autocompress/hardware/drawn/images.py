@@ -11,6 +11,7 @@ MOST_VALUES = 800_000  # of an activation: keeps a drawn network to a few millis
 MOST_MACS = 90e6  # of one layer
 MOST_BYTES = 50e6  # of weights before the last block
 DOWN_TO_THE_END = 0.25  # of them: wide layers on one to nine positions, as deep networks have on small images
+WIDE_HEADS = 0.2  # of the networks: a convolution of the means, with more weights than all blocks of a small network
 Block = Callable[[Net, Style, Value, int, int], Value]
 
 
@@ -219,7 +220,8 @@ def image_net(manner: str, style: Style, rng: np.random.Generator) -> tuple[Net,
             if net.stored_bytes > MOST_BYTES:
                 break
             x = block(net, style, x, min(c_out, affordable(x, stride)), stride)
-    return net, net.head(x, style.one_of(2, 10, 100, 1000, shares=(0.3, 0.4, 0.2, 0.1)))
+    hidden = style.width(128, 1280) if style.chance(WIDE_HEADS) else 0
+    return net, net.head(x, style.one_of(2, 10, 100, 1000, shares=(0.3, 0.4, 0.2, 0.1)), hidden, style.act)
 
 
 def affordable(x: Value, stride: int) -> int:

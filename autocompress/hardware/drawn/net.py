@@ -131,17 +131,27 @@ class Net:
     ) -> Value:
         """A convolution with bias that keeps the extent at stride 1; also over series."""
         if groups == 1 and self._is_factored():
-            x, kernel, stride = self._conv(x, self._rank(x.channels, c_out), kernel, stride), 1, 1
+            rank = self._rank(x.channels, c_out)
+            x, kernel, stride = self._conv(x, rank, kernel, stride, has_bias=False), 1, 1
         return self.act(self._conv(x, c_out, kernel, stride, groups), act)
 
-    def _conv(self, x: Value, c_out: int, kernel: int | tuple[int, ...], stride: int, groups: int = 1) -> Value:
+    def _conv(
+        self,
+        x: Value,
+        c_out: int,
+        kernel: int | tuple[int, ...],
+        stride: int,
+        groups: int = 1,
+        *,
+        has_bias: bool = True,
+    ) -> Value:
         extents = x.shape[2:]
         window = (kernel,) * len(extents) if isinstance(kernel, int) else kernel
         pads = [k // 2 for k in window]
         sizes = tuple((n + 2 * p - k) // stride + 1 for n, p, k in zip(extents, pads, window, strict=True))
         return self.node(
             "Conv",
-            [x, self.weight(c_out, x.channels // groups, *window), self.vector(c_out)],
+            [x, self.weight(c_out, x.channels // groups, *window), *([self.vector(c_out)] if has_bias else [])],
             (x.shape[0], c_out, *sizes),
             kernel_shape=list(window),
             strides=[stride] * len(window),
@@ -244,9 +254,11 @@ class Net:
             mode=mode, coordinate_transformation_mode=coordinates, nearest_mode="floor",
         )  # fmt: skip
 
-    def head(self, x: Value, classes: int) -> Value:
-        """Classes from an image or a series."""
+    def head(self, x: Value, classes: int, hidden: int = 0, act: Activation = Activation.NONE) -> Value:
+        """Classes from an image or a series; through ``hidden`` channels of the means, as MobileNetV3 has them."""
         pooled = self.mean(x)
+        if hidden:
+            pooled = self.conv(pooled, hidden, act=act)
         return self.linear(self.reshape(pooled, pooled.shape[0], pooled.channels), classes)
 
     def _scalar(self, value: float) -> str:

@@ -34,6 +34,7 @@ TERMS = 10  # of the kind of kernel that has most: those of all kinds are fitted
 _INTEGERS = frozenset({"int8", "uint8"})
 
 Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
 
 _DESCRIBERS: Mapping[str, Callable[[Kernel], Description]] = {
     **dict.fromkeys(("Conv", "FusedConv", "QLinearConv"), convolution),
@@ -91,7 +92,7 @@ def describe(kernel: Kernel) -> Description:
 class Placed:
     """Kernels of one path in their networks: ``places [n]`` among all, ``terms [n, t]``, ``features [n, f]``."""
 
-    places: list[int]
+    places: Ints
     terms: Floats
     features: Floats
 
@@ -101,19 +102,22 @@ def in_contexts(described: Sequence[Description], contexts: Sequence[Context]) -
     found: dict[str, list[int]] = {}
     for place, each in enumerate(described):
         found.setdefault(each.path, []).append(place)
-    return {path: _placed(places, described, contexts) for path, places in found.items()}
+    beside = np.array([(each.stored_bytes, each.pause_us) for each in contexts])
+    return {
+        path: placed(np.array(places), np.array([described[place].numbers for place in places]), beside[places])
+        for path, places in found.items()
+    }
 
 
-def _placed(places: list[int], described: Sequence[Description], contexts: Sequence[Context]) -> Placed:
-    of_path = [described[place] for place in places]
-    own = np.array([each.read_bytes for each in of_path])
-    stored = np.array([contexts[place].stored_bytes for place in places])
-    pause = np.array([contexts[place].pause_us for place in places])
+def placed(places: Ints, numbers: Floats, contexts: Floats) -> Placed:
+    """Kernels of one path by the ``numbers [n, …]`` of their descriptions; ``contexts [n, 2]`` are theirs."""
+    terms, own, features = numbers[:, :TERMS], numbers[:, TERMS], numbers[:, TERMS + 1 :]
+    stored, pause = contexts.T
     octaves = np.log2(np.maximum(pause, 1.0))
     far = [np.clip((octaves - log2(a)) / log2(b / a), 0.0, 1.0) for a, b in pairwise(PAUSES_US)]
     logs = np.log2(np.maximum([own, stored, pause], LEAST))
     return Placed(
         places=places,
-        terms=np.column_stack([[each.terms for each in of_path], *(own * share for share in far)]),
-        features=np.column_stack([[each.features for each in of_path], *logs]),
+        terms=np.column_stack([terms, *(own * share for share in far)]),
+        features=np.column_stack([features, *logs]),
     )

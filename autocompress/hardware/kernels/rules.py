@@ -12,6 +12,7 @@ from itertools import combinations
 from operator import itemgetter
 
 Symbols = Sequence[int]
+Value = Callable[[Symbols], int | None]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,13 @@ class Rule:
         if rest:
             return None
         return (total if total < self.least else -(-total // self.block) * self.block) + self.plus
+
+    @cached_property
+    def quick(self) -> Value:
+        """``value``; of constants and plain symbols, which most rules are, without computing."""
+        if not self.symbols:
+            return lambda _: self.plus
+        return itemgetter(*self.symbols) if self == Rule(self.symbols[:1]) else self.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,21 +107,22 @@ class Rules:
         return tuple(sorted({i for rules in self.rules for rule in rules for i in rule.symbols}))
 
     @cached_property
-    def _different(self) -> tuple[list[tuple[Rule, ...]], Callable[[Sequence[int]], tuple[int, ...]]]:
+    def _different(self) -> tuple[list[list[Value]], Callable[[Sequence[int]], tuple[int, ...]]]:
         """Many integers have the same rules: the different ones, and what gives each integer the value of its own."""
         place: dict[tuple[Rule, ...], int] = {}
         which = [place.setdefault(tuple(rules), len(place)) for rules in self.rules]
+        values = [[rule.quick for rule in rules] for rules in place]
         if len(which) > 1:
-            return list(place), itemgetter(*which)
-        return list(place), lambda values: tuple(values[at] for at in which)
+            return values, itemgetter(*which)
+        return values, lambda values: tuple(values[at] for at in which)
 
     def integers(self, symbols: Symbols) -> tuple[int, ...] | None:
         """The integers for ``symbols``; None where one of them has no rule, or rules that disagree."""
         different, of_each = self._different
         found: list[int] = []
         for rules in different:
-            value = rules[0].value(symbols) if rules else None
-            if value is None or any(rule.value(symbols) != value for rule in rules[1:]):
+            value = rules[0](symbols) if rules else None
+            if value is None or any(rule(symbols) != value for rule in rules[1:]):
                 return None
             found.append(value)
         return of_each(found)

@@ -1,18 +1,24 @@
 """Many networks at once: their kernels as numbers of kernels that were seen, so that sums are those of arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autocompress.hardware.kernels.features import STEPS_PER_OCTAVE, Context, describe, rough_us
+from autocompress.hardware.kernels.features import (
+    STEPS_PER_OCTAVE,
+    Context,
+    Ints,
+    Placed,
+    describe,
+    placed,
+    rough_us,
+)
 from autocompress.hardware.kernels.kernel import Kernel, digest
-from autocompress.hardware.kernels.paths.description import Description
 from autocompress.hardware.predictor.forest import Floats
 
-Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 MOST_KERNELS = 2**40  # more than memory holds: a pair's number is that of its context times this, plus its kernel's
 
@@ -34,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Flat:
-    """A row whose contexts are known: ``pair [k]`` says which of ``pairs`` each is.
+    """A row whose contexts are known: ``pair [k]`` says which of ``pairs [p]`` each is.
 
     These are different kernels in different contexts, by numbers that stay the same.
     """
@@ -42,7 +48,7 @@ class Flat:
     networks: int
     network: Ints
     pair: Ints
-    pairs: list[int]
+    pairs: Ints
 
     def sums(self, us: Floats) -> Floats:
         """Of each network, of what each of ``pairs`` is."""
@@ -50,43 +56,47 @@ class Flat:
         return found
 
 
-@dataclass(frozen=True)
-class Numbered:
-    """What of a kernel its time follows from, worked out once: ``name`` is the digest of its signature."""
+class Growing:
+    """An array of rows that more are added to."""
 
-    name: str
-    described: Description
-    stored_bytes: float
-    rough_us: float
+    def __init__(self, columns: int) -> None:
+        self._held, self._count = np.empty((64, columns)), 0
 
-    @classmethod
-    def of(cls, kernel: Kernel) -> "Numbered":
-        """Of one kernel."""
-        return cls(digest(kernel.signature), describe(kernel), kernel.stored_bytes, rough_us(kernel))
+    @property
+    def rows(self) -> Floats:
+        """Those that were added: ``[n, columns]``."""
+        return self._held[: self._count]
+
+    def add(self, rows: Floats) -> None:
+        """``rows [m, columns]`` behind the others."""
+        end = self._count + len(rows)
+        if end > len(self._held):
+            more = np.empty((max(end, 2 * len(self._held)), self._held.shape[1]))
+            more[: self._count] = self.rows
+            self._held = more
+        self._held[self._count : end] = rows
+        self._count = end
 
 
-@dataclass(frozen=True)
 class Flattener:
-    """Numbers kernels as they come, and remembers what of them their time follows from."""
+    """Numbers kernels and contexts as they come, and remembers what of them their time follows from."""
 
-    _number: dict[str, int] = field(default_factory=dict)
-    _kernels: list[Numbered] = field(default_factory=list)
-    _contexts: dict[Context, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self._number: dict[str, int] = {}  # of a kernel, by its signature
+        self._names: list[str] = []
+        self._kernels = Growing(4)  # stored bytes, rough time, number of the path, place among those of this path
+        self._described: dict[str, Growing] = {}  # by path, in the order of ``paths``
+        self._contexts: dict[Context, int] = {}
 
     def row(self, networks: Sequence[Sequence[Kernel]]) -> Row:
         """One row of all kernels."""
-        count = len(networks)
-        number, every = self._number, [kernel for kernels in networks for kernel in kernels]
-        for kernel in every:
-            if kernel.signature not in number:
-                number[kernel.signature] = len(self._kernels)
-                self._kernels.append(Numbered.of(kernel))
-        ids = np.array([number[kernel.signature] for kernel in every], np.int64)
+        every, count = [kernel for kernels in networks for kernel in kernels], len(networks)
+        self._take_in(every)
+        ids = np.array([self._number[kernel.signature] for kernel in every], np.int64)
         network = np.repeat(np.arange(count), [len(kernels) for kernels in networks])
-        used, which = np.unique(ids, return_inverse=True)
-        sizes = np.array([(self._kernels[at].stored_bytes, self._kernels[at].rough_us) for at in used.tolist()])
         stored, rough = (
-            np.bincount(network, column[which], count).astype(np.float64) for column in sizes.reshape(-1, 2).T
+            np.bincount(network, column[ids], count).astype(np.float64) for column in self._kernels.rows[:, :2].T
         )
         return Row(networks=count, kernel=ids, network=network, stored_bytes=stored, rough_us=rough)
 
@@ -94,58 +104,70 @@ class Flattener:
         """The row in networks that take ``pause_us [n]``; see ``Context.of_sums``."""
         contexts = map(Context.of_sums, row.stored_bytes.tolist(), pause_us.tolist(), repeat(steps))
         numbers = np.array([self._contexts.setdefault(each, len(self._contexts)) for each in contexts], np.int64)
-        codes, pair = np.unique(numbers[row.network] * MOST_KERNELS + row.kernel, return_inverse=True)
-        return Flat(networks=row.networks, network=row.network, pair=pair, pairs=codes.tolist())
+        pairs, pair = np.unique(numbers[row.network] * MOST_KERNELS + row.kernel, return_inverse=True)
+        return Flat(networks=row.networks, network=row.network, pair=pair, pairs=pairs)
 
-    def pairs(self, codes: Sequence[int]) -> tuple[list[Numbered], list[Context]]:
-        """The kernels and contexts that numbers of pairs stand for."""
-        contexts = list(self._contexts)
-        kernels = [self._kernels[code % MOST_KERNELS] for code in codes]
-        return kernels, [contexts[code // MOST_KERNELS] for code in codes]
+    def placed(self, pairs: Ints) -> dict[str, Placed]:
+        """Path → those of its kernels that are in ``pairs [p]``."""
+        context, kernel = np.divmod(pairs, MOST_KERNELS)
+        contexts = np.array([(each.stored_bytes, each.pause_us) for each in self._contexts])[context]
+        path, row = self._kernels.rows[kernel, 2:].astype(np.int64).T
+        return {
+            self.paths[number]: placed(at, self._described[self.paths[number]].rows[row[at]], contexts[at])
+            for number in np.unique(path).tolist()
+            for at in [np.flatnonzero(path == number)]
+        }
+
+    def names(self, pairs: Ints) -> list[str]:
+        """Digests of the signatures of the kernels in ``pairs``."""
+        return [self._names[number] for number in (pairs % MOST_KERNELS).tolist()]
+
+    def path(self, pairs: Ints) -> Ints:
+        """The numbers in ``paths`` of the paths that the kernels in ``pairs`` take."""
+        found: Ints = self._kernels.rows[pairs % MOST_KERNELS, 2].astype(np.int64)
+        return found
+
+    def _take_in(self, kernels: Sequence[Kernel]) -> None:
+        """Number those that are new."""
+        for kernel in kernels:
+            if kernel.signature in self._number:
+                continue
+            self._number[kernel.signature] = len(self._names)
+            self._names.append(digest(kernel.signature))
+            found = describe(kernel)
+            if found.path not in self._described:
+                self.paths.append(found.path)
+                self._described[found.path] = Growing(len(found.numbers))
+            of_path = self._described[found.path]
+            number = self.paths.index(found.path)
+            self._kernels.add(np.array([[kernel.stored_bytes, rough_us(kernel), number, len(of_path.rows)]]))
+            of_path.add(np.array([found.numbers]))
 
 
-@dataclass(frozen=True)
 class Known:
-    """What each pair of kernel and context was found to take: microseconds, their spread, path, whether timed.
+    """What each pair of kernel and context was found to take: microseconds, their spread, whether the kernel was timed.
 
     ``fitted_us`` are those of the device that was fitted on, where the others are brought to another one.
     """
 
-    _rows: dict[int, tuple[float, float, int, bool, float]] = field(default_factory=dict)
-    _paths: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._place: dict[int, int] = {}
+        self._rows = Growing(4)
 
-    @property
-    def paths(self) -> list[str]:
-        """By their numbers."""
-        return list(self._paths)
-
-    def lacking(self, pairs: Sequence[int]) -> list[int]:
+    def lacking(self, pairs: Ints) -> Ints:
         """Those that are not known."""
-        return [pair for pair in pairs if pair not in self._rows]
+        return np.array([pair for pair in pairs.tolist() if pair not in self._place], np.int64)
 
-    def add(
-        self,
-        pairs: Sequence[int],
-        us: Floats,
-        spread: Floats,
-        paths: Sequence[str],
-        timed: Bools,
-        *,
-        fitted_us: Floats,
-    ) -> None:
-        """Remember some."""
-        numbers = [self._paths.setdefault(path, len(self._paths)) for path in paths]
-        rows = zip(us.tolist(), spread.tolist(), numbers, timed.tolist(), fitted_us.tolist(), strict=True)
-        self._rows.update(zip(pairs, rows, strict=True))
+    def add(self, pairs: Ints, us: Floats, spread: Floats, timed: Bools, *, fitted_us: Floats) -> None:
+        """Remember some that were lacking."""
+        first = len(self._place)
+        self._place.update(zip(pairs.tolist(), range(first, first + len(pairs)), strict=True))
+        self._rows.add(np.column_stack([us, spread, timed, fitted_us]))
 
-    def numbers(self, pairs: Sequence[int]) -> tuple[Floats, Floats, Ints, Bools]:
-        """Of each pair: microseconds, spread, number of the path, whether it was timed."""
-        rows = np.array([self._rows[pair] for pair in pairs], np.float64).reshape(-1, 5)
-        return rows[:, 0], rows[:, 1], rows[:, 2].astype(np.int64), rows[:, 3].astype(np.bool_)
-
-    def fitted_us(self, pairs: Sequence[int]) -> Floats:
-        """Of each pair, on the device that was fitted on."""
-        return np.array([self._rows[pair][-1] for pair in pairs], np.float64)
+    def numbers(self, pairs: Ints) -> tuple[Floats, Floats, Bools, Floats]:
+        """Of each pair: microseconds, spread, whether the kernel was timed, ``fitted_us``."""
+        rows = self._rows.rows[[self._place[pair] for pair in pairs.tolist()]]
+        return rows[:, 0], rows[:, 1], rows[:, 2].astype(np.bool_), rows[:, 3]
 
 
 def sums(flat: Flat, us: Floats, spread: Floats, path: Ints) -> tuple[Floats, Floats, Floats]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from autocompress.facts import Facts
 from autocompress.hardware.kept import Circumstances
-from autocompress.hardware.kernels.features import ROUGH_STEPS, in_contexts
+from autocompress.hardware.kernels.features import ROUGH_STEPS
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
 from autocompress.hardware.predictor.forest import Floats
@@ -141,8 +141,8 @@ class LatencyPredictor:
     def predict_many(self, networks: Sequence[Sequence[Kernel]]) -> tuple[Floats, Floats, Floats]:
         """Milliseconds of many networks, with the ends of their intervals: three of ``[n]``."""
         flat = self._flat(networks)
-        us, spread, path, _ = self._known.numbers(flat.pairs)
-        total, alone, together = sums(flat, us, spread, path)
+        us, spread, _, _ = self._known.numbers(flat.pairs)
+        total, alone, together = sums(flat, us, spread, self._flattener.path(flat.pairs))
         variance = (TOGETHER * together + (1 - TOGETHER) * alone) / np.maximum(total, 1e-9) ** 2
         ms: Floats = self.scale * (self.cost.call_us + self.slope * total) / 1e3
         stretch = np.exp(self.quantile * np.sqrt(FLOOR_SPREAD**2 + variance))
@@ -151,8 +151,8 @@ class LatencyPredictor:
     def guesses(self, kernels: Sequence[Kernel]) -> list[Guess]:
         """What each kernel of one network takes."""
         flat = self._flat([kernels])
-        us, spread, path, timed = self._known.numbers(flat.pairs)
-        names = self._known.paths
+        us, spread, timed, _ = self._known.numbers(flat.pairs)
+        path, names = self._flattener.path(flat.pairs), self._flattener.paths
         each = [
             Guess(us=one, spread=doubt, path=names[number], timed=bool(is_timed))
             for one, doubt, number, is_timed in zip(
@@ -184,26 +184,23 @@ class LatencyPredictor:
         """
         row = self._flattener.row(networks)
         first = self._learned(self._flattener.flat(row, row.rough_us, ROUGH_STEPS))
-        total = first.sums(self._known.fitted_us(first.pairs))
-        return self._learned(self._flattener.flat(row, total))
+        *_, fitted_us = self._known.numbers(first.pairs)
+        return self._learned(self._flattener.flat(row, first.sums(fitted_us)))
 
     def _learned(self, flat: Flat) -> Flat:
         """The same, once all its pairs are known."""
         new = self._known.lacking(flat.pairs)
-        if new:
-            kernels, contexts = self._flattener.pairs(new)
-            described = [kernel.described for kernel in kernels]
-            us, spread = self.model.predict(in_contexts(described, contexts))
-            corrections = [self.timed.get(kernel.name) for kernel in kernels]
+        if len(new):
+            us, spread = self.model.predict(self._flattener.placed(new))
+            corrections = [self.timed.get(name) for name in self._flattener.names(new)]
             us *= np.exp([correction or 0.0 for correction in corrections])
             was_timed = np.array([correction is not None for correction in corrections])
-            paths = [each.path for each in described]
             fitted_us = us
             if self.transfer is not None:
+                paths = [self._flattener.paths[number] for number in self._flattener.path(new).tolist()]
                 us = self.transfer.applied(paths, us)
             spread = np.where(was_timed, TIMED_SPREAD, spread)
-            timed_here = was_timed & (self.transfer is None)
-            self._known.add(new, us, spread, paths, timed_here, fitted_us=fitted_us)
+            self._known.add(new, us, spread, was_timed & (self.transfer is None), fitted_us=fitted_us)
         return flat
 
     def _row(self, name: str, op: str, guess: Guess) -> KernelRow:

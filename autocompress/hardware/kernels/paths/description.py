@@ -21,6 +21,11 @@ class Description:
     features: tuple[float, ...]
     read_bytes: float = 0.0
 
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """Terms, read bytes and features in one row."""
+        return (*self.terms, self.read_bytes, *self.features)
+
 
 def log(value: float) -> float:
     """The binary logarithm, finite also of nothing."""
