@@ -167,7 +167,10 @@ def test_widths_are_those_of_the_pruned_network(name):
     _, topology = bench_of(name)
     anatomy, draw = topology.anatomy, random.Random(0)
     for _ in range(5):
-        kept = {group.name: draw.randint(1, group.width) for group in anatomy.groups}
+        kept = {
+            group.name: draw.choice((group.unit * group.chunks, draw.randint(1, group.width)))
+            for group in anatomy.groups
+        }
         real = [anatomy.widths_after(layer, kept) for layer in anatomy.layers]
 
         found = topology.widths_after(tuple(kept[group.name] for group in anatomy.groups))
@@ -176,6 +179,9 @@ def test_widths_are_those_of_the_pruned_network(name):
         assert [classes for _, classes, _ in found] == [
             tuple(width_class(width, topology.block) for width in widths) for widths in real
         ]
+        single = [group for group in anatomy.groups if kept[group.name] == group.unit * group.chunks]
+        names = {name for group in single for name in (*group.outs, *group.ins)}
+        assert [is_single for _, _, is_single in found] == [layer.name in names for layer in anatomy.layers]
 
 
 def test_a_dropped_block_shows_in_what_its_neighbours_see():

@@ -3,9 +3,9 @@
 import copy
 import importlib
 import sys
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 # Where, and what: it reads the source of translations; lists the operators to decompose; asks each whether it could be.
@@ -14,7 +14,6 @@ _SLOW = (
     ("torch.onnx._internal.exporter._decomp", "create_onnx_friendly_decomposition_table"),
     ("torch.export.exported_program", "_collect_all_valid_cia_ops"),
 )
-_kept: dict[Hashable, Any] = {}
 
 
 @contextmanager
@@ -27,7 +26,7 @@ def shared_library() -> Iterator[None]:
     found = [(home, name) for path, name in _SLOW if name in vars(home := _home(path))]
     originals = [vars(home)[name] for home, name in found]
     for home, name in found:
-        setattr(home, name, partial(_worked_out_once, name, getattr(home, name)))
+        setattr(home, name, partial(_copied, getattr(home, name)))
     try:
         yield
     finally:
@@ -35,14 +34,16 @@ def shared_library() -> Iterator[None]:
             setattr(home, name, original)
 
 
-def _worked_out_once(name: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """May be shared: an export that brings no operators of its own adds none. As copies: torch deletes from some."""
-    given = tuple(frozenset(arg) if isinstance(arg, set) else arg for arg in args)
+def _copied(work_out: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A copy of what is shared: torch deletes from it."""
+    given = [frozenset(arg) if isinstance(arg, set) else arg for arg in args]
     # Operators of torchvision are found only where it has been imported.
-    key = (name, given, tuple(kwargs.items()), "torchvision" in sys.modules)
-    if key not in _kept:
-        _kept[key] = original(*args, **kwargs)
-    return copy.copy(_kept[key])
+    return copy.copy(_once(work_out, "torchvision" in sys.modules, *given, **kwargs))
+
+
+@cache
+def _once(work_out: Callable[..., Any], _with_torchvision: bool, *args: Any, **kwargs: Any) -> Any:
+    return work_out(*args, **kwargs)  # may be shared: an export that brings no operators of its own adds none
 
 
 def _home(path: str) -> Any:

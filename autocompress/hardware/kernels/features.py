@@ -104,12 +104,12 @@ def in_contexts(described: Sequence[Description], contexts: Sequence[Context]) -
         found.setdefault(each.path, []).append(place)
     beside = np.array([(each.stored_bytes, each.pause_us) for each in contexts])
     return {
-        path: placed(np.array(places), np.array([described[place].numbers for place in places]), beside[places])
+        path: with_contexts(np.array(places), np.array([described[place].numbers for place in places]), beside[places])
         for path, places in found.items()
     }
 
 
-def placed(places: Ints, numbers: Floats, contexts: Floats) -> Placed:
+def with_contexts(places: Ints, numbers: Floats, contexts: Floats) -> Placed:
     """Kernels of one path by the ``numbers [n, …]`` of their descriptions; ``contexts [n, 2]`` are theirs."""
     terms, own, features = numbers[:, :TERMS], numbers[:, TERMS], numbers[:, TERMS + 1 :]
     stored, pause = contexts.T

@@ -13,8 +13,8 @@ from autocompress.hardware.kernels.features import (
     Ints,
     Placed,
     describe,
-    placed,
     rough_us,
+    with_contexts,
 )
 from autocompress.hardware.kernels.kernel import Kernel, digest
 from autocompress.hardware.predictor.forest import Floats
@@ -113,7 +113,7 @@ class Flattener:
         contexts = np.array([(each.stored_bytes, each.pause_us) for each in self._contexts])[context]
         path, row = self._kernels.rows[kernel, 2:].astype(np.int64).T
         return {
-            self.paths[number]: placed(at, self._described[self.paths[number]].rows[row[at]], contexts[at])
+            self.paths[number]: with_contexts(at, self._described[self.paths[number]].rows[row[at]], contexts[at])
             for number in np.unique(path).tolist()
             for at in [np.flatnonzero(path == number)]
         }
