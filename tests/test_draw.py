@@ -1,15 +1,19 @@
 """Networks to profile by: the same from the same seed, of every declared kind, and all of them run."""
 
+from math import prod
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 
 from autocompress.errors import SpaceError
+from autocompress.hardware.drawn import images
 from autocompress.hardware.drawn.draw import draw, draw_student, draw_timm
 from autocompress.hardware.drawn.kinds import FLOAT_ONLY, KINDS
 from autocompress.hardware.drawn.net import Activation, Net, repeated
 from autocompress.hardware.drawn.space import NetworkSpace, profile_space, read_space
+from autocompress.hardware.drawn.style import Style
 from autocompress.hardware.machine import this_machine
 from autocompress.paths import spaces_folder
 from autocompress.search.space import shipped_spaces
@@ -70,6 +74,22 @@ def test_a_head_may_widen_the_means_first():
     net = Net(np.random.default_rng(0), (1, 8, 4, 4))
     nodes = net.model(net.head(net.input, 3, hidden=20, act=Activation.RELU)).graph.node
     assert [node.op_type for node in nodes][-5:] == ["Conv", "Relu", "Reshape", "Gemm", "Identity"]
+
+
+def test_small_networks_compute_a_fraction_of_what_others_do(monkeypatch):
+    def total_macs(seed: int, small: float) -> int:
+        monkeypatch.setattr(images, "SMALL", small)
+        rng = np.random.default_rng(seed)
+        net, last = images.image_net("residual", Style.drawn(rng), rng)
+        graph = onnx.shape_inference.infer_shapes(net.model(last)).graph
+        made = {value.name: prod(d.dim_value for d in value.type.tensor_type.shape.dim) for value in graph.value_info}
+        weights = {item.name: item.dims for item in graph.initializer}
+        return sum(
+            made[node.output[0]] * prod(weights[node.input[1]][1:]) for node in graph.node if node.op_type == "Conv"
+        )
+
+    small, others = (np.median([total_macs(seed, share) for seed in range(8)]) for share in (1.0, 0.0))
+    assert small < others / 4
 
 
 def test_every_way_of_resizing_runs():

@@ -239,6 +239,7 @@ def test_a_law_is_found_from_samples(law, rule):
 
     assert rule in rules.rules[0]
     assert rules.integers((100, 17)) == (law(100, 17),)
+    assert all(rule.quick(symbols) == rule.value(symbols) == law(*symbols) for symbols in ((100, 17), (100, 3)))
 
 
 def test_an_integer_without_a_law_is_not_known():

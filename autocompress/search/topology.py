@@ -107,7 +107,7 @@ class Topology:
 
         self._widest = widths(full)
         fewer = [self._widest - widths(full | {group.name: group.width - 1}) for group in groups]
-        self._a_channel = np.array(fewer, np.int64).reshape(len(groups), len(layers), 2)
+        self._a_channel = np.array(fewer, np.int64).reshape(len(groups), 2 * len(layers))
         self._class = np.array([width_class(width, self.block) for width in range(self._widest.max(initial=0) + 1)])
         self._singles = [_single(group) for group in groups]
         touched = [{*group.outs, *group.ins} for group in groups]
@@ -199,7 +199,7 @@ class Topology:
 
     def widths_after(self, kept: tuple[int, ...]) -> tuple[tuple[int, tuple[int, ...], bool], ...]:
         """Of each layer its inputs, the classes of its inputs and outputs, whether of either a single unit is left."""
-        widths = self._widest - np.tensordot(np.subtract(self._full, kept), self._a_channel, 1)
+        widths = self._widest - (np.subtract(self._full, kept) @ self._a_channel).reshape(self._widest.shape)
         classes = self._class[widths].tolist()
         single = (np.equal(kept, self._singles) @ self._touches).tolist()
         found = tuple(zip(widths[:, 0].tolist(), map(tuple, classes), single, strict=True))

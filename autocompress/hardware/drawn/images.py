@@ -9,6 +9,7 @@ from autocompress.hardware.drawn.style import Style
 
 MOST_VALUES = 800_000  # of an activation: keeps a drawn network to a few milliseconds
 MOST_MACS = 90e6  # of one layer
+SMALL, SMALL_MACS = 0.5, (1e6, 20e6)  # of the networks, and of a layer then: they take less than a millisecond or two
 MOST_BYTES = 50e6  # of weights before the last block
 DOWN_TO_THE_END = 0.25  # of them: wide layers on one to nine positions, as deep networks have on small images
 WIDE_HEADS = 0.2  # of the networks: a convolution of the means, with more weights than all blocks of a small network
@@ -210,24 +211,25 @@ def image_net(manner: str, style: Style, rng: np.random.Generator) -> tuple[Net,
     last = style.width(48, 2048)
     if style.chance(DOWN_TO_THE_END):
         stages, last = max(stages, int(np.log2(x.side))), style.width(256, 1024)
-    growth = max(1.0, (last / x.channels) ** (1 / stages))
-    for stage in range(stages):
-        width = x.channels * growth
-        for place in range(style.whole(1, 2 + stage)):
+    most_macs = float(np.exp(rng.uniform(*np.log(SMALL_MACS)))) if style.chance(SMALL) else MOST_MACS
+    first, growth = x.channels, max(1.0, (last / x.channels) ** (1 / stages))
+    for stage in range(1, stages + 1):
+        width = first * growth**stage
+        for place in range(style.whole(1, 1 + stage)):
             c_out = x.channels if place and style.chance(0.75) else style.width(width * 0.85, width * 1.15)
-            stride = 2 if place == 0 and x.side > 2 and (stage or style.chance(0.5)) else 1
+            stride = 2 if place == 0 and x.side > 2 and (stage > 1 or style.chance(0.5)) else 1
             block = blocks[int(rng.integers(len(blocks)))]
             if net.stored_bytes > MOST_BYTES:
                 break
-            x = block(net, style, x, min(c_out, affordable(x, stride)), stride)
+            x = block(net, style, x, min(c_out, affordable(x, stride, most_macs)), stride)
     hidden = style.width(128, 1280) if style.chance(WIDE_HEADS) else 0
     return net, net.head(x, style.one_of(2, 10, 100, 1000, shares=(0.3, 0.4, 0.2, 0.1)), hidden, style.act)
 
 
-def affordable(x: Value, stride: int) -> int:
-    """The width at which a 3×3 convolution from ``x`` takes a few milliseconds at most."""
+def affordable(x: Value, stride: int, most_macs: float = MOST_MACS) -> int:
+    """The width at which a 3×3 convolution from ``x`` takes ``most_macs``: a few milliseconds at most."""
     positions = float(np.prod(x.shape[2:])) / stride**2
-    return max(4, int(min(MOST_MACS / (positions * 9 * x.channels), MOST_VALUES / positions)))
+    return max(4, int(min(most_macs / (positions * 9 * x.channels), MOST_VALUES / positions)))
 
 
 def _gated(net: Net, rows: Value) -> Value:

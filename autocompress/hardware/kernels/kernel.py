@@ -24,12 +24,12 @@ class Tensor:
     shape: Shape
     stored: bool = False
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of elements."""
         return prod(self.shape)
 
-    @property
+    @cached_property
     def bytes(self) -> float:
         """Bytes of all elements."""
         return self.size * BYTES.get(self.dtype, 4)

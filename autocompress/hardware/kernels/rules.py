@@ -41,10 +41,15 @@ class Rule:
 
     @cached_property
     def quick(self) -> Value:
-        """``value``; of constants and plain symbols, which most rules are, without computing."""
+        """``value``; faster for constants and for multiples of one symbol, which most rules are."""
         if not self.symbols:
             return lambda _: self.plus
-        return itemgetter(*self.symbols) if self == Rule(self.symbols[:1]) else self.value
+        if self.down > 1 or len(self.symbols) > 1:
+            return self.value
+        (at,), up, block, plus, least = self.symbols, self.up, self.block, self.plus, self.least
+        if block > 1:
+            return lambda s: (s[at] * up if s[at] * up < least else -(-s[at] * up // block) * block) + plus
+        return itemgetter(at) if (up, plus) == (1, 0) else lambda s: s[at] * up + plus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +112,11 @@ class Rules:
         return tuple(sorted({i for rules in self.rules for rule in rules for i in rule.symbols}))
 
     @cached_property
-    def _different(self) -> tuple[list[list[Value]], Callable[[Sequence[int]], tuple[int, ...]]]:
+    def _different(self) -> tuple[list[tuple[Value, ...]], Callable[[Sequence[int]], tuple[int, ...]]]:
         """Many integers have the same rules: the different ones, and what gives each integer the value of its own."""
         place: dict[tuple[Rule, ...], int] = {}
         which = [place.setdefault(tuple(rules), len(place)) for rules in self.rules]
-        values = [[rule.quick for rule in rules] for rules in place]
+        values = [tuple(rule.quick for rule in rules) for rules in place]
         if len(which) > 1:
             return values, itemgetter(*which)
         return values, lambda values: tuple(values[at] for at in which)
@@ -121,8 +126,13 @@ class Rules:
         different, of_each = self._different
         found: list[int] = []
         for rules in different:
-            value = rules[0](symbols) if rules else None
-            if value is None or any(rule(symbols) != value for rule in rules[1:]):
+            value = None
+            for rule in rules:
+                other = rule(symbols)
+                if other is None or (value is not None and other != value):
+                    return None
+                value = other
+            if value is None:
                 return None
             found.append(value)
         return of_each(found)

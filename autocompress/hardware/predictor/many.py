@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, count, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,19 +86,22 @@ class Flattener:
         self._number: dict[str, int] = {}  # of a kernel, by its signature
         self._names: list[str] = []
         self._kernels = Growing(4)  # stored bytes, rough time, number of the path, place among those of this path
-        self._described: dict[str, Growing] = {}  # by path, in the order of ``paths``
+        self._described: dict[str, tuple[int, Growing]] = {}  # by path: its place in ``paths``, and its kernels
         self._contexts: dict[Context, int] = {}
 
     def row(self, networks: Sequence[Sequence[Kernel]]) -> Row:
         """One row of all kernels."""
-        every, count = [kernel for kernels in networks for kernel in kernels], len(networks)
-        self._take_in(every)
-        ids = np.array([self._number[kernel.signature] for kernel in every], np.int64)
-        network = np.repeat(np.arange(count), [len(kernels) for kernels in networks])
-        stored, rough = (
-            np.bincount(network, column[ids], count).astype(np.float64) for column in self._kernels.rows[:, :2].T
-        )
-        return Row(networks=count, kernel=ids, network=network, stored_bytes=stored, rough_us=rough)
+        every = list(chain.from_iterable(networks))
+        # Recipes of one network share most kernels as objects, which are told apart faster than by their signatures.
+        objects = np.fromiter(map(id, every), np.int64, len(every))
+        _, first, which = np.unique(objects, return_index=True, return_inverse=True)
+        different = [every[place] for place in first.tolist()]
+        self._take_in(different)
+        ids = np.array([self._number[kernel.signature] for kernel in different], np.int64)[which]
+        network = np.repeat(np.arange(len(networks)), [len(kernels) for kernels in networks])
+        columns = self._kernels.rows[ids, :2].T
+        stored, rough = (np.bincount(network, each, len(networks)).astype(np.float64) for each in columns)
+        return Row(networks=len(networks), kernel=ids, network=network, stored_bytes=stored, rough_us=rough)
 
     def flat(self, row: Row, pause_us: Floats, steps: float = STEPS_PER_OCTAVE) -> Flat:
         """The row in networks that take ``pause_us [n]``; see ``Context.of_sums``."""
@@ -113,7 +116,7 @@ class Flattener:
         contexts = np.array([(each.stored_bytes, each.pause_us) for each in self._contexts])[context]
         path, row = self._kernels.rows[kernel, 2:].astype(np.int64).T
         return {
-            self.paths[number]: with_contexts(at, self._described[self.paths[number]].rows[row[at]], contexts[at])
+            self.paths[number]: with_contexts(at, self._described[self.paths[number]][1].rows[row[at]], contexts[at])
             for number in np.unique(path).tolist()
             for at in [np.flatnonzero(path == number)]
         }
@@ -129,19 +132,24 @@ class Flattener:
 
     def _take_in(self, kernels: Sequence[Kernel]) -> None:
         """Number those that are new."""
-        for kernel in kernels:
-            if kernel.signature in self._number:
-                continue
-            self._number[kernel.signature] = len(self._names)
-            self._names.append(digest(kernel.signature))
+        new = {kernel.signature: kernel for kernel in kernels if kernel.signature not in self._number}
+        rows: dict[str, list[tuple[float, ...]]] = {}
+        about = []
+        for kernel in new.values():
             found = describe(kernel)
+            of_path = rows.setdefault(found.path, [])
             if found.path not in self._described:
+                self._described[found.path] = len(self.paths), Growing(len(found.numbers))
                 self.paths.append(found.path)
-                self._described[found.path] = Growing(len(found.numbers))
-            of_path = self._described[found.path]
-            number = self.paths.index(found.path)
-            self._kernels.add(np.array([[kernel.stored_bytes, rough_us(kernel), number, len(of_path.rows)]]))
-            of_path.add(np.array([found.numbers]))
+            number, before = self._described[found.path]
+            about.append((kernel.stored_bytes, rough_us(kernel), number, len(before.rows) + len(of_path)))
+            of_path.append(found.numbers)
+        if about:
+            self._kernels.add(np.array(about))
+        for path, numbers in rows.items():
+            self._described[path][1].add(np.array(numbers))
+        self._number.update(zip(new, count(len(self._names))))
+        self._names += map(digest, new)
 
 
 class Known:
@@ -176,7 +184,7 @@ def sums(flat: Flat, us: Floats, spread: Floats, path: Ints) -> tuple[Floats, Fl
     First each kernel alone, then those of one path together.
     """
     off = us * spread
-    count, paths = flat.networks, int(path.max(initial=0)) + 1
-    of_path = np.bincount(flat.network * paths + path[flat.pair], off[flat.pair], count * paths).astype(np.float64)
-    together: Floats = (of_path.reshape(count, paths) ** 2).sum(axis=1)
+    networks, paths = flat.networks, int(path.max(initial=0)) + 1
+    of_path = np.bincount(flat.network * paths + path[flat.pair], off[flat.pair], networks * paths).astype(np.float64)
+    together: Floats = (of_path.reshape(networks, paths) ** 2).sum(axis=1)
     return flat.sums(us), flat.sums(off**2), together
