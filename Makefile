@@ -12,7 +12,9 @@ demo: $(VENV)/.runtime
 
 # A thread a process: torch would start as many as there are cores in each, and they would wait for one another.
 # What measures, and what starts processes of its own on Ray, runs alone.
+# Processes that tests start would compile this package anew wherever the user keeps Python from writing it down.
 test: export OMP_NUM_THREADS = 1
+test: unexport PYTHONDONTWRITEBYTECODE
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not (quiet or ray)"
 	$(BIN)/python -m pytest -m "quiet or ray"

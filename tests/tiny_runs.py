@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import autocompress as ac
+from autocompress import rungs
 from autocompress.commands import allocating, prepare
 from autocompress.hardware import memory
 from autocompress.hardware.latency import measure_latency
@@ -35,7 +36,7 @@ from autocompress.trial import Bench
 
 SIDE, CLASSES = 12, 3
 NOISE = 0.35  # of the pixels, so that some images stay in doubt
-FULL_STEPS = 80  # of full recoveries; trials take 60
+FULL_STEPS, TRIAL_STEPS = 80, 60  # of full recoveries, of trials
 SMALL_SPACE = """
 name: small
 passes:
@@ -144,8 +145,11 @@ def one_core() -> Machine:
 
 
 @contextmanager
-def brief_measuring(rounds: int = 3, window_ms: float = 8.0) -> Iterator[None]:
-    """Real measurements of a few short rounds, memory in one process, short recoveries, as on one core."""
+def brief_measuring(rounds: int = 3, window_ms: float = 8.0, first_rung: int = TRIAL_STEPS) -> Iterator[None]:
+    """Real measurements of a few short rounds, memory in one process, short recoveries, as on one core.
+
+    Trials take one rung, unless the first may have fewer steps than all.
+    """
 
     def brief(files: Sequence[Path], target: Target, **_: Any) -> list[Latency]:
         return measure_latency(files, target, rounds=rounds, window_ms=window_ms)
@@ -155,6 +159,7 @@ def brief_measuring(rounds: int = 3, window_ms: float = 8.0) -> Iterator[None]:
         mock.patch.object(memory, "PROCESSES", 1),
         mock.patch.object(finish, "MEASURE_ATTEMPTS", 1),
         mock.patch.multiple(finish, MOST_EPOCHS=0, MOST_STEPS=FULL_STEPS),
+        mock.patch.object(rungs, "LEAST_STEPS", first_rung),
         mock.patch.object(allocating, "FIRST_ROUNDS", 1),
         mock.patch.object(allocating, "FIRST_FILES", 2),
         mock.patch.object(prepare, "this_machine", one_core),
@@ -175,7 +180,7 @@ def finish_a_run(out: Path) -> Path:
     """``out`` with a run in it that met its budget, measured longer than brief runs are."""
     space = out.with_suffix(".yaml")
     space.write_text(SMALL_SPACE)
-    with brief_measuring(rounds=5, window_ms=20.0):
+    with brief_measuring(rounds=5, window_ms=20.0, first_rung=rungs.LEAST_STEPS):
         ac.compress(
             NET,
             TASK,
