@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autocompress.budget import Metric
 from autocompress.errors import AutocompressError
@@ -11,7 +11,7 @@ from autocompress.events import Observer
 from autocompress.measurement import Latency
 from autocompress.search.candidates.draw import Counted, Pool, RoughTimes, set_right
 from autocompress.search.candidates.filed import Filed, Workshop
-from autocompress.search.candidates.latencies import ByLayers, Foreteller, measured, with_strays_again
+from autocompress.search.candidates.latencies import ByLayers, Foreteller, calmer, measured, with_strays_again
 from autocompress.search.candidates.spread import evidence, spread
 from autocompress.search.costing import measure_ram
 from autocompress.search.forecast import Forecast
@@ -273,9 +273,23 @@ class Hunt:
                 new = sorted(new, key=lambda each: self._first[each.key].ms)
                 new = new[:: max(FIRST_OF, math.ceil(len(new) / FIRST))]
             self._measure_now(new, corrects=turn == 0)
+        self._measure_disturbed_again()
         done = [each for each in self.filed.values() if each.key in self.costs and self._keeps(each)]
         picked = self._choice([(each, self.costs[each.key].latency.median_ms) for each in done])
         return [(each, self.costs[each.key]) for each in picked]
+
+    def _measure_disturbed_again(self) -> None:
+        """At another moment, once; the calmer measurement counts, whatever it says."""
+        disturbed = [
+            each for each in self.filed.values() if each.key in self.costs and self.costs[each.key].latency.noisy
+        ]
+        if not disturbed or self._share_gone() > 1:
+            return
+        self.observer.progress(len(self.costs) - len(disturbed), len(self.costs), "measured undisturbed")
+        again = self.measure([each.file for each in disturbed], self.workshop.target)
+        for each, latency in zip(disturbed, again, strict=True):
+            cost = self.costs[each.key]
+            self.costs[each.key] = replace(cost, latency=calmer(cost.latency, latency))
 
     def _measure_now(self, files: Sequence[Filed], *, corrects: bool = True) -> None:
         files = list(self._finished(files))

@@ -10,6 +10,7 @@ from autocompress.errors import AutocompressError
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, runtime_graph
 from autocompress.hardware.latency import measure_latency
 from autocompress.hardware.predictor.predictor import LatencyPredictor
+from autocompress.hardware.rounds import half_width_ratio
 from autocompress.measurement import Latency
 from autocompress.search.candidates.draw import RoughTimes, set_right
 from autocompress.search.candidates.filed import Filed
@@ -52,11 +53,10 @@ class ByProfile:
         ]
 
     def learn(self, measured: Sequence[tuple[Filed, Latency]]) -> None:
-        """Shift all forecasts by what these were off; by disturbed measurements only where there are no others."""
-        calm = [(filed, latency) for filed, latency in measured if not latency.noisy]
+        """Shift all forecasts by what these were off; a disturbed measurement says nothing of other moments."""
         new = []
-        for filed, latency in calm or measured:
-            graph = self._graph(filed)
+        for filed, latency in measured:
+            graph = None if latency.noisy else self._graph(filed)
             if graph is not None:
                 whole = self._raw.whole(self._raw.guesses([placed.kernel for placed in graph.kernels]))
                 predicted_ms = whole.ms * self._predictor.scale / self._raw.scale
@@ -71,8 +71,7 @@ class ByProfile:
                 )
         self._met += new
         self._predictor = corrected(self._raw, self._met, common=OF_MANY)
-        if calm:
-            self._keep(new)
+        self._keep(new)
 
     def _graph(self, filed: Filed) -> RuntimeGraph | None:
         key = filed.key, filed.is_draft
@@ -122,7 +121,7 @@ def measured(files: Sequence[bytes], target: Target, *, rounds: int = 12, window
 def with_strays_again(
     found: Sequence[Latency], said: Sequence[Forecast], measure: Callable[[Sequence[int]], list[Latency]]
 ) -> list[Latency]:
-    """Latencies, those that seem disturbed being the middle one of three.
+    """Latencies, those that seem disturbed being the middle one of three, or of the calm ones among them.
 
     Args:
         found: of each file, measured once.
@@ -138,5 +137,12 @@ def with_strays_again(
         return list(found)
     middle = list(found)
     for place, *others in zip(strays, measure(strays), measure(strays), strict=True):
-        middle[place] = sorted((found[place], *others), key=lambda latency: latency.median_ms)[1]
+        three = sorted((found[place], *others), key=lambda latency: latency.median_ms)
+        calm = [latency for latency in three if not latency.noisy] or three
+        middle[place] = calm[(len(calm) - 1) // 2]
     return middle
+
+
+def calmer(first: Latency, second: Latency) -> Latency:
+    """Of two measurements of a file, the one that was disturbed less."""
+    return min(first, second, key=lambda latency: (latency.noisy, half_width_ratio(latency)))
