@@ -14,7 +14,7 @@ demo: $(VENV)/.runtime
 # What measures, and what starts processes of its own on Ray, runs alone.
 # Processes that tests start would compile this package anew wherever the user keeps Python from writing it down.
 test: export OMP_NUM_THREADS = 1
-test: unexport PYTHONDONTWRITEBYTECODE
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not (quiet or ray)"
 	$(BIN)/python -m pytest -m "quiet or ray"
