@@ -6,8 +6,9 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -66,13 +67,20 @@ def call_factory(spec: str, offered: Mapping[str, Any], *, error: type[InputErro
         raise error(f"{spec} must run; {_what_failed(path, failure)}") from failure
 
 
+class _FromSource(SourceFileLoader):
+    """Compiles a file anew: what Python keeps of it is told from an edited one by second and size only."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - as the loader has it
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _module_of(path: Path, error: type[InputError]) -> ModuleType:
     # Content is part of the name: an edited file is a new module, and old classes stay what they were.
     digest = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:12]
     name = f"autocompress_user_{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FromSource(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

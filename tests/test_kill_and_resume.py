@@ -25,7 +25,7 @@ sys.path.insert(0, {folder!r})
 from own import brief_measuring
 import autocompress as ac
 
-with brief_measuring():
+with brief_measuring(first_rung={first_rung}):
     ac.compress(**{asked!r}, trials=50)
 """
 ASKED = {
@@ -38,6 +38,7 @@ ASKED = {
     "workers": 2,
     "time": 600,
 }
+FIRST_RUNG = 10  # steps: trials may lie between two rungs when the driver dies
 PATIENCE_S = 300.0
 LINGER_S = 90.0
 
@@ -57,7 +58,7 @@ def driver(place: Path, mark: str) -> "subprocess.Popen[bytes]":
     """A process that runs the search on its own Ray; all that it starts carries ``mark`` in its environment."""
     with (place / "driver.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-c", DRIVER.format(folder=str(place), asked=ASKED)],
+            [sys.executable, "-c", DRIVER.format(folder=str(place), first_rung=FIRST_RUNG, asked=ASKED)],
             cwd=place,
             env=os.environ | {"AUTOCOMPRESS_TEST_MARK": mark},
             stdout=log,
@@ -128,7 +129,7 @@ def test_a_driver_killed_in_mid_search_leaves_no_processes_and_is_resumed_where_
     assert sum(record.kind is TrialKind.SEARCH for record in before.values()) >= 2
 
     monkeypatch.chdir(place)
-    with brief_measuring():  # without Ray: what is resumed lies on the disk
+    with brief_measuring(first_rung=FIRST_RUNG):  # without Ray: what is resumed lies on the disk
         ac.compress(**ASKED, trials=len(before) + 1, resume=True, launcher=SerialLauncher())
     result = Result.from_json((place / "run" / "result.json").read_text())
     assert result.status is Status.MET

@@ -31,7 +31,9 @@ def test_the_callable_is_found_and_the_same_file_is_loaded_once(tmp_path):
     assert load_callable(f"{place}:make") is first
 
 
-def test_an_edited_file_is_loaded_anew(tmp_path):
+def test_an_edited_file_is_loaded_anew(tmp_path, monkeypatch):
+    """Within a second and with as many bytes, where Python may keep what it compiled."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     place = write(tmp_path, "def make():\n    return 7\n")
     assert load_callable(f"{place}:make")() == 7
     write(tmp_path, "def make():\n    return 8\n")
