@@ -1,4 +1,4 @@
-"""A driver that is killed in mid-search, and another process that goes on where it was."""
+"""A driver that is killed in mid-search, and the process that goes on where it was."""
 
 import os
 import shutil
@@ -13,11 +13,9 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from tiny_runs import FILE, SMALL_SPACE, brief_measuring, kept_weights
+from tiny_runs import FILE, SMALL_SPACE, kept_weights
 
-import autocompress as ac
 from autocompress.result import Result, Status, TrialKind, TrialRecord
-from autocompress.search.launcher import SerialLauncher
 
 DRIVER = """
 import sys
@@ -25,20 +23,10 @@ sys.path.insert(0, {folder!r})
 from own import brief_measuring
 import autocompress as ac
 
-with brief_measuring(first_rung={first_rung}):
-    ac.compress(**{asked!r}, trials=50)
+with brief_measuring(first_rung=10):
+    ac.compress("own.py:tiny_net", "own.py:tiny_task", "size<=90%", "run", checkpoint="weights.safetensors",
+                space="small.yaml", workers=2, time=600, trials=int(sys.argv[1]), resume=sys.argv[2] == "resume")
 """
-ASKED = {
-    "model": "own.py:tiny_net",
-    "data": "own.py:tiny_task",
-    "budget": "size<=90%",
-    "out": "run",
-    "checkpoint": "weights.safetensors",
-    "space": "small.yaml",
-    "workers": 2,
-    "time": 600,
-}
-FIRST_RUNG = 10  # steps: trials may lie between two rungs when the driver dies
 PATIENCE_S = 300.0
 LINGER_S = 90.0
 
@@ -54,11 +42,11 @@ def place(tmp_path) -> Path:
     return tmp_path
 
 
-def driver(place: Path, mark: str) -> "subprocess.Popen[bytes]":
+def driver(place: Path, trials: int, how: str, mark: str) -> "subprocess.Popen[bytes]":
     """A process that runs the search on its own Ray; all that it starts carries ``mark`` in its environment."""
     with (place / "driver.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-c", DRIVER.format(folder=str(place), first_rung=FIRST_RUNG, asked=ASKED)],
+            [sys.executable, "-c", DRIVER.format(folder=str(place)), str(trials), how],
             cwd=place,
             env=os.environ | {"AUTOCOMPRESS_TEST_MARK": mark},
             stdout=log,
@@ -114,9 +102,9 @@ def end_all(process: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes through /proc")
-def test_a_driver_killed_in_mid_search_leaves_no_processes_and_is_resumed_where_it_was(place, monkeypatch):
-    killed = str(uuid4())
-    process = driver(place, killed)
+def test_a_driver_killed_in_mid_search_leaves_no_processes_and_is_resumed_where_it_was(place):
+    killed, goes_on = str(uuid4()), str(uuid4())
+    process = driver(place, 50, "new", killed)
     try:
         wait_for_search_trials(place, process, 2)
         assert len(marked_processes(killed)) > 2  # the driver, Ray and its workers
@@ -128,9 +116,11 @@ def test_a_driver_killed_in_mid_search_leaves_no_processes_and_is_resumed_where_
     before = records_in(place)
     assert sum(record.kind is TrialKind.SEARCH for record in before.values()) >= 2
 
-    monkeypatch.chdir(place)
-    with brief_measuring(first_rung=FIRST_RUNG):  # without Ray: what is resumed lies on the disk
-        ac.compress(**ASKED, trials=len(before) + 1, resume=True, launcher=SerialLauncher())
+    resumed = driver(place, len(before) + 1, "resume", goes_on)
+    try:
+        assert resumed.wait(PATIENCE_S) == 0, (place / "driver.log").read_text()
+    finally:
+        end_all(resumed)
     result = Result.from_json((place / "run" / "result.json").read_text())
     assert result.status is Status.MET
     after = {record.number: record for record in result.trial_log if record.kind is not TrialKind.FINALIST}

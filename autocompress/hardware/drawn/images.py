@@ -9,7 +9,7 @@ from autocompress.hardware.drawn.style import Style
 
 MOST_VALUES = 800_000  # of an activation: keeps a drawn network to a few milliseconds
 MOST_MACS = 90e6  # of one layer
-SMALL, SMALL_MACS = 0.5, (1e6, 20e6)  # of the networks, and of a layer then: they take less than a millisecond or two
+SMALL, SMALL_MACS = 0.5, (1e6, 20e6)  # of the networks, and of a layer then: budgets ask for fast ones
 MOST_BYTES = 50e6  # of weights before the last block
 DOWN_TO_THE_END = 0.25  # of them: wide layers on one to nine positions, as deep networks have on small images
 WIDE_HEADS = 0.2  # of the networks: a convolution of the means, with more weights than all blocks of a small network

@@ -112,11 +112,11 @@ class Rules:
         return tuple(sorted({i for rules in self.rules for rule in rules for i in rule.symbols}))
 
     @cached_property
-    def _different(self) -> tuple[list[tuple[Value, ...]], Callable[[Sequence[int]], tuple[int, ...]]]:
+    def _different(self) -> tuple[list[list[Value]], Callable[[Sequence[int]], tuple[int, ...]]]:
         """Many integers have the same rules: the different ones, and what gives each integer the value of its own."""
         place: dict[tuple[Rule, ...], int] = {}
         which = [place.setdefault(tuple(rules), len(place)) for rules in self.rules]
-        values = [tuple(rule.quick for rule in rules) for rules in place]
+        values = [[rule.quick for rule in rules] for rules in place]
         if len(which) > 1:
             return values, itemgetter(*which)
         return values, lambda values: tuple(values[at] for at in which)
@@ -126,12 +126,8 @@ class Rules:
         different, of_each = self._different
         found: list[int] = []
         for rules in different:
-            value = None
-            for rule in rules:
-                other = rule(symbols)
-                if other is None or (value is not None and other != value):
-                    return None
-                value = other
+            values = {rule(symbols) for rule in rules}
+            value = values.pop() if len(values) == 1 else None
             if value is None:
                 return None
             found.append(value)

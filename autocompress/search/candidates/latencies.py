@@ -71,7 +71,8 @@ class ByProfile:
                 )
         self._met += new
         self._predictor = corrected(self._raw, self._met, common=OF_MANY)
-        self._keep(new)
+        if new:
+            self._keep(new)
 
     def _graph(self, filed: Filed) -> RuntimeGraph | None:
         key = filed.key, filed.is_draft
