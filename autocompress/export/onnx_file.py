@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from onnx import ModelProto, NodeProto
 from torch import nn
 
 from autocompress.errors import ModelError
 from autocompress.export.onnx_graph import WEIGHTED_OPS
-from autocompress.export.operator_library import shared_library
+from autocompress.export.translation import Translations
 from autocompress.garbage import no_collection
 from autocompress.graph.layer_table import WEIGHTED
 from autocompress.graph.surgery import example_input
@@ -22,6 +21,7 @@ from autocompress.task import Preprocess
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _TALKERS = ("torch.onnx", "onnxscript", "onnx_ir")
+_TRANSLATIONS = Translations(INPUT_NAME, OUTPUT_NAME)  # of this process
 
 
 def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
@@ -33,14 +33,10 @@ def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
     frozen = _untied(copy.deepcopy(model).eval().requires_grad_(False))
     example = example_input(preprocess.shape, preprocess.dtype, batch)
     try:
-        with _quiet(), shared_library(), no_collection():
-            program = torch.onnx.export(
-                frozen, (example,), dynamo=True, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME], verbose=False
-            )
+        with _quiet(), no_collection():
+            proto = _TRANSLATIONS(frozen, example)
     except Exception as error:
         raise ModelError(f"the model must be exportable to ONNX: {_reason(error)}") from error
-    assert program is not None
-    proto = program.model_proto
     _name_nodes(proto)
     _strip(proto)
     return proto

@@ -1,0 +1,112 @@
+"""One translation for all networks of a structure."""
+
+import copy
+import threading
+
+import pytest
+import torch
+from tiny_exports import preprocess_of
+from tiny_models import tiny
+from torch import nn
+
+from autocompress.export import onnx_file, translation
+from autocompress.export.onnx_file import INPUT_NAME, OUTPUT_NAME, to_onnx
+from autocompress.export.translation import Translations
+from autocompress.task import Layout, Preprocess
+
+VECTOR = Preprocess(layout=Layout.AS_STORED, shape=(3,))
+
+
+@pytest.fixture
+def translated(monkeypatch):
+    """The networks that torch's exporter is asked for, by a process that has exported nothing yet."""
+    asked = []
+    export = torch.onnx.export
+    monkeypatch.setattr(
+        torch.onnx, "export", lambda model, *args, **kw: asked.append(model) or export(model, *args, **kw)
+    )
+    monkeypatch.setattr(onnx_file, "_TRANSLATIONS", Translations(INPUT_NAME, OUTPUT_NAME))
+    return asked
+
+
+def with_other_weights(model):
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for tensor in (*other.parameters(), *other.buffers()):
+            if tensor.is_floating_point():
+                tensor.add_(torch.rand_like(tensor))
+    return other
+
+
+@pytest.mark.parametrize("name", ["residual", "squeeze-excite", "tied", "vit", "lstm"])
+def test_the_file_of_other_weights_is_the_one_that_a_new_process_writes(name, translated, monkeypatch):
+    other = with_other_weights(tiny(name))
+    first = to_onnx(tiny(name), preprocess_of(name), 1)
+    second = to_onnx(other, preprocess_of(name), 1)
+    assert len(translated) == 1
+
+    monkeypatch.setattr(onnx_file, "_TRANSLATIONS", Translations(INPUT_NAME, OUTPUT_NAME))
+    assert to_onnx(other, preprocess_of(name), 1) == second
+    assert len(translated) == 2
+    assert to_onnx(tiny(name), preprocess_of(name), 1) == first
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.linear, self.factor = nn.Linear(3, 3), factor
+
+    def forward(self, x):
+        return self.linear(x) * self.factor
+
+
+class Negated(Scaled):
+    def forward(self, x):
+        return -super().forward(x)
+
+
+Negated.__name__, Negated.__qualname__ = Scaled.__name__, Scaled.__qualname__  # as a file that was edited brings it
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Scaled(2.0), Scaled(3.0)),
+        (Scaled(2.0), Negated(2.0)),
+        (Scaled(torch.ones(3)), Scaled(torch.arange(3.0))),
+        (nn.Linear(3, 2), nn.Linear(3, 4)),
+        (nn.Linear(3, 2), nn.Linear(3, 2, bias=False)),
+        (nn.Sequential(nn.Linear(3, 3), nn.ReLU()), nn.Sequential(nn.Linear(3, 3), nn.Tanh())),
+    ],
+)
+def test_what_is_not_of_one_structure_is_translated_anew(one, other, translated):
+    files = [to_onnx(model, VECTOR, 1) for model in (one, other)]
+    assert len(translated) == 2
+    assert files[0].graph != files[1].graph
+
+
+def test_another_batch_is_another_structure(translated):
+    for batch in (1, 2):
+        assert to_onnx(nn.Linear(3, 2), VECTOR, batch).graph.input[0].type.tensor_type.shape.dim[0].dim_value == batch
+    assert len(translated) == 2
+
+
+def test_a_network_that_holds_what_cannot_be_read_is_exported_each_time(translated):
+    model = nn.Linear(3, 2)
+    model.lock = threading.Lock()
+    model.__deepcopy__ = lambda _: model  # nor copied
+    assert to_onnx(model, VECTOR, 1) == to_onnx(model, VECTOR, 1)
+    assert len(translated) == 2
+
+
+def test_the_structures_used_last_are_kept(translated, monkeypatch):
+    monkeypatch.setattr(translation, "MOST_KEPT", 2)
+    for width in (1, 2, 1, 3, 1, 2):  # 3 takes the place of 2, not of 1
+        to_onnx(nn.Linear(3, width), VECTOR, 1)
+    assert [model.out_features for model in translated] == [1, 2, 3, 2]
+
+
+def test_nothing_keeps_the_weights(translated):
+    to_onnx(nn.Linear(3, 2), VECTOR, 1)
+    (graph,) = onnx_file._TRANSLATIONS._graphs.values()
+    assert {value.const_value for value in graph.graph.initializers.values()} == {None}
