@@ -18,6 +18,7 @@ from autocompress.recover.teacher import teacher_outputs
 from autocompress.recover.train import (
     recover,
     reestimate_batchnorm,
+    step_times,
     train_baseline,
     training_losses,
     trains_channels_last,
@@ -220,3 +221,9 @@ def test_what_would_write_beyond_its_memory_is_not_trained_channels_last(shortcu
     model = nn.Sequential(nn.Conv2d(3, c_in, 3), nn.Conv2d(c_in, c_out, kernel, stride))
     assert trains_channels_last(model) is channels_last
     assert not trains_channels_last(nn.Sequential(nn.Linear(3, 4)))
+
+
+def test_steps_are_timed_until_time_is_over():
+    stream, settings = SampleStream(vectors(), 0), Recovery(steps=4, batch=8)
+    assert len(step_times(tiny("mlp"), stream, settings)) == 4
+    assert len(step_times(tiny("mlp"), stream, settings, most_s=0.0)) == 1

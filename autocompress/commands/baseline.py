@@ -1,9 +1,8 @@
 """The model before compression: trained if it has no weights yet, kept, exported and measured."""
 
 import copy
-import time
+import math
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import safetensors.torch
@@ -18,7 +17,7 @@ from autocompress.measurement import ModelFacts
 from autocompress.models.checkpoint import load_weights
 from autocompress.recipe import Arithmetic, Recovery
 from autocompress.recover.sample_stream import SampleStream
-from autocompress.recover.train import recover, train_baseline
+from autocompress.recover.train import step_times, train_baseline
 from autocompress.search.costing import measure_files, measure_ram
 from autocompress.trial import Bench, accuracy_of, export_base, facts_of
 
@@ -43,12 +42,20 @@ class Pace:
 
 
 def measure_pace(model: nn.Module, stream: SampleStream, cores: int) -> Pace:
-    """Train copies for a few steps in fp32 and bf16, and take the faster arithmetic. Costs about a dozen steps."""
-    rates = {kind: _steps_per_s(model, stream, kind, cores) for kind in Arithmetic}
-    best = max(rates, key=lambda kind: rates[kind])
-    one = rates[best] if cores == 1 else _steps_per_s(model, stream, best, 1)
+    """Train copies for a few steps in fp32 and bf16, and take the faster arithmetic. Costs some ten steps of fp32."""
+
+    def times(arithmetic: Arithmetic, threads: int, most_s: float = math.inf) -> list[float]:
+        torch.set_num_threads(threads)
+        settings = Recovery(steps=PROBE_STEPS, batch=BATCH, arithmetic=arithmetic)
+        return step_times(copy.deepcopy(model), stream, settings, most_s=most_s)
+
+    fp32 = times(Arithmetic.FP32, cores)
+    bf16 = times(Arithmetic.BF16, cores, most_s=sum(fp32))  # emulated, it is many times slower
+    best = Arithmetic.BF16 if min(bf16) < min(fp32) else Arithmetic.FP32
+    all_threads = min(*fp32, *bf16)
+    one_thread = all_threads if cores == 1 else min(times(best, 1))
     torch.set_num_threads(cores)
-    return Pace(arithmetic=best, one_thread=one, all_threads=rates[best])
+    return Pace(arithmetic=best, one_thread=1 / one_thread, all_threads=1 / all_threads)
 
 
 def default_recovery(model: nn.Module, pace: Pace) -> Recovery:
@@ -110,22 +117,6 @@ def _baseline_settings(prepared: Prepared, stream: SampleStream, pace: Pace) -> 
     steps = max(FEWEST_STEPS, MOST_EPOCHS * stream.epoch_length // BATCH)
     rate = recovery.learning_rate * (0.3 if prepared.fine_tunes else 2.0)
     return recovery.model_copy(update={"steps": steps, "learning_rate": rate, "weight_decay": 0.05})
-
-
-def _steps_per_s(model: nn.Module, stream: SampleStream, arithmetic: Arithmetic, threads: int) -> float:
-    torch.set_num_threads(threads)
-    probe = copy.deepcopy(model)
-    settings = Recovery(steps=1, batch=BATCH, arithmetic=arithmetic)
-    marks = [time.perf_counter()]
-    recover(
-        probe,
-        stream,
-        settings.model_copy(update={"steps": PROBE_STEPS}),
-        teacher=None,
-        progress=lambda _step, _steps: marks.append(time.perf_counter()),
-    )
-    times = [after - before for before, after in pairwise(marks)]
-    return 1.0 / min(times)
 
 
 def _keep(model: nn.Module, path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +103,27 @@ def train_baseline(
     settings = settings.model_copy(update={"distill": Distill(logits=0)})
     _descend(model, stream, settings, loss_at, way_at=way_at, progress=progress)
     reestimate_batchnorm(model, stream)
+
+
+def step_times(model: nn.Module, stream: SampleStream, settings: Recovery, *, most_s: float = math.inf) -> list[float]:
+    """Seconds of each training step on labels; after the first none begins that is later than ``most_s``.
+
+    The model is changed in place, and left in training mode.
+    """
+    marks = [time.perf_counter()]
+
+    def loss_at(_start: int, inputs: Tensor, targets: Tensor) -> Tensor:
+        return label_loss(stream.task, model(inputs).float(), targets)
+
+    _descend(
+        model,
+        stream,
+        settings,
+        loss_at,
+        way_at=lambda step: float(step > 0 and marks[-1] - marks[0] > most_s),
+        progress=lambda _step, _steps: marks.append(time.perf_counter()),
+    )
+    return [after - before for before, after in pairwise(marks)]
 
 
 def reestimate_batchnorm(model: nn.Module, stream: SampleStream, *, batch: int = 128) -> None:
