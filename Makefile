@@ -11,13 +11,13 @@ demo: $(VENV)/.runtime
 	  --budget "latency<=60%,size<=35%" --time 3m --out runs/demo --overwrite
 
 # A thread a process: torch would start as many as there are cores in each, and they would wait for one another.
-# What measures, and what starts processes of its own on Ray, runs alone.
+# What judges times runs alone.
 # Processes that tests start would compile this package anew wherever the user keeps Python from writing it down.
 test: export OMP_NUM_THREADS = 1
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not (quiet or ray)"
-	$(BIN)/python -m pytest -m "quiet or ray"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not quiet"
+	$(BIN)/python -m pytest -m quiet
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check $(SOURCES)
