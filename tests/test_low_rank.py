@@ -1,5 +1,7 @@
 """Two thin layers in the place of one."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -41,10 +43,11 @@ def test_at_full_rank_a_linear_layer_and_its_pair_are_equal(n_in, n_out, bias):
 @pytest.mark.parametrize("layer", [*CONVOLUTIONS, nn.Linear(6, 9)], ids=str)
 @pytest.mark.parametrize("rank", [1, 2, 4])
 def test_at_any_rank_the_pair_is_the_best_weight_of_that_rank(layer, rank):
+    layer = deepcopy(layer).double()  # where singular values lie close together, floats do not tell them apart
     pair = SVD.make(layer, rank)
     product = pair.expand.weight.flatten(1) @ pair.reduce.weight.flatten(1)
     u, s, v = torch.linalg.svd(layer.weight.flatten(1))
-    torch.testing.assert_close(product, u[:, :rank] * s[:rank] @ v[:rank], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(product, u[:, :rank] * s[:rank] @ v[:rank])
     assert pair.reduce.bias is None
     assert (pair.expand.bias is None) == (layer.bias is None)
 
