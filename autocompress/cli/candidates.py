@@ -122,7 +122,7 @@ def show_candidates(console: "Console", found: "Candidates", out: Path) -> None:
         if close is not None:
             say(
                 console,
-                f"predicted {name}: {close.within_a_tenth} of {close.files} within 10 %, "
+                f"predicted {name}: {close.within_a_tenth} of {close.files} measured files within 10 %, "
                 f"median error {close.median_error:.1%}",
                 "dim",
             )

@@ -66,6 +66,7 @@ def find(
     ranked = _ranked(chosen, places, hunt)
     budget = Budget.parse(request.budget)
     rows = tuple(_candidate(rank, each, place, hunt, budget) for rank, (each, place) in enumerate(ranked, 1))
+    costs = list(hunt.costs.values())  # of all that were measured: what is delivered was chosen
     found = Candidates(
         space=request.space,
         families=tuple(families),
@@ -81,8 +82,8 @@ def find(
         drawn=len(hunt.pool.members),
         exported=len(hunt.filed),
         candidates=rows,
-        predicted=_close([cost for _, cost in chosen if not cost.corrects], first=False),
-        profiled=_close([cost for _, cost in chosen], first=True) if isinstance(foreteller, ByProfile) else None,
+        predicted=_close([cost for cost in costs if not cost.corrects], first=False),
+        profiled=_close(costs, first=True) if isinstance(foreteller, ByProfile) else None,
         notes=tuple(hunt.notes),
         target=request.target,
         machine=machine,

@@ -50,8 +50,8 @@ class Closeness(Facts):
 class Candidates(Facts):
     """Architectures for one budget, the best first; none where nothing in the space meets it, ``message`` says why.
 
-    ``predicted`` judges what was said of files just before they were measured, those left out that corrections began
-    with; ``profiled`` what the profile alone said of all.
+    ``predicted`` judges what was said just before of all files that were measured, delivered or not, but for those that
+    corrections began with; ``profiled`` what the profile alone said of all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)

@@ -11,7 +11,14 @@ from autocompress.events import Observer
 from autocompress.measurement import Latency
 from autocompress.search.candidates.draw import Counted, Pool, RoughTimes, set_right
 from autocompress.search.candidates.filed import Filed, Workshop
-from autocompress.search.candidates.latencies import ByLayers, Foreteller, calmer, measured, with_strays_again
+from autocompress.search.candidates.latencies import (
+    ByLayers,
+    Foreteller,
+    calmer,
+    measured,
+    strays,
+    with_strays_again,
+)
 from autocompress.search.candidates.spread import evidence, spread
 from autocompress.search.costing import measure_ram
 from autocompress.search.forecast import Forecast
@@ -241,7 +248,7 @@ class Hunt:
                 for each, forecast in zip(files, said, strict=True)
                 if measured[each.key] is not None or getattr(forecast, end) <= self._limit_ms
             ]
-            if len(kept) >= self.wish.count:
+            if sum(not self._strays(each) for each, _ in kept) >= self.wish.count:
                 break
         if not kept:
             order = sorted(zip(files, said, strict=True), key=lambda pair: pair[1].ms)
@@ -249,6 +256,19 @@ class Hunt:
         return kept
 
     def _choice(self, files: Sequence[tuple[Filed, float]]) -> list[Filed]:
+        """First those whose prediction held when they were measured, or is still to be tried."""
+        sound = self._spread([each for each in files if not self._strays(each[0])])
+        return sound + self._spread([each for each in files if self._strays(each[0])])[: self.wish.count - len(sound)]
+
+    def _strays(self, filed: Filed) -> bool:
+        """Whether the clock and the profile disagree on a file: one of them is wrong, and which is not known."""
+        cost = self.costs.get(filed.key)
+        by_profile = not isinstance(self.foreteller, ByLayers)  # whose estimates say less
+        return by_profile and cost is not None and cost.said is not None and strays(cost.latency, cost.said)
+
+    def _spread(self, files: Sequence[tuple[Filed, float]]) -> list[Filed]:
+        if not files:
+            return []
         worth = self.evidence([each for each, _ in files])
         axis = self.wish.axis
         costs = [ms if axis is Metric.LATENCY else self._value(axis, each) or 0.0 for each, ms in files]
@@ -276,6 +296,9 @@ class Hunt:
         self._measure_disturbed_again()
         done = [each for each in self.filed.values() if each.key in self.costs and self._keeps(each)]
         picked = self._choice([(each, self.costs[each.key].latency.median_ms) for each in done])
+        replaced = sum(self._strays(each) for each in done) - sum(self._strays(each) for each in picked)
+        if replaced:
+            self.notes.append(f"left out for others: {replaced} that took over 10 % more or less than was predicted")
         return [(each, self.costs[each.key]) for each in picked]
 
     def _measure_disturbed_again(self) -> None:
@@ -306,7 +329,11 @@ class Hunt:
         for each, forecast, latency in zip(files, said, latencies, strict=True):
             ram = measure_ram(each.file, self.workshop.target) if Metric.RAM in self.wish.limits else None
             self.costs[each.key] = Cost(
-                latency=latency, ram_bytes=ram, said=forecast, first=self._first[each.key], corrects=corrects
+                latency=latency,
+                ram_bytes=ram,
+                said=forecast,
+                first=self._first[each.key],
+                corrects=corrects and not latency.noisy,
             )
         self.foreteller.learn(list(zip(files, latencies, strict=True)))
         self.observer.progress(len(self.costs), len(self.costs), "measured")

@@ -129,19 +129,24 @@ def with_strays_again(
         said: of each file; where the clock says something else by more than ``STRAY``, either of them may be wrong.
         measure: measures the files at some places again.
     """
-    strays = [
+    places = [
         place
         for place, (latency, forecast) in enumerate(zip(found, said, strict=True))
-        if latency.noisy or abs(forecast.ms / latency.median_ms - 1) > STRAY
+        if latency.noisy or strays(latency, forecast)
     ]
-    if not strays:
+    if not places:
         return list(found)
     middle = list(found)
-    for place, *others in zip(strays, measure(strays), measure(strays), strict=True):
+    for place, *others in zip(places, measure(places), measure(places), strict=True):
         three = sorted((found[place], *others), key=lambda latency: latency.median_ms)
         calm = [latency for latency in three if not latency.noisy] or three
         middle[place] = calm[(len(calm) - 1) // 2]
     return middle
+
+
+def strays(latency: Latency, forecast: Forecast) -> bool:
+    """Whether a file took something else than was said, by more than ``STRAY``."""
+    return abs(forecast.ms / latency.median_ms - 1) > STRAY
 
 
 def calmer(first: Latency, second: Latency) -> Latency:
