@@ -16,7 +16,7 @@ from torch.onnx import ONNXProgram
 
 from autocompress.export.operator_library import shared_library
 
-MOST_KEPT = 64  # structures; one of a thousand nodes takes some 2 MB
+MOST_KEPT = 32  # structures; one of a thousand nodes takes some 2 MB
 # Told apart as the objects that they are: a file of the user's that is loaded anew brings others of the same names.
 _CODE = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.ModuleType)
 
