@@ -33,7 +33,7 @@ def pytest_unconfigure(config):
 def pytest_collection_modifyitems(items):
     """Tests of the finished run need quiet: it is certified with times that must be found again.
 
-    Tests on Ray come first, so that side by side one process has them all: one cluster runs at a time.
+    Tests on Ray come first: beside the other tests one process gets them all, and one cluster runs at a time.
     """
     for item in items:
         if "finished_run" in item.fixturenames:

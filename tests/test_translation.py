@@ -1,11 +1,13 @@
 """One translation for all networks of a structure."""
 
 import copy
+import math
 import threading
+import types
 
 import pytest
 import torch
-from tiny_exports import preprocess_of
+from tiny_exports import preprocess_of, run
 from tiny_models import tiny
 from torch import nn
 
@@ -68,21 +70,41 @@ class Negated(Scaled):
 Negated.__name__, Negated.__qualname__ = Scaled.__name__, Scaled.__qualname__  # as a file that was edited brings it
 
 
+def patched(forward):
+    model = nn.Linear(3, 3)
+    model.forward = types.MethodType(forward, model)
+    return model
+
+
+class Turned(nn.Module):
+    """Complex numbers, which the exporter keeps as pairs."""
+
+    def __init__(self, angle):
+        super().__init__()
+        self.register_buffer("turn", torch.polar(torch.ones(3), torch.full((3,), angle)))
+
+    def forward(self, x):
+        return (x * self.turn).real
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         (Scaled(2.0), Scaled(3.0)),
         (Scaled(2.0), Negated(2.0)),
         (Scaled(torch.ones(3)), Scaled(torch.arange(3.0))),
+        (patched(lambda self, x: self.weight @ x[0]), patched(lambda self, x: self.bias - x)),
         (nn.Linear(3, 2), nn.Linear(3, 4)),
         (nn.Linear(3, 2), nn.Linear(3, 2, bias=False)),
         (nn.Sequential(nn.Linear(3, 3), nn.ReLU()), nn.Sequential(nn.Linear(3, 3), nn.Tanh())),
     ],
 )
 def test_what_is_not_of_one_structure_is_translated_anew(one, other, translated):
-    files = [to_onnx(model, VECTOR, 1) for model in (one, other)]
+    to_onnx(one, VECTOR, 1)
+    file = to_onnx(other, VECTOR, 1)
     assert len(translated) == 2
-    assert files[0].graph != files[1].graph
+    onnx_file.forget_translations()
+    assert file == to_onnx(other, VECTOR, 1)
 
 
 def test_another_batch_is_another_structure(translated):
@@ -106,7 +128,18 @@ def test_the_structures_used_last_are_kept(translated, monkeypatch):
     assert [model.out_features for model in translated] == [1, 2, 3, 2]
 
 
-def test_nothing_keeps_the_weights(translated):
+def test_complex_weights_are_filled_in_too(translated):
+    for angle in (0.0, 1.0):
+        (result,) = run(to_onnx(Turned(angle), VECTOR, 1), torch.tensor([[1.0, 2.0, 3.0]]))
+        assert result == pytest.approx([math.cos(angle) * x for x in (1, 2, 3)])
+    assert len(translated) == 1
+
+
+def test_nothing_keeps_the_weights_and_code_goes_with_its_graph(translated):
     to_onnx(nn.Linear(3, 2), VECTOR, 1)
-    (graph,) = onnx_file._TRANSLATIONS._graphs.values()
+    kept = onnx_file._TRANSLATIONS._kept
+    ((graph, code),) = kept.values()
     assert {value.const_value for value in graph.graph.initializers.values()} == {None}
+    assert nn.Linear in code.values()
+    onnx_file.forget_translations()
+    assert not kept

@@ -25,6 +25,7 @@ BATCH = 64
 MOST_EPOCHS = 40
 FEWEST_STEPS = 1500  # small data sets need more passes
 PROBE_STEPS = 3
+SET_UP_S = 1.0  # which the first step in an arithmetic may take, however fast the others are
 LEAST_S = 5.0  # of training, however little time there is
 MOST_OF_THE_REST = 0.35  # of the time that is left: short runs have spent much of theirs before they train
 LATER_S = 36.0  # of measuring, a few trials, their recovery and the certificate, however short the run is
@@ -42,7 +43,10 @@ class Pace:
 
 
 def measure_pace(model: nn.Module, stream: SampleStream, cores: int) -> Pace:
-    """Train copies for a few steps in fp32 and bf16, and take the faster arithmetic. Costs some ten steps of fp32."""
+    """Train copies for three steps each in fp32, in bf16, and on one thread; take the faster arithmetic.
+
+    Where bf16 is emulated and many times slower, it gets one step.
+    """
 
     def times(arithmetic: Arithmetic, threads: int, most_s: float = math.inf) -> list[float]:
         torch.set_num_threads(threads)
@@ -50,7 +54,7 @@ def measure_pace(model: nn.Module, stream: SampleStream, cores: int) -> Pace:
         return step_times(copy.deepcopy(model), stream, settings, most_s=most_s)
 
     fp32 = times(Arithmetic.FP32, cores)
-    bf16 = times(Arithmetic.BF16, cores, most_s=sum(fp32))  # emulated, it is many times slower
+    bf16 = times(Arithmetic.BF16, cores, most_s=max(SET_UP_S, sum(fp32)))
     best = Arithmetic.BF16 if min(bf16) < min(fp32) else Arithmetic.FP32
     all_threads = min(*fp32, *bf16)
     one_thread = all_threads if cores == 1 else min(times(best, 1))

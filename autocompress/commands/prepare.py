@@ -9,6 +9,7 @@ from autocompress.data.describe import describe
 from autocompress.data.load import load_task
 from autocompress.data.preprocess import with_input_size, with_normalization
 from autocompress.events import Observer
+from autocompress.export.onnx_file import forget_translations
 from autocompress.hardware.int8_activations import with_measured_activations
 from autocompress.hardware.machine import this_machine
 from autocompress.models.check import check_model
@@ -45,6 +46,7 @@ def prepare(
     Raises:
         InputError: data, model or checkpoint cannot be used; nothing has been written by then.
     """
+    forget_translations()
     observer.stage("load", config.data)
     if task is None:
         task = load_task(config.data, options=config.options, progress=lambda what, i, n: observer.progress(i, n, what))

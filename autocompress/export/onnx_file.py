@@ -42,6 +42,11 @@ def to_onnx(model: nn.Module, preprocess: Preprocess, batch: int) -> ModelProto:
     return proto
 
 
+def forget_translations() -> None:
+    """Export anew what was exported before: its code may have been changed in place."""
+    _TRANSLATIONS.forget()
+
+
 def _untied(model: nn.Module) -> nn.Module:
     """The model with a weight for each layer, in place: the exporter folds no BatchNorm into weights that are shared.
 

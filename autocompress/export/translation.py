@@ -19,19 +19,22 @@ from autocompress.export.operator_library import shared_library
 MOST_KEPT = 32  # structures; one of a thousand nodes takes some 2 MB
 # Told apart as the objects that they are: a file of the user's that is loaded anew brings others of the same names.
 _CODE = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.ModuleType)
+_Code = dict[int, object]
 
 
 class Translations:
     """Networks of one structure share a translation; each file has its own weights, and is optimized with them.
 
     Tracing and decomposing are nine tenths of an export, and a search exports a structure again and again: before it is
-    trained, after each rung, for its int8 twin, at the end.
+    trained, after each rung, for its int8 twin, at the end. Code that is changed in place, as notebooks do, is not
+    seen: what was worked out is to be forgotten before another run begins.
     """
 
     def __init__(self, input_name: str, output_name: str) -> None:
         self._input_name, self._output_name = input_name, output_name
-        self._graphs: OrderedDict[bytes, Model] = OrderedDict()  # without weights; the last used at the end
-        self._code: dict[int, object] = {}  # held, so that nothing else gets the same id
+        # A graph without weights beside the code of its network, which holds it: nothing else gets the same id. The
+        # last used one is at the end.
+        self._kept: OrderedDict[bytes, tuple[Model, _Code]] = OrderedDict()
 
     def __call__(self, model: nn.Module, example: Tensor) -> ModelProto:
         """The optimized file of a network that only infers.
@@ -43,19 +46,21 @@ class Translations:
             **dict(model.named_parameters(remove_duplicate=False)),
             **dict(model.named_buffers(remove_duplicate=False)),
         }
-        structure = self._structure(model, weights, example)
-        graph = self._graphs.get(structure) if structure else None
-        if graph is None:
-            graph = self._translated(model, example, weights)
+        structure, code = _structure(model, weights, example)
+        graph, code = self._kept.get(structure) or (self._translated(model, example, weights), code)
         if structure:
-            self._graphs[structure] = graph
-            self._graphs.move_to_end(structure)
-            if len(self._graphs) > MOST_KEPT:
-                self._graphs.popitem(last=False)
+            self._kept[structure] = graph, code
+            self._kept.move_to_end(structure)
+            if len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
         program = ONNXProgram(graph.clone(), None)
-        program.apply_weights({name: weights[name] for name in graph.graph.initializers if name in weights})
+        program.apply_weights({name: _real(weights[name]) for name in graph.graph.initializers if name in weights})
         program.optimize()
         return program.model_proto
+
+    def forget(self) -> None:
+        """Keep none."""
+        self._kept.clear()
 
     def _translated(self, model: nn.Module, example: Tensor, weights: Mapping[str, Tensor]) -> Model:
         with shared_library():
@@ -74,20 +79,26 @@ class Translations:
             initializers[name].const_value = None
         return program.model
 
-    def _structure(self, model: nn.Module, weights: Mapping[str, Tensor], example: Tensor) -> bytes | None:
-        """A digest of all that a network holds but the values of its weights; None where that cannot be read."""
-        stream = io.BytesIO()
-        try:
-            _Structure(stream, weights, self._code).dump((model, example.shape, example.dtype))
-        except Exception:  # whatever objects of the user's say when they are asked for what they hold
-            return None
-        return hashlib.sha256(stream.getvalue()).digest()
+
+def _real(weight: Tensor) -> Tensor:
+    """As the exporter stores it: complex numbers are pairs."""
+    return torch.view_as_real(weight) if weight.is_complex() else weight
+
+
+def _structure(model: nn.Module, weights: Mapping[str, Tensor], example: Tensor) -> tuple[bytes, _Code]:
+    """A digest of all that a network holds but the values of its weights, and its code; none of what cannot be read."""
+    stream, code = io.BytesIO(), _Code()
+    try:
+        _Structure(stream, weights, code).dump((model, example.shape, example.dtype))
+    except Exception:  # whatever objects of the user's say when they are asked for what they hold
+        return b"", code
+    return hashlib.sha256(stream.getvalue()).digest(), code
 
 
 class _Structure(pickle.Pickler):
     """Writes weights by name and shape, other tensors by value, code by identity. Nothing ever reads it."""
 
-    def __init__(self, stream: io.BytesIO, weights: Mapping[str, Tensor], code: dict[int, object]) -> None:
+    def __init__(self, stream: io.BytesIO, weights: Mapping[str, Tensor], code: _Code) -> None:
         super().__init__(stream)
         self._names = {id(weight): name for name, weight in weights.items()}
         self._code = code
@@ -102,3 +113,8 @@ class _Structure(pickle.Pickler):
         if isinstance(item, str):  # as a number: pickle would tell one string from an equal one by where it lies
             return int.from_bytes(item.encode())
         return None
+
+    def reducer_override(self, item: Any) -> Any:
+        if isinstance(item, types.MethodType):  # of which pickle keeps the name alone
+            return types.MethodType, (item.__func__, item.__self__)
+        return NotImplemented

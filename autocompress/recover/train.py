@@ -106,7 +106,7 @@ def train_baseline(
 
 
 def step_times(model: nn.Module, stream: SampleStream, settings: Recovery, *, most_s: float = math.inf) -> list[float]:
-    """Seconds of each training step on labels; after the first none begins that is later than ``most_s``.
+    """Seconds of each training step on labels. After the first none begins once ``most_s`` seconds have passed.
 
     The model is changed in place, and left in training mode.
     """

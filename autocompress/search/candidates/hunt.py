@@ -248,7 +248,7 @@ class Hunt:
                 for each, forecast in zip(files, said, strict=True)
                 if measured[each.key] is not None or getattr(forecast, end) <= self._limit_ms
             ]
-            if sum(not self._strays(each) for each, _ in kept) >= self.wish.count:
+            if sum(not self._contradicted(each) for each, _ in kept) >= self.wish.count:
                 break
         if not kept:
             order = sorted(zip(files, said, strict=True), key=lambda pair: pair[1].ms)
@@ -256,12 +256,15 @@ class Hunt:
         return kept
 
     def _choice(self, files: Sequence[tuple[Filed, float]]) -> list[Filed]:
-        """First those whose prediction held when they were measured, or is still to be tried."""
-        sound = self._spread([each for each in files if not self._strays(each[0])])
-        return sound + self._spread([each for each in files if self._strays(each[0])])[: self.wish.count - len(sound)]
+        """Up to as many as are wanted: contradicted ones only where there are too few others."""
+        sound = self._spread([each for each in files if not self._contradicted(each[0])])
+        return (
+            sound
+            + self._spread([each for each in files if self._contradicted(each[0])])[: self.wish.count - len(sound)]
+        )
 
-    def _strays(self, filed: Filed) -> bool:
-        """Whether the clock and the profile disagree on a file: one of them is wrong, and which is not known."""
+    def _contradicted(self, filed: Filed) -> bool:
+        """Whether the clock said something else than the profile: one of them is wrong, and which is not known."""
         cost = self.costs.get(filed.key)
         by_profile = not isinstance(self.foreteller, ByLayers)  # whose estimates say less
         return by_profile and cost is not None and cost.said is not None and strays(cost.latency, cost.said)
@@ -296,9 +299,9 @@ class Hunt:
         self._measure_disturbed_again()
         done = [each for each in self.filed.values() if each.key in self.costs and self._keeps(each)]
         picked = self._choice([(each, self.costs[each.key].latency.median_ms) for each in done])
-        replaced = sum(self._strays(each) for each in done) - sum(self._strays(each) for each in picked)
-        if replaced:
-            self.notes.append(f"left out for others: {replaced} that took over 10 % more or less than was predicted")
+        left = sum(map(self._contradicted, done)) - sum(map(self._contradicted, picked))
+        if left:
+            self.notes.append(f"measured and left out: {left} that took over 10 % more or less than was predicted")
         return [(each, self.costs[each.key]) for each in picked]
 
     def _measure_disturbed_again(self) -> None:
@@ -322,7 +325,8 @@ class Hunt:
         self.observer.progress(len(self.costs), len(self.costs) + len(files), "measured")
         contents, target = [each.file for each in files], self.workshop.target
         latencies = self.measure(contents, target)
-        if self._share_gone() < 1 and not isinstance(self.foreteller, ByLayers):  # whose estimates say less
+        by_layers = isinstance(self.foreteller, ByLayers)  # whose estimates say less, and learn from all
+        if self._share_gone() < 1 and not by_layers:
             latencies = with_strays_again(
                 latencies, said, lambda places: self.measure([contents[place] for place in places], target)
             )
@@ -333,7 +337,7 @@ class Hunt:
                 ram_bytes=ram,
                 said=forecast,
                 first=self._first[each.key],
-                corrects=corrects and not latency.noisy,
+                corrects=corrects and (by_layers or not latency.noisy),
             )
         self.foreteller.learn(list(zip(files, latencies, strict=True)))
         self.observer.progress(len(self.costs), len(self.costs), "measured")

@@ -145,8 +145,8 @@ def with_strays_again(
 
 
 def strays(latency: Latency, forecast: Forecast) -> bool:
-    """Whether a file took something else than was said, by more than ``STRAY``."""
-    return abs(forecast.ms / latency.median_ms - 1) > STRAY
+    """Whether a file took something else than was said, by more than ``STRAY``; not where nothing was said."""
+    return math.isfinite(forecast.ms) and abs(forecast.ms / latency.median_ms - 1) > STRAY
 
 
 def calmer(first: Latency, second: Latency) -> Latency:
