@@ -9,8 +9,13 @@ import pytest
 import torch
 from tiny_exports import preprocess_of, run
 from tiny_models import tiny
+from tiny_runs import tiny_task, trained_net
 from torch import nn
 
+from autocompress.api import config_of
+from autocompress.commands import prepare as preparing
+from autocompress.commands.prepare import prepare
+from autocompress.events import Silence
 from autocompress.export import onnx_file, translation
 from autocompress.export.onnx_file import INPUT_NAME, OUTPUT_NAME, to_onnx
 from autocompress.export.translation import Translations
@@ -143,3 +148,15 @@ def test_nothing_keeps_the_weights_and_code_goes_with_its_graph(translated):
     assert nn.Linear in code.values()
     onnx_file.forget_translations()
     assert not kept
+
+
+def test_a_network_whose_code_was_changed_in_place_is_exported_anew_by_the_next_run(translated, monkeypatch):
+    model, task = trained_net(), tiny_task()
+    x = torch.rand(1, *task.preprocess.shape)
+    before = run(to_onnx(model, task.preprocess, 1), x)
+    forward = type(model).forward
+    monkeypatch.setattr(type(model), "forward", lambda self, x: -forward(self, x))  # as a notebook that reloads does
+    monkeypatch.setattr(preparing, "with_measured_activations", lambda machine, _: machine)
+    prepare(config_of(model, task, "size<=50%", {}), Silence(), model=model, task=task)
+    assert run(to_onnx(model, task.preprocess, 1), x) == pytest.approx(-before)
+    assert len(translated) == 2

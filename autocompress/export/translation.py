@@ -16,25 +16,25 @@ from torch.onnx import ONNXProgram
 
 from autocompress.export.operator_library import shared_library
 
-MOST_KEPT = 32  # structures; one of a thousand nodes takes some 2 MB
+MOST_KEPT = 32  # structures: of the trials at work and the finalists, not of a whole search
 # Told apart as the objects that they are: a file of the user's that is loaded anew brings others of the same names.
-_CODE = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.ModuleType)
-_Code = dict[int, object]
+_TOLD_APART = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, types.ModuleType)
+Code = dict[int, object]
 
 
 class Translations:
     """Networks of one structure share a translation; each file has its own weights, and is optimized with them.
 
-    Tracing and decomposing are nine tenths of an export, and a search exports a structure again and again: before it is
+    Tracing and decomposing are most of an export, and a search exports a structure again and again: before it is
     trained, after each rung, for its int8 twin, at the end. Code that is changed in place, as notebooks do, is not
     seen: what was worked out is to be forgotten before another run begins.
     """
 
     def __init__(self, input_name: str, output_name: str) -> None:
         self._input_name, self._output_name = input_name, output_name
-        # A graph without weights beside the code of its network, which holds it: nothing else gets the same id. The
-        # last used one is at the end.
-        self._kept: OrderedDict[bytes, tuple[Model, _Code]] = OrderedDict()
+        # Graphs without weights, the last used one at the end; each beside the code of its network, which is held so
+        # that nothing else gets its id.
+        self._kept: OrderedDict[bytes, tuple[Model, Code]] = OrderedDict()
 
     def __call__(self, model: nn.Module, example: Tensor) -> ModelProto:
         """The optimized file of a network that only infers.
@@ -85,9 +85,9 @@ def _real(weight: Tensor) -> Tensor:
     return torch.view_as_real(weight) if weight.is_complex() else weight
 
 
-def _structure(model: nn.Module, weights: Mapping[str, Tensor], example: Tensor) -> tuple[bytes, _Code]:
+def _structure(model: nn.Module, weights: Mapping[str, Tensor], example: Tensor) -> tuple[bytes, Code]:
     """A digest of all that a network holds but the values of its weights, and its code; none of what cannot be read."""
-    stream, code = io.BytesIO(), _Code()
+    stream, code = io.BytesIO(), Code()
     try:
         _Structure(stream, weights, code).dump((model, example.shape, example.dtype))
     except Exception:  # whatever objects of the user's say when they are asked for what they hold
@@ -98,7 +98,7 @@ def _structure(model: nn.Module, weights: Mapping[str, Tensor], example: Tensor)
 class _Structure(pickle.Pickler):
     """Writes weights by name and shape, other tensors by value, code by identity. Nothing ever reads it."""
 
-    def __init__(self, stream: io.BytesIO, weights: Mapping[str, Tensor], code: _Code) -> None:
+    def __init__(self, stream: io.BytesIO, weights: Mapping[str, Tensor], code: Code) -> None:
         super().__init__(stream)
         self._names = {id(weight): name for name, weight in weights.items()}
         self._code = code
@@ -107,7 +107,7 @@ class _Structure(pickle.Pickler):
         if isinstance(item, Tensor):
             value = self._names.get(id(item)) or item.detach().numpy().tobytes()
             return type(item), value, tuple(item.shape), item.stride(), item.dtype
-        if isinstance(item, _CODE):
+        if isinstance(item, _TOLD_APART):
             self._code[id(item)] = item
             return "code", id(item)
         if isinstance(item, str):  # as a number: pickle would tell one string from an equal one by where it lies
