@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from autocompress.data.options import DataOptions
     from autocompress.delivery.bundle import load
     from autocompress.errors import AutocompressError
+    from autocompress.hardware.kernels.runtime_graph import runtime_graph
+    from autocompress.hardware.predictor.predictor import LatencyPredictor
     from autocompress.recipe import Recipe
     from autocompress.result import Result
     from autocompress.search.space import load_space, shipped_spaces
@@ -43,6 +45,7 @@ _HOMES = {
     "AutocompressError": "errors",
     "Budget": "budget",
     "DataOptions": "data.options",
+    "LatencyPredictor": "hardware.predictor.predictor",
     "Layout": "task",
     "Preprocess": "task",
     "Recipe": "recipe",
@@ -66,6 +69,7 @@ _HOMES = {
     "predict": "commands.predict",
     "profile": "commands.profile",
     "report": "commands.report",
+    "runtime_graph": "hardware.kernels.runtime_graph",
     "shipped_families": "students.family",
     "shipped_spaces": "search.space",
     "spaces": "commands.spaces",
@@ -78,6 +82,7 @@ __all__ = [
     "AutocompressError",
     "Budget",
     "DataOptions",
+    "LatencyPredictor",
     "Layout",
     "Preprocess",
     "Recipe",
@@ -101,6 +106,7 @@ __all__ = [
     "predict",
     "profile",
     "report",
+    "runtime_graph",
     "shipped_families",
     "shipped_spaces",
     "spaces",

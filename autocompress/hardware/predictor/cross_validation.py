@@ -6,7 +6,7 @@ from autocompress.clock import now
 from autocompress.hardware.predictor.baselines import fit_baselines
 from autocompress.hardware.predictor.card import AccuracyCard
 from autocompress.hardware.predictor.figures import Judged, figures_by, figures_of
-from autocompress.hardware.predictor.fit import FOLDS
+from autocompress.hardware.predictor.fit import FOLDS, folds_of_networks
 from autocompress.hardware.predictor.fit import Judged as Predicted
 
 
@@ -36,9 +36,11 @@ def _judged(each: Predicted) -> Judged:
 def _baselines(predicted: Sequence[Predicted]) -> dict[str, list[Judged]]:
     """Baselines on the folds that the predictor was judged on."""
     found: dict[str, list[Judged]] = {}
-    for number in range(FOLDS):
-        fitted = fit_baselines([each.observation for place, each in enumerate(predicted) if place % FOLDS != number])
-        for each in predicted[number::FOLDS]:
+    folds = folds_of_networks([each.observation for each in predicted])
+    for number in sorted(set(folds)):
+        parts = list(zip(predicted, folds, strict=True))
+        fitted = fit_baselines([each.observation for each, fold in parts if fold != number])
+        for each in [each for each, fold in parts if fold == number]:
             kernels = [kernel for kernel, _ in each.observation.parsed()]
             measured_ms = each.observation.median_us / 1e3
             for name, baseline in fitted.items():

@@ -54,7 +54,7 @@ def fit(observations: Sequence[Observation], circumstances: Circumstances) -> La
 def fit_and_judge(
     observations: Sequence[Observation], circumstances: Circumstances
 ) -> tuple[LatencyPredictor, list[Judged]]:
-    """The predictor, and its answers on each network from a fit on the other parts of ``FOLDS``.
+    """The predictor, and its answers on each file from a fit on the other parts of ``folds_of_networks``.
 
     Raises:
         MeasurementError: there are too few networks to fit on.
@@ -83,7 +83,7 @@ def fit_and_judge(
         quantile=1.0,
     )
     predictor = replace(predictor, quantile=_quantile(predictor, usable, _with_spreads(apart, spreads)))
-    beside = _with_spreads(_out_of_fold(networks, [place % FOLDS for place in range(len(networks))]), spreads)
+    beside = _with_spreads(_out_of_fold(networks, folds_of_networks(usable)), spreads)
     wholes = [predictor.whole(network) for network in beside]
     return predictor, [
         Judged(observation=each, ms=whole.ms, interval_ms=whole.interval_ms)
@@ -103,6 +103,12 @@ def _is_calm(observation: Observation, reference_ms: float | None) -> bool:
     return 1 / MOST_DRIFT <= observation.reference_ms / reference_ms <= MOST_DRIFT
 
 
+def folds_of_networks(observations: Sequence[Observation]) -> list[int]:
+    """A part of ``FOLDS`` for each file; those of one network, in other precisions or measured again, are together."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(each.network, len(numbers)) % FOLDS for each in observations]
+
+
 def _folds_of_families(observations: Sequence[Observation]) -> list[int]:
     """A part for each network: whole families together, so that errors are those on networks of another kind.
 
@@ -112,8 +118,8 @@ def _folds_of_families(observations: Sequence[Observation]) -> list[int]:
     names = sorted(set(families))
     large = {name for name in names if families.count(name) > len(families) / 3}
     return [
-        place % FOLDS if family in large or len(names) < FOLDS else names.index(family) % FOLDS
-        for place, family in enumerate(families)
+        own if family in large or len(names) < FOLDS else names.index(family) % FOLDS
+        for own, family in zip(folds_of_networks(observations), families, strict=True)
     ]
 
 

@@ -12,12 +12,21 @@ from autocompress.hardware.predictor.fit import FEWEST_NETWORKS, Judged, fit_and
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.observation_log import LOG, log_digest
 from autocompress.hardware.predictor.predictor import LatencyPredictor
-from autocompress.hardware.predictor.profile import ProfileFacts, read_observations
+from autocompress.hardware.predictor.profile import ProfileFacts, read_facts, read_observations
 from autocompress.hardware.predictor.searched import shifted
 from autocompress.hardware.predictor.transfer import transferred
 
 REGRESSOR = "regressor.json"
 SCHEMA = 7
+
+
+def loaded(folder: Path) -> LatencyPredictor:
+    """The predictor of the profile in ``folder``, whatever device it is of.
+
+    Raises:
+        ProfileError: none there, or one that was cut off or edited; names the line.
+    """
+    return predictor_in(folder, read_facts(folder))[0]
 
 
 def predictor_in(folder: Path, facts: ProfileFacts) -> tuple[LatencyPredictor, tuple[str, ...]]:

@@ -1,13 +1,17 @@
 """What was measured of one file: the whole, and each of its kernels."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from autocompress.facts import Facts
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Observation(Facts):
@@ -25,11 +29,16 @@ class Observation(Facts):
     precision: str
     source: str = "profile"
     measured_at: str
-    rounds_us: tuple[float, ...]
-    reference_ms: float | None = None
-    disturbed: float = 0.0
-    unrest: float = 0.0
-    kernels: tuple[tuple[str, list[Any], list[Any], dict[str, Any], float | None], ...]
+    rounds_us: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    reference_ms: Positive | None = None
+    disturbed: NotNegative = 0.0
+    unrest: NotNegative = 0.0
+    kernels: tuple[tuple[str, list[Any], list[Any], dict[str, Any], NotNegative | None], ...]
+
+    @property
+    def network(self) -> str:
+        """What was measured, whatever its precision; the name says that at its end where it comes in several."""
+        return self.name.removesuffix(f"-{self.precision}")
 
     @property
     def median_us(self) -> float:

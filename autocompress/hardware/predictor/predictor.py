@@ -13,6 +13,7 @@ own errors suggest, and the 90 % quantile of that ratio stretches the spread of 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, sqrt
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -122,8 +123,21 @@ class LatencyPredictor:
     _flattener: Flattener = field(default_factory=Flattener, repr=False, compare=False)
     _known: Known = field(default_factory=Known, repr=False, compare=False)
 
+    @classmethod
+    def load(cls, profile: str | Path) -> "LatencyPredictor":
+        """The predictor of the profile in a folder, as searches have corrected it since.
+
+        Unlike ``autocompress.predict`` it takes a profile of any device; ``circumstances`` says which that is.
+
+        Raises:
+            ProfileError: no profile there, or one that was cut off or edited; names the line.
+        """
+        from autocompress.hardware.predictor.kept_fit import loaded  # noqa: PLC0415  # what it reads it may fit anew
+
+        return loaded(Path(profile))
+
     def predict(self, graph: RuntimeGraph) -> Prediction:
-        """Latency of one file's graph."""
+        """Latency of one file's graph; see ``runtime_graph``."""
         guesses = self.guesses([placed.kernel for placed in graph.kernels])
         whole = self.whole(guesses)
         rows = tuple(
@@ -199,8 +213,9 @@ class LatencyPredictor:
             if self.transfer is not None:
                 paths = [self._flattener.paths[number] for number in self._flattener.path(new).tolist()]
                 us = self.transfer.applied(paths, us)
+            was_timed &= self.transfer is None  # elsewhere nobody timed them
             spread = np.where(was_timed, TIMED_SPREAD, spread)
-            self._known.add(new, us, spread, was_timed & (self.transfer is None), fitted_us=fitted_us)
+            self._known.add(new, us, spread, was_timed, fitted_us=fitted_us)
         return flat
 
     def _row(self, name: str, op: str, guess: Guess) -> KernelRow:
