@@ -10,9 +10,10 @@ from autocompress.passes.base import PassContext
 from autocompress.passes.compose import Composed, compose
 from autocompress.precision import Format
 from autocompress.recipe import Base, Recipe, Recovery
-from autocompress.search.allocation.choices import Choice, choices_of, values_of
+from autocompress.search.allocation.choices import Choice, choices_by_unit, choices_of, values_of
 from autocompress.search.parameters import RecipeBuilder
-from autocompress.search.space import SearchSpace, load_space
+from autocompress.search.space import Range, SearchSpace, load_space
+from autocompress.search.steps import blocks_that_may_go
 
 
 @cache
@@ -107,6 +108,30 @@ def test_joint_choices_are_there_and_contradictions_are_not():
     assert Choice(prune=0.25, sparse=0.6, codebook=4, precision=Format.INT8) in choices
     assert not [choice for choice in choices if choice.sparse and choice.rank < 1]
     assert not [choice for choice in choices if choice.codebook and choice.precision is not Format.INT8]
+
+
+def test_codebooks_in_float_stand_in_for_those_in_int8():
+    unit = next(unit for unit in units_of(anatomy("deep residual")) if unit.droppable)
+    usual = choices_of(unit, anatomy("deep residual"), space())
+    in_float = choices_of(unit, anatomy("deep residual"), space(), Format.FP32)
+    assert {choice.precision for choice in in_float if choice.codebook} == {Format.FP32}
+    assert len(in_float) == len(usual)
+    assert {choice for choice in in_float if not choice.codebook} == {choice for choice in usual if not choice.codebook}
+    place = units_of(anatomy("deep residual")).index(unit)
+    recipe = recipe_of("deep residual", {place: Choice(codebook=4)})
+    assert [step.name for step in recipe.passes] == ["share_weights"]
+
+
+@pytest.mark.parametrize(("share", "last"), [(0.0, ""), (0.3, "c"), (0.6, "bc"), (1.0, "abc")])
+def test_of_a_stages_blocks_the_last_may_go_as_the_space_says(share, last):
+    assert blocks_that_may_go("abc", share) == last
+    found = anatomy("deep residual")
+    assert [len(found.droppable(stage)) for stage in range(len(found.stages))] == [1, 1, 1]
+    drop = space().passes.drop_blocks.model_copy(update={"share": Range(low=0.0, high=share)})
+    narrow = space().model_copy(update={"passes": space().passes.model_copy(update={"drop_blocks": drop})})
+    rows = zip(units_of(found), choices_by_unit(found, narrow), strict=True)
+    gone = [unit.block for unit, row in rows if Choice(drop=True) in row]
+    assert gone == (["features.2", "features.3", "features.4"] if share > 0.5 else [])
 
 
 def test_values_round_trip_through_the_settings_of_a_recipe():

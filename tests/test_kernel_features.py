@@ -79,6 +79,8 @@ PATHS = {
     "product_nbits": Kernel(
         "microsoft.MatMulNBits", (f(1, 5, 64), Tensor("uint8", (4, 2, 16), True)), (f(1, 5, 4),), (("K", 64), ("N", 4))
     ),
+    "other_ConvTranspose": Kernel("ConvTranspose", (f(1, 4, 8, 8), f(4, 6, 2, 2, stored=True)), (f(1, 6, 16, 16),)),
+    "other_Einsum": Kernel("Einsum", (f(2, 5, 8), f(2, 8, 4)), (f(2, 5, 4),), (("equation", "bij,bjk->bik"),)),
     "recurrent_lstm": Kernel(
         "LSTM",
         (f(6, 1, 5), f(1, 16, 5, stored=True), f(1, 16, 4, stored=True)),
@@ -240,7 +242,7 @@ def test_different_ways_have_different_paths():
 OPERATORS = (
     "ReduceSum", "Unheard", "com.vendor.Of",
     "Softmax", "Concat", "Split", "ReduceMean", "Transpose", "Add", "QLinearAdd", "Reshape",
-    "QuantizeLinear", "MaxPool", "nchwc.ReorderOutput", "Gather", "ConvTranspose",
+    "QuantizeLinear", "MaxPool", "nchwc.ReorderOutput", "Gather",
 )  # fmt: skip
 tensors = st.builds(
     Tensor,
@@ -268,6 +270,16 @@ def test_every_operator_gets_a_path_and_finite_numbers(op, inputs, outputs, foun
     assert (len(numbers.terms), len(numbers.features)) == (len(usual.terms), len(usual.features))
     assert all(math.isfinite(value) for value in numbers.features)
     assert all(math.isfinite(value) and value >= 0 for value in numbers.terms)
+
+
+def test_work_of_a_product_with_packed_weights_is_that_of_products():
+    packed = Kernel(
+        "microsoft.MatMulNBits", (f(1, 5, 64), Tensor("uint8", (4, 2, 16), True)), (f(1, 5, 4),), (("K", 64), ("N", 4))
+    )
+    plain = terms_of(product((1, 5, 64), (64, 4)), products.Terms)
+    found = terms_of(packed, products.PackedTerms)
+    assert found._replace(weight_bytes=0.0)[: len(plain)] == plain._replace(weight_bytes=0.0)
+    assert (found.weight_bytes, found.unpacked_bits) == (4 * 2 * 16, 5 * 64 * 4 * 4)
 
 
 def test_all_paths_have_as_many_terms():

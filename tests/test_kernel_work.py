@@ -58,6 +58,18 @@ COUNTED = {
         Kernel("microsoft.MultiHeadAttention", (f(1, 6, 8), f(1, 7, 8), f(1, 7, 8)), (f(1, 6, 8),)),
         2 * 6 * 7 * 8,
     ),
+    "attention of the standard": (
+        Kernel("Attention", (f(1, 2, 6, 8), f(1, 2, 7, 8), f(1, 2, 7, 8)), (f(1, 2, 6, 8),)),
+        2 * 2 * 6 * 7 * 8,
+    ),
+    "attention with its weights": (
+        Kernel("microsoft.Attention", (f(1, 6, 8), f(8, 24)), (f(1, 6, 8),)),
+        6 * 8 * 24 + 2 * 6 * 6 * 8,
+    ),
+    "a sum over named indices": (
+        Kernel("Einsum", (f(2, 3, 5, 7), f(7, 4)), (f(2, 3, 5, 4),), (("equation", "...ij, jk -> ...ik"),)),
+        2 * 3 * 5 * 4 * 7,
+    ),
     "a sum": (Kernel("Add", (f(1, 4), f(1, 4)), (f(1, 4),)), 0),
 }
 

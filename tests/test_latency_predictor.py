@@ -83,6 +83,17 @@ def test_an_operator_never_seen_is_guessed_and_widens_the_interval(predictor):
     assert widths[1] > 2 * widths[0]
 
 
+def test_an_operator_never_seen_that_multiplies_takes_its_products_and_is_known_to_a_factor_of_five(predictor):
+    few, many = (
+        Kernel("ConvTranspose", (floats(1, width, 20, 20), floats(width, 8, 2, 2)), (floats(1, 8, 40, 40),))
+        for width in (8, 800)
+    )
+    rows = predictor.predict(graph_of([*NEW[0], few, many])).rows[-2:]
+    assert [row.source for row in rows] == ["roofline"] * 2
+    assert all(row.high_us / row.low_us > 20 for row in rows)
+    assert rows[1].us > 20 * rows[0].us
+
+
 def test_a_predictor_comes_back_from_json_and_says_the_same(predictor):
     back = LatencyPredictor.from_data(json.loads(json.dumps(predictor.to_data())))
     assert back.to_data() == predictor.to_data()

@@ -109,10 +109,13 @@ def test_a_search_that_goes_on_knows_what_the_files_of_the_session_before_took()
     wanted = after.neutral()
     assert size_of(after, after.allocation(wanted).picks) < 0.8 * size_of(before, before.allocation(wanted).picks)
     assert after.known(records[0].recipe)[0] == records[0].picks
-    unknown = records[0].model_copy(update={"picks": (99,) * len(records[0].picks)})
-    other = outer_at(0.5)
-    other.learn([unknown])
-    assert other.known(unknown.recipe) is None
+    nowhere = records[0].model_copy(update={"picks": (99,) * len(records[0].picks)})
+    elsewhere = records[0].model_copy(update={"picks": records[-1].picks})
+    assert elsewhere.picks != records[0].picks
+    for unknown in (nowhere, elsewhere):  # of a session whose units had other choices
+        other = outer_at(0.5)
+        other.learn([unknown])
+        assert other.known(unknown.recipe) is None
 
 
 def record_of(outer, recipe) -> TrialRecord:

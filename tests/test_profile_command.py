@@ -76,6 +76,16 @@ def test_run_again_it_goes_on_with_other_networks(tmp_path):
     assert read_facts(tmp_path).measured_s > seconds > 0
 
 
+def test_anew_it_begins_again_and_keeps_the_old_one_beside(tmp_path, monkeypatch):
+    made(tmp_path / "p")
+    told: list[str] = []
+    monkeypatch.setattr(Silence, "note", lambda _, text: told.append(text))
+    found = made(tmp_path / "p", 1, anew=True)
+    assert (found.files, found.new_files) == (1, 1)
+    assert len(names(tmp_path / "p.before")) == 2
+    assert told == [f"the profile that was there lies in {tmp_path / 'p.before'}"]
+
+
 def test_a_profile_alone_is_extended_and_beside_out_it_is_taken_over(tmp_path):
     made(tmp_path / "a")
     profiling.profile(time=60, profiles=[tmp_path / "a"], protocol=QUICK, most_files=1)
@@ -355,6 +365,7 @@ def test_observations_know_where_they_come_from(tmp_path):
     [
         (["--export-kit", "k.zip", "--out", "d"], "--export-kit writes a zip file .* got --out as well"),
         (["--import", "r.jsonl", "--time", "5m"], "--import makes a profile .* got --time as well"),
+        (["--import", "r.jsonl", "--anew"], "--import makes a profile .* got --anew as well"),
         (["--kit-time", "5m"], "--kit-time goes with --export-kit"),
     ],
 )

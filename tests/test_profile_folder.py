@@ -13,8 +13,17 @@ from autocompress.hardware.kept import FOLDER
 from autocompress.hardware.predictor import kept_fit, profile
 from autocompress.hardware.predictor.circumstances import differences
 from autocompress.hardware.predictor.kept_fit import REGRESSOR, predictor_in
-from autocompress.hardware.predictor.observation_log import LOG
-from autocompress.hardware.predictor.profile import FACTS, SCHEMA, append, merge, opened, read_facts, read_observations
+from autocompress.hardware.predictor.observation_log import LOG, read_log
+from autocompress.hardware.predictor.profile import (
+    FACTS,
+    SCHEMA,
+    append,
+    merge,
+    opened,
+    put_aside,
+    read_facts,
+    read_observations,
+)
 
 
 @pytest.fixture
@@ -71,6 +80,7 @@ def test_a_line_that_was_cut_off_is_left_out_with_a_note_and_goes_when_more_is_a
     ("before", "after", "message"),
     [
         ('"name"', '"name', r"line 2, column \d+: must be JSON: .*; take the line out"),
+        ('"rounds_us":[101.0', '"rounds_us":[-1.0', r"line 2, at rounds_us.0: Input should be greater than 0"),
         ('"rounds_us":[101.0', '"rounds_us":["x"', r"line 2, at rounds_us.0: Input should be a valid number.*got 'x'"),
         ('"family":"plain",', "", r"line 2, at family: Field required"),
         ('"family"', '"odd":1,"family"', r"line 2, at odd: Extra inputs are not permitted, got '1'"),
@@ -122,6 +132,25 @@ def test_facts_that_are_no_mapping_are_refused(tmp_path):
     (tmp_path / FACTS).write_text("nothing\n")
     with pytest.raises(ProfileError, match=r"profile.yaml, line 1: must map names to values, got 'nothing'"):
         read_facts(tmp_path)
+
+
+def test_the_last_lines_alone_can_be_read_and_keep_their_numbers(tmp_path):
+    made_profile(tmp_path, 5)
+    found, _ = read_log(tmp_path / LOG, last=2)
+    assert [each.name for each in found] == ["drawn-3", "drawn-4"]
+    assert len(read_log(tmp_path / LOG, last=9)[0]) == 5
+    (tmp_path / LOG).write_text((tmp_path / LOG).read_text() + "{broken\n")
+    with pytest.raises(ProfileError, match="line 6, column 2"):
+        read_log(tmp_path / LOG, last=2)
+
+
+def test_a_profile_is_put_aside_in_place_of_the_one_before(tmp_path):
+    folder = tmp_path / "profile"
+    for count in (3, 2):
+        made_profile(folder, count)
+        aside = put_aside(folder)
+        assert not folder.exists()
+        assert len(names(aside)) == count
 
 
 def test_a_folder_without_a_profile_says_what_makes_one(tmp_path):

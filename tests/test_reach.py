@@ -7,7 +7,7 @@ import pytest
 from made_up_outer import UNIT_BYTES, made_up_outer, setting_with
 
 from autocompress.budget import Metric
-from autocompress.commands import reach
+from autocompress.commands import allocating, reach
 from autocompress.commands.reach import fitting_extremes, with_extremes
 from autocompress.commands.survey import Extreme, Survey
 from autocompress.graph.anatomy import anatomy_of
@@ -17,6 +17,7 @@ from autocompress.precision import Format
 from autocompress.recipe import Recipe, Recovery
 from autocompress.search.ladder import Ladder, Rung
 from autocompress.search.setting import Costed
+from autocompress.search.space import load_space
 
 SMALLEST = 300  # bytes of the made-up file of the smallest selection
 
@@ -107,3 +108,24 @@ def extremes_of(picks: tuple[int, ...]) -> tuple[Extreme, ...]:
     """One that fits 400 bytes, one that does not, one that could not be built."""
     each = [Extreme(recipe=Recipe(seed=seed), picks=picks) for seed in (1, 2, 3)]
     return (replace(each[0], facts=facts(300)), replace(each[1], facts=facts(500)), each[2])
+
+
+@pytest.mark.parametrize(("int8_ms", "computes"), [(2.0, None), (1.0, None), (0.5, None), (3.0, Format.FP32)])
+def test_where_int8_is_slower_codebooks_and_students_are_computed_in_float(int8_ms, computes):
+    found, (setting, _, _) = surveyed(limit=5_000, uniform=100)
+    times = {Format.INT8: int8_ms, Format.FP32: 2.5}
+    rungs = tuple(
+        Rung(
+            values={},
+            ratio=0.0,
+            precision=form,
+            recipe=Recipe(),
+            facts=facts(100).model_copy(update={"latency_ms": ms}),
+        )
+        for form, ms in times.items()
+    )
+    found = replace(found, ladder=Ladder(rungs=rungs, seconds=0.0))
+    builder = replace(setting.builder, space=load_space("default"))
+    assert allocating.with_codebooks(builder, found.ladder).codebooks is computes
+    students = allocating.students_of(replace(setting, builder=builder), found)
+    assert students.precision is (computes or Format.INT8)

@@ -86,6 +86,15 @@ def test_an_infeasible_trial_is_told_as_pruned_with_its_constraint(journal):
     assert trial.constraints == {"size": 0.5}
 
 
+def test_parameters_that_lead_nowhere_are_told_as_pruned_and_leave_no_record(journal):
+    study = study_at(journal)
+    study.rule_out(study.ask(), {Metric.SIZE: 0.1})
+    (trial,) = trials_in(journal)
+    assert trial.state is optuna.trial.TrialState.PRUNED
+    assert trial.constraints == {"size": 0.1}
+    assert study_at(journal).records() == ()
+
+
 def test_one_far_miss_is_told_as_a_miss_of_bounded_size(journal):
     tell(study_at(journal), TrialState.PRUNED, size=float("inf"))
     (trial,) = trials_in(journal)

@@ -20,6 +20,8 @@ autocompress profile
 
 autocompress profile --time 20m --threads 2
 
+autocompress profile --anew
+
 autocompress profile --export-kit kit.zip --kit-time 10m
 
 autocompress profile --import results.jsonl --out profiles/tablet
@@ -73,6 +75,9 @@ def profile(
         typer.Option(metavar="TIME", show_default="5m", help="Of measuring and judging: 90s, 5m; more is better."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Of one inference in the runtime.")] = 1,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Begin a new profile where one is: the machine is not as it was.")
+    ] = False,
 ) -> Answer:
     """Measure networks of many kinds, so that the latency of any other can be predicted.
 
@@ -81,7 +86,7 @@ def profile(
     from autocompress.cli.progress import watching
     from autocompress.commands import profile as profiling
 
-    _refuse_two_at_once(places, kit, time)
+    _refuse_two_at_once(places, kit, time, anew=anew)
     try:
         with watching("profile") as observer:
             if kit.export_kit is not None:
@@ -98,6 +103,7 @@ def profile(
                     out=places.out,
                     profiles=places.profiles or (),
                     threads=threads,
+                    anew=anew,
                     observer=observer,
                 )
     except KeyboardInterrupt as stop:
@@ -106,10 +112,10 @@ def profile(
     return Answer(facts=summary, show=lambda console: show_summary(console, summary))
 
 
-def _refuse_two_at_once(places: PlaceFlags, kit: KitFlags, time: str | None) -> None:
+def _refuse_two_at_once(places: PlaceFlags, kit: KitFlags, time: str | None, *, anew: bool) -> None:
     from autocompress.errors import InputError
 
-    given: dict[str, object] = {"--time": time}
+    given: dict[str, object] = {"--time": time, "--anew": anew or None}
     if kit.export_kit is not None:
         given |= {"--out": places.out, "--import": kit.results, "--profile": places.profiles or None}
         what = "--export-kit writes a zip file for another device and takes --kit-time and --threads"

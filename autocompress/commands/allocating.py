@@ -8,13 +8,12 @@ import numpy as np
 
 from autocompress.budget import Metric
 from autocompress.commands.survey import Survey
-from autocompress.graph.anatomy import Anatomy
 from autocompress.graph.layer_cost import estimated_time
 from autocompress.graph.layer_table import LayerFacts
 from autocompress.graph.units import by_units, units_of
 from autocompress.precision import Format
 from autocompress.search.allocation.allocate import Allocator
-from autocompress.search.allocation.choices import PRUNED, Choice, choices_of
+from autocompress.search.allocation.choices import PRUNED, Choice, choices_by_unit
 from autocompress.search.allocation.measured import cost_model
 from autocompress.search.allocation.network_costs import COSTS, NetworkCosts
 from autocompress.search.allocation.sensitivity import measure_table
@@ -42,6 +41,7 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, e
         folder: where measured losses are kept.
         epochs: that a full recovery will last, about.
     """
+    setting = replace(setting, builder=with_codebooks(setting.builder, found.ladder))
     table = measure_table(
         setting.bench, setting.builder, setting.launcher, limit_s=table_s, folder=folder, observer=setting.observer
     )
@@ -50,7 +50,7 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, e
     units = units_of(found.anatomy)
     fine = by_units(found.anatomy)
     builder = replace(setting.builder, anatomy=fine)
-    choices = choices_by_unit(found.anatomy, builder)
+    choices = choices_by_unit(found.anatomy, builder.space, builder.codebooks)
     baseline = found.goal.baseline
     forecaster = setting.costing.forecaster
     model = cost_model(setting.bench, builder, choices, found.baseline_file, baseline, forecaster=forecaster)
@@ -88,10 +88,11 @@ def outer_under(outer: Outer, setting: Setting) -> Outer:
     return found
 
 
-def choices_by_unit(anatomy: Anatomy, builder: RecipeBuilder) -> list[tuple[Choice, ...]]:
-    """What each unit of a network may become in the builder's space."""
-    fine = by_units(anatomy)
-    return [choices_of(unit, fine, builder.space) for unit in units_of(anatomy)]
+def with_codebooks(builder: RecipeBuilder, ladder: Ladder) -> RecipeBuilder:
+    """Where int8 is no faster here, layers with a codebook compute in float, if the space has that."""
+    quantize = builder.space.passes.quantize
+    has_both = quantize is not None and {Format.INT8, Format.FP32} <= set(quantize.precision)
+    return replace(builder, codebooks=Format.FP32) if has_both and ladder.int8_pays() is False else builder
 
 
 def _measure_first(outer: Outer, setting: Setting) -> None:
@@ -129,7 +130,9 @@ def students_of(setting: Setting, found: Survey, epochs: float = math.inf) -> St
     if not families:
         return None
     quantize = setting.builder.space.passes.quantize
-    precision = Format.INT8 if quantize and Format.INT8 in quantize.precision else Format.FP32
+    is_int8 = quantize is not None and Format.INT8 in quantize.precision
+    can_be_float = quantize is None or Format.FP32 in quantize.precision
+    precision = Format.INT8 if is_int8 and not (can_be_float and found.ladder.int8_pays() is False) else Format.FP32
     block = setting.bench.machine.channel_block
     return StudentArms(
         families=families,

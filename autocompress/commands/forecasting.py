@@ -7,6 +7,7 @@ from autocompress.errors import ProfileError
 from autocompress.events import Observer
 from autocompress.graph.anatomy import Anatomy
 from autocompress.hardware.kept import circumstances_of
+from autocompress.hardware.kernels.kernel import digest
 from autocompress.hardware.predictor.circumstances import require_same
 from autocompress.hardware.predictor.kept_fit import predictor_in
 from autocompress.hardware.predictor.predictor import LatencyPredictor
@@ -25,7 +26,13 @@ def forecaster_for(machine: Machine, target: Target, anatomy: Anatomy, observer:
         return None
     folder, predictor = found
     templates = KernelTemplates(Topology(anatomy, machine.channel_block), target)
-    return Forecaster(predictor, target, templates, keep=lambda met: keep_met(folder, met, observer))
+    network = digest("\n".join(f"{each.name} {each.kind} {each.c_in} {each.c_out}" for each in anatomy.layers))
+    return Forecaster(
+        predictor=predictor,
+        target=target,
+        templates=templates,
+        keep=lambda met: keep_met(folder, met, observer, network),
+    )
 
 
 def usable_profile(
@@ -57,9 +64,12 @@ def usable_profile(
     return folder, predictor
 
 
-def keep_met(folder: Path, met: Sequence[Met], observer: Observer) -> None:
-    """A profile that cannot be written to serves as well, it only learns nothing."""
+def keep_met(folder: Path, met: Sequence[Met], observer: Observer, network: str | None = None) -> None:
+    """Keep what was measured; a profile that cannot be written to serves as well, it only learns nothing.
+
+    ``network``: see ``keep_searched``.
+    """
     try:
-        keep_searched(folder, [(each.graph, each.measured_ms) for each in met])
+        keep_searched(folder, [(each.graph, each.measured_ms) for each in met], network)
     except OSError as error:
         observer.note(f"what this run measures is not added to the latency profile: {error}")

@@ -208,6 +208,9 @@ class Pipeline:
             if outer is not None:
                 recipes = {name: setting.builder.recipe(values) for name, values in controls.items()}
                 enqueue_outer(study, outer, recipes, seed)
+                if outer.allocation(outer.neutral()) is None:  # what its choices do not reach, the space may
+                    for rung in ladder.anchors(setting.goal):
+                        study.enqueue(outer.neutral(), recipe=setting.builder.recipe(rung.values))
                 for recipe in fitting_extremes(found, setting):
                     study.enqueue(outer.neutral(), recipe=recipe)
                 return

@@ -27,6 +27,7 @@ from autocompress.hardware.predictor.profile import (
     merge,
     opened,
     place_of,
+    put_aside,
     read_facts,
     read_observations,
     update_facts,
@@ -71,6 +72,7 @@ def profile(
     out: str | Path | None = None,
     profiles: Sequence[str | Path] = (),
     threads: int = 1,
+    anew: bool = False,
     observer: Observer | None = None,
     protocol: Protocol | None = None,
     most_files: int | None = None,
@@ -82,6 +84,7 @@ def profile(
         out: the folder of the profile; None is the one of ``profiles`` if there is one, else the user's cache folder.
         profiles: folders of profiles of this machine that are taken over into it.
         threads: of the runtime.
+        anew: put a profile that is there aside, as one of a machine that has changed since.
         observer: told how far it is.
         protocol: how each network is measured; None is the usual way.
         most_files: end after so many new networks.
@@ -93,6 +96,8 @@ def profile(
     began, observer, seconds, target = clock(), observer or Silence(), _seconds(time), _target(threads)
     here = circumstances_of(this_machine(), threads)
     folder = _folder(out, profiles, here)
+    if anew and is_profile(folder):
+        observer.note(f"the profile that was there lies in {put_aside(folder)}")
     opened(folder, here)
     for other in profiles:
         if Path(other).resolve() != folder.resolve():

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from autocompress.budget import Metric
-from autocompress.commands.allocating import choices_by_unit, limits_of, students_of
+from autocompress.commands.allocating import limits_of, students_of, with_codebooks
 from autocompress.commands.prepare import Prepared
 from autocompress.commands.survey import Extreme, Survey, recipe_builder
 from autocompress.events import Observer
 from autocompress.graph.units import by_units
 from autocompress.recipe import Recipe, Recovery
+from autocompress.search.allocation.choices import choices_by_unit
 from autocompress.search.allocation.measured import cost_model, recipe_of
 from autocompress.search.costing import Costing
 from autocompress.search.launcher import Launcher
@@ -41,8 +42,8 @@ def with_extremes(found: Survey, setting: Setting) -> Survey:
     if not found.is_hopeless:
         return found
     setting.observer.note("no uniform recipe meets the budget; the smallest selections and students are tried")
-    builder = replace(setting.builder, anatomy=by_units(found.anatomy))
-    choices = choices_by_unit(found.anatomy, builder)
+    builder = with_codebooks(replace(setting.builder, anatomy=by_units(found.anatomy)), found.ladder)
+    choices = choices_by_unit(found.anatomy, builder.space, builder.codebooks)
     students = students_of(setting, found)
     model = cost_model(
         setting.bench, builder, choices, found.baseline_file, found.goal.baseline, forecaster=found.forecaster

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from autocompress.result import TrialRecord, TrialState
 from autocompress.search.candidate import Candidate
 from autocompress.search.setting import Setting
-from autocompress.search.study import Study
+from autocompress.search.study import Ask, Study
 
 ASKS_AT_ONCE = 12  # before whoever asks looks after its slots again
 BARREN_ASKS = 500  # in a row without anything new that may fit, after which the space counts as used up
 BARREN_ALLOCATIONS = 60  # the same where each ask is several allocations
-FREE_TELLS = 8  # of what a forecast ruled out, beyond one for each that was built: more would mislead the sampler
+# Of what a forecast or an allocation ruled out, beyond one for each that was built: more would mislead the sampler.
+FREE_TELLS = 8
+EMPTY = 0.1  # by how much parameters count as beyond each limit within which there is no allocation
 
 
 @dataclass(kw_only=True)
@@ -41,7 +43,7 @@ class Asking:
             ask = self.study.ask()
             recipe = ask.recipe or self.setting.recipe(ask.values)
             if recipe is None:
-                self.study.drop(ask)
+                self._rule_out(ask)
                 continue
             candidate = Candidate(ask=ask, recipe=recipe)
             digest = recipe.structure_digest()
@@ -59,6 +61,15 @@ class Asking:
     def built(self) -> None:
         """One was built: another may be ruled out without."""
         self._free_tells -= 1
+
+    def _rule_out(self, ask: Ask) -> None:
+        """Close parameters within whose limits there is no allocation."""
+        limits = self.setting.outer.limits if self.setting.outer is not None else {}
+        if limits and self._free_tells < FREE_TELLS:
+            self._free_tells += 1
+            self.study.rule_out(ask, dict.fromkeys(limits, EMPTY))
+        else:
+            self.study.drop(ask)
 
     def _is_beyond(self, candidate: Candidate) -> bool:
         """Whether a forecast already rules the candidate out; it is closed then."""

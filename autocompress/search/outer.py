@@ -168,7 +168,8 @@ class Outer:
         rows, digest = self.allocator.choices, record.recipe.structure_digest()
         if record.picks is None or digest in self._picks or len(record.picks) != len(rows):
             return
-        if all(place < len(row) for place, row in zip(record.picks, rows, strict=True)):
+        is_here = all(place < len(row) for place, row in zip(record.picks, rows, strict=True))
+        if is_here and self.recipe_of(record.picks, record.parameters).structure_digest() == digest:
             self.remember(record.recipe, record.picks, record.parameters)
             self._given.add(digest)
 

@@ -36,6 +36,9 @@ class RecipeBuilder:
     ``sparse.i`` (share of single weights that go), ``rank.i`` (share of the full rank that stays), ``codebook.i`` (bits
     of its indices) and ``precision.i``. The network has two: ``criterion`` and ``tie`` (how many blocks share weights).
     All are always there, so that samplers see a fixed space.
+
+    ``codebooks`` is what layers with a codebook compute in where parts are treated one by one: None is the first
+    precision of the space.
     """
 
     space: SearchSpace
@@ -44,6 +47,7 @@ class RecipeBuilder:
     recovery: Recovery
     seed: int
     align: int
+    codebooks: Format | None = None
 
     def knobs(self) -> tuple[Knob, ...]:
         """Every parameter, in a fixed order; those that can change nothing are left out."""

@@ -3,7 +3,7 @@
 What one pass takes away is not named by those that follow: layers in dropped blocks, whole layers that became factors.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -69,8 +69,7 @@ class Steps:
         found: list[str] = []
         for stage in range(len(self.anatomy.stages)):
             blocks = self.anatomy.droppable(stage)
-            count = int(self._share("drop", stage, 0.0) * len(blocks) + 0.5)
-            found += blocks[len(blocks) - count :]
+            found += blocks_that_may_go(blocks, self._share("drop", stage, 0.0))
         return tuple(found)
 
     def _is_gone(self, name: str) -> bool:
@@ -203,6 +202,11 @@ class Steps:
             for layer in self.anatomy.layers_in(first):
                 if layer.name in self._codebooks:
                     yield from (other + layer.name.removeprefix(first) for other in others)
+
+
+def blocks_that_may_go(blocks: Sequence[str], share: float) -> Sequence[str]:
+    """The last of a stage's blocks, so many as ``share`` of them, rounded."""
+    return blocks[len(blocks) - int(share * len(blocks) + 0.5) :]
 
 
 def _in_groups(names: list[str], count: int) -> list[tuple[str, ...]]:

@@ -130,8 +130,7 @@ class Study:
         One whose recipe was given ends as failed, which samplers leave out of account: its parameters do not say what
         it was. Its record does.
         """
-        for metric in sorted(violation):
-            ask.trial.set_constraint(metric.value, min(violation[metric], WORST_VIOLATION))
+        self._constrain(ask, violation)
         ask.trial.set_user_attr(RECORD, record.model_dump_json())
         self._records.append(record)
         if ask.given:
@@ -157,12 +156,24 @@ class Study:
         self._study.tell(ask.number, state=TrialState.FAIL)
         self._study.enqueue_trial(ask.values, user_attrs=_attributes(ask.control, ask.recipe, given=ask.given))
 
+    def rule_out(self, ask: Ask, violation: Mapping[Metric, float]) -> None:
+        """Close a trial whose parameters lead to nothing within the limits; it leaves no record, and samplers learn it.
+
+        ``violation`` as in ``tell``.
+        """
+        self._constrain(ask, violation)
+        self._study.tell(ask.trial, state=TrialState.PRUNED)
+
     def drop(self, ask: Ask) -> None:
         """Close a trial that repeats another, or is one too many; it leaves no record.
 
         It ends as failed, which samplers leave out of account: pruned it would pass for one that was tried and lost.
         """
         self._study.tell(ask.trial, state=TrialState.FAIL)
+
+    def _constrain(self, ask: Ask, violation: Mapping[Metric, float]) -> None:
+        for metric in sorted(violation):
+            ask.trial.set_constraint(metric.value, min(violation[metric], WORST_VIOLATION))
 
     def _take_up_running(self) -> None:
         """Trials that a killed driver left running: those between rungs are kept, others asked for again first."""

@@ -33,7 +33,6 @@ from made_up_search import MadeUpLauncher, made_up_setting
 
 from autocompress.budget import Metric
 from autocompress.clock import Clock
-from autocompress.commands.allocating import choices_by_unit
 from autocompress.graph.anatomy import anatomy_of
 from autocompress.graph.surgery import example_input
 from autocompress.graph.units import by_units, units_of
@@ -42,7 +41,7 @@ from autocompress.measurement import ModelFacts
 from autocompress.recipe import Base, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.allocation.allocate import Allocator
-from autocompress.search.allocation.choices import Choice
+from autocompress.search.allocation.choices import Choice, choices_by_unit
 from autocompress.search.allocation.costs import CostModel
 from autocompress.search.allocation.network_costs import NetworkCosts, UniformFile
 from autocompress.search.launcher import Done, Job, Work
@@ -143,7 +142,7 @@ def resnet_outer() -> Outer:
         space=load_space(DEFAULT), anatomy=by_units(anatomy), base=Base(model="residual_20"), recovery=Recovery(),
         seed=0, align=machine.channel_block,
     )  # fmt: skip
-    units, choices = units_of(anatomy), choices_by_unit(anatomy, builder)
+    units, choices = units_of(anatomy), choices_by_unit(anatomy, builder.space)
     plain = _uniform_facts(sum(layer.params for layer in anatomy.layers), 4.0, 1.0)
     int8 = _uniform_facts(sum(layer.params for layer in anatomy.layers), 1.1, 0.45)
     raw = NetworkCosts(

@@ -19,9 +19,10 @@ from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.kernels.paths.convolutions import convolution
 from autocompress.hardware.kernels.paths.description import LEAST, Description
 from autocompress.hardware.kernels.paths.moves import move
+from autocompress.hardware.kernels.paths.others import other
 from autocompress.hardware.kernels.paths.products import FLOAT_PRODUCTS, INTEGER_PRODUCTS, packed_product, product
 from autocompress.hardware.kernels.paths.recurrent import GATES, recurrent
-from autocompress.hardware.kernels.work import work_of
+from autocompress.hardware.kernels.work import MULTIPLIERS, work_of
 
 STEPS_PER_OCTAVE, ROUGH_STEPS = 2.0, 0.5  # of contexts; of those that a first answer is made in
 # Weights come the slower the longer ago they were read: other kernels, and other programs of a processor whose outer
@@ -37,6 +38,7 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
 _DESCRIBERS: Mapping[str, Callable[[Kernel], Description]] = {
+    **dict.fromkeys(MULTIPLIERS, other),
     **dict.fromkeys(("Conv", "FusedConv", "QLinearConv"), convolution),
     **dict.fromkeys(FLOAT_PRODUCTS | INTEGER_PRODUCTS, product),
     "MatMulNBits": packed_product,

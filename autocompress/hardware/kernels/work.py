@@ -35,7 +35,7 @@ def _convolution(weight: int) -> Count:
 
 
 def _transposed_convolution(kernel: Kernel) -> int:
-    return kernel.inputs[0].size * prod(kernel.inputs[1].shape[1:])
+    return kernel.input(0).size * prod(kernel.input(1).shape[1:])
 
 
 def _matrix_product(kernel: Kernel) -> int:
@@ -64,6 +64,27 @@ def _attention(kernel: Kernel) -> int:
     return prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
+def _attention_with_weights(kernel: Kernel) -> int:
+    """Of ``[b, n, d]`` by weights ``[d, 3 h]``: queries, keys and values, then both products of attention."""
+    x, weights = kernel.input(0), kernel.input(1)
+    return x.size * weights.shape[-1] + 2 * kernel.outputs[0].size * x.shape[-2]
+
+
+def _any_attention(kernel: Kernel) -> int:
+    """The operator of this name in ONNX has no weights, that of the runtime has."""
+    return _attention_with_weights(kernel) if kernel.op.startswith("microsoft.") else _attention(kernel)
+
+
+def _einsum(kernel: Kernel) -> int:
+    """Each number of the output sums over the indices that it does not have."""
+    terms, _, made = str(kernel.attribute("equation", "")).replace(" ", "").partition("->")
+    extents: dict[str, int] = {}
+    for term, tensor in zip(terms.split(","), kernel.inputs, strict=False):
+        named = term.replace("...", "")[::-1]  # what dots stand for comes first, and is in the output
+        extents.update(zip(named, tensor.shape[::-1], strict=False))
+    return kernel.outputs[0].size * prod(extent for index, extent in extents.items() if index not in made)
+
+
 # Operators beyond ONNX are those of https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 _MACS: Mapping[str, Count] = {
     **dict.fromkeys(("Conv", "FusedConv", "NhwcFusedConv", "ConvInteger"), _convolution(1)),
@@ -79,4 +100,8 @@ _MACS: Mapping[str, Count] = {
     "MatMulNBits": _packed_product,
     **dict.fromkeys(("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"), _recurrent),
     "MultiHeadAttention": _attention,
+    "Attention": _any_attention,
+    "QAttention": _attention_with_weights,
+    "Einsum": _einsum,
 }  # fmt: skip
+MULTIPLIERS = frozenset(_MACS)

@@ -16,8 +16,8 @@ LOG = "observations.jsonl"
 NEXT_STEP = "take the line out, or make the profile anew with `autocompress profile --out DIR`"
 
 
-def read_log(file: Path) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
-    """All observations of a file, and notes on what was left out: a last line that was cut off.
+def read_log(file: Path, last: int | None = None) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
+    """All observations of a file or its ``last`` ones, and notes on what was left out: a last line that was cut off.
 
     Raises:
         ProfileError: a line that is no observation; names it, and the column where it is no JSON.
@@ -27,7 +27,8 @@ def read_log(file: Path) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
     lines = file.read_bytes().split(b"\n")
     cut = lines.pop()  # what follows the last end of a line
     notes = (f"{file}, line {len(lines) + 1} was cut off in the middle and is left out",) if cut else ()
-    return tuple(_observation(file, number, line) for number, line in enumerate(lines, 1)), notes
+    first = 0 if last is None else max(0, len(lines) - last)
+    return tuple(_observation(file, number, line) for number, line in enumerate(lines[first:], first + 1)), notes
 
 
 def append_to_log(file: Path, observations: Iterable[Observation]) -> None:
@@ -66,9 +67,11 @@ def _identity(each: Observation) -> tuple[str, tuple[float, ...]]:
 
 
 def _drop_cut_line(file: Path) -> None:
-    content = file.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.truncate(file, content.rfind(b"\n") + 1)
+    with file.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 1))
+        if log.read() in {b"", b"\n"}:
+            return
+    os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
 
 
 def _observation(file: Path, number: int, line: bytes) -> Observation:

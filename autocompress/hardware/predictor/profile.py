@@ -10,6 +10,7 @@
 Data only: nothing that is read back can run. A profile holds for its circumstances alone (``circumstances.py``).
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,6 +101,15 @@ def opened(folder: Path, circumstances: Circumstances) -> ProfileFacts:
     started = now()
     facts = ProfileFacts(circumstances=circumstances, created_at=started, updated_at=started, packages={})
     return write_facts(folder, facts)
+
+
+def put_aside(folder: Path) -> Path:
+    """Move a profile away, in place of one that was moved before; where it lies now."""
+    aside = folder.with_name(f"{folder.name}.before")
+    if is_profile(aside):
+        shutil.rmtree(aside)
+    folder.rename(aside)
+    return aside
 
 
 def read_observations(folder: Path) -> tuple[tuple[Observation, ...], tuple[str, ...]]:

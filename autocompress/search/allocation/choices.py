@@ -7,11 +7,11 @@ from pydantic import Field
 
 from autocompress.facts import Facts
 from autocompress.graph.anatomy import Anatomy
-from autocompress.graph.units import Unit
+from autocompress.graph.units import Unit, by_units, units_of
 from autocompress.precision import Format
 from autocompress.search.parameters import Value
 from autocompress.search.space import Range, SearchSpace
-from autocompress.search.steps import can_be_factorized
+from autocompress.search.steps import blocks_that_may_go, can_be_factorized
 
 PRUNED = (0.0, 0.25, 0.5, 0.75)
 RANKS = (1.0, 0.5, 0.25)
@@ -43,8 +43,28 @@ class Choice(Facts):
         return frozenset(name for name, is_used in used.items() if is_used)
 
 
-def choices_of(unit: Unit, anatomy: Anatomy, space: SearchSpace) -> tuple[Choice, ...]:
-    """Every joint choice of a unit, what changes least first; a space without a technique has none of its choices."""
+def choices_by_unit(
+    anatomy: Anatomy, space: SearchSpace, codebooks: Format | None = None
+) -> tuple[tuple[Choice, ...], ...]:
+    """What each unit of a network may become; of each stage's blocks only as many may go as the space says.
+
+    ``codebooks``: see ``choices_of``.
+    """
+    share = space.passes.drop_blocks.share.high if space.passes.drop_blocks else 0.0
+    stages = range(len(anatomy.stages))
+    going = {name for stage in stages for name in blocks_that_may_go(anatomy.droppable(stage), share)}
+    fine = by_units(anatomy)
+    rows = {unit: choices_of(unit, fine, space, codebooks) for unit in units_of(anatomy)}
+    return tuple(
+        tuple(choice for choice in row if not choice.drop or unit.block in going) for unit, row in rows.items()
+    )
+
+
+def choices_of(unit: Unit, anatomy: Anatomy, space: SearchSpace, codebooks: Format | None = None) -> tuple[Choice, ...]:
+    """Every joint choice of a unit, what changes least first; a space without a technique has none of its choices.
+
+    ``codebooks`` is what layers with a codebook compute in, INT8 or FP32; None is the first precision of the space.
+    """
     passes = space.passes
     formats = passes.quantize.precision if passes.quantize else (Format.FP32,)
     if not unit.layers:
@@ -56,7 +76,9 @@ def choices_of(unit: Unit, anatomy: Anatomy, space: SearchSpace) -> tuple[Choice
     bits: Sequence[int | None] = (None, *(passes.share_weights.bits if passes.share_weights else ()))
     found = [
         Choice(prune=share, rank=rank, sparse=zeros, codebook=codebook, precision=form)
-        for share, rank, zeros, (form, codebook) in product(_pruned(unit, space), ranks, sparse, _stored(formats, bits))
+        for share, rank, zeros, (form, codebook) in product(
+            _pruned(unit, space), ranks, sparse, _stored(formats, bits, codebooks or formats[0])
+        )
         if not (zeros and rank < 1)  # factors are not made sparse
     ]
     found.sort(key=_strength)
@@ -82,10 +104,12 @@ def _pruned(unit: Unit, space: SearchSpace) -> tuple[float, ...]:
     return _within(PRUNED, prune.ratio) if prune and unit.groups else (0.0,)
 
 
-def _stored(formats: Sequence[Format], bits: Sequence[int | None]) -> Iterator[tuple[Format, int | None]]:
-    """How weights may be stored: a codebook's table is int8 or float as the first format is."""
+def _stored(
+    formats: Sequence[Format], bits: Sequence[int | None], codebooks: Format
+) -> Iterator[tuple[Format, int | None]]:
+    """How weights may be stored."""
     yield from ((form, None) for form in formats)
-    yield from ((formats[0], count) for count in bits if count is not None)
+    yield from ((codebooks, count) for count in bits if count is not None)
 
 
 def _within(values: Sequence[float], range_: Range) -> tuple[float, ...]:

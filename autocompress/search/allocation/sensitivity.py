@@ -13,7 +13,7 @@ from autocompress.divergence import SAMPLES, bench_digest
 from autocompress.events import Observer, Silence
 from autocompress.graph.units import by_units, units_of
 from autocompress.recipe import Recipe, Recovery
-from autocompress.search.allocation.choices import Choice, choices_of, values_of
+from autocompress.search.allocation.choices import Choice, choices_by_unit, values_of
 from autocompress.search.allocation.interpolate import interpolated, strengths, used
 from autocompress.search.allocation.kept_losses import KeptLosses
 from autocompress.search.allocation.table import SensitivityTable
@@ -70,8 +70,8 @@ class _Entries:
     @classmethod
     def of(cls, builder: RecipeBuilder) -> "_Entries":
         units = units_of(builder.anatomy)
+        choices = choices_by_unit(builder.anatomy, builder.space, builder.codebooks)
         builder = replace(builder, anatomy=by_units(builder.anatomy), recovery=Recovery())
-        choices = tuple(choices_of(unit, builder.anatomy, builder.space) for unit in units)
         nothing = dict.fromkeys(range(len(units)), Choice())
         recipes: dict[str, Recipe] = {}
         digests = []

@@ -108,17 +108,18 @@ def _path(kernel: Kernel, *, is_stored: bool, is_row: bool) -> str:
 
 
 class PackedTerms(NamedTuple):
-    """Amounts of work of a product with packed weights."""
+    """Amounts of work of a product with packed weights, those of other products at the same places."""
 
     starts: float
-    unpacked_bits: float
+    vector_steps: float
     macs: float
-    tiles: float  # not known
+    tiles: float
     read_bytes: float
     written_bytes: float
     weight_bytes: float
-    scalings: float
-    batch: float = 0.0  # it has none
+    packed_bytes: float  # they are packed already
+    batch: float
+    unpacked_bits: float
 
 
 class PackedFeatures(NamedTuple):
@@ -142,13 +143,15 @@ def packed_product(kernel: Kernel) -> Description:
     macs = float(rows * columns * inner)
     terms = PackedTerms(
         starts=1.0,
-        unpacked_bits=macs * bits,
+        vector_steps=float(rows * ceil(columns / BLOCK) * inner),
         macs=macs,
-        tiles=0.0,
+        tiles=float(ceil(rows / TILE_ROWS) * ceil(columns / TILE_COLUMNS)),
         read_bytes=a.bytes,
         written_bytes=out.bytes,
         weight_bytes=sum(t.bytes for t in kernel.inputs[1:] if t.stored),
-        scalings=macs / scale_block,
+        packed_bytes=0.0,
+        batch=1.0,
+        unpacked_bits=macs * bits,
     )
     features = PackedFeatures(
         rows=log(rows),
