@@ -77,6 +77,20 @@ def test_what_cannot_be_met_gives_no_recipe():
     assert outer.uniforms(3) == []
 
 
+def test_blocks_share_weights_where_the_space_has_that_and_what_it_spares_is_spent():
+    whole = made_up_outer({}, name="deep residual")
+    outer = made_up_outer({Metric.SIZE: 0.5 * len(whole.allocator.choices) * UNIT_BYTES}, name="deep residual")
+    (knob,) = [knob for knob in outer.knobs() if knob.name == "tie"]
+    assert outer.neutral()["tie"] == knob.choices[0] == "none"
+    recipe = outer.recipe(outer.neutral() | {"tie": "2"})
+    assert recipe.settings_of("share_layers")["groups"]
+    assert size_of(outer, outer.known(recipe)[0]) > size_of(outer, outer.allocation(outer.neutral()).picks)
+    picks = np.array([outer.known(recipe)[0]])
+    before = outer.allocator.model.costs(picks)
+    outer.learn_costs([(recipe, made(outer, recipe, 0.1))])
+    np.testing.assert_array_equal(outer.allocator.model.costs(picks), before)
+
+
 def test_uniform_selections_fit_and_come_by_their_loss():
     outer = outer_at(0.5)
     found = outer.uniforms(4)

@@ -250,6 +250,25 @@ def test_a_choice_that_cannot_be_measured_counts_as_broken_and_is_said():
     assert "could not be measured and count as broken" in table.notes[-1]
 
 
+def test_of_a_job_whose_process_died_only_what_killed_it_is_lost():
+    class Dying(Counting):
+        deadly = ""
+
+        def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
+            for job in jobs:
+                digests = [recipe.digest() for recipe in (job.recipe, *job.more)]
+                self.deadly = self.deadly or (digests[-1] if len(digests) > 1 else "")
+                if self.deadly in digests:
+                    yield Done(key=job.key, error="the worker died")
+                else:
+                    yield from super().run(bench, [job])
+
+    launcher = Dying()
+    table = measure(launcher)
+    assert launcher.deadly
+    assert "1 choices could not be measured and count as broken" in table.notes[-1]
+
+
 def test_a_table_round_trips_and_adds_up():
     table = measured()
     assert SensitivityTable.from_json(table.to_json()) == table

@@ -17,6 +17,7 @@ from autocompress.budget import Metric
 from autocompress.graph.anatomy import Anatomy
 from autocompress.graph.units import Unit
 from autocompress.measurement import ModelFacts
+from autocompress.passes import ShareLayers
 from autocompress.recipe import Recipe, Recovery
 from autocompress.result import TrialRecord, TrialState
 from autocompress.search.allocation.allocate import Allocation, Allocator
@@ -24,7 +25,7 @@ from autocompress.search.allocation.choices import Choice, values_of
 from autocompress.search.allocation.correction import Result, factors
 from autocompress.search.parameters import Knob, RecipeBuilder
 from autocompress.search.space import Range
-from autocompress.search.steps import Value
+from autocompress.search.steps import UNUSED, Value
 from autocompress.search.student_arms import DRAWS, StudentArms
 
 AIM = Range(low=0.8, high=1.0)  # of a limit
@@ -40,6 +41,8 @@ STUDENTS_FROM = 0.8  # of the knob: one in five random candidates is a student
 REPEATS = 8
 TIGHTER = 0.95  # of what the recipe before costs
 NOISE = 0.5
+TIE = "tie"
+STORED = {Metric.SIZE, Metric.PARAMS}  # what blocks that share weights have less of
 MOST_RESULTS = 200  # the latest, that factors are fitted on: they need no more, and every trial fits them anew
 PARTS = ("drop_blocks", "prune_channels", "factorize", "prune_weights", "share_weights", FEW_BITS)
 
@@ -103,7 +106,7 @@ class Outer:
             return self.students.recipe(str(values["family"]), int(values["draw"]), self._limits(values))
         recipe, limits = None, self._limits(values)
         for repeat in range(REPEATS):
-            found = self.allocation(values, noise=NOISE * min(repeat, 2), limits=limits)
+            found = self._allocation_of_ties(values, NOISE * min(repeat, 2), limits)
             if found is None:
                 break
             recipe = self.recipe_of(found.picks, values)
@@ -116,11 +119,21 @@ class Outer:
     def recipe_of(self, picks: Sequence[int], values: Mapping[str, Value]) -> Recipe:
         """The recipe of a selection of choices, with what ``values`` say beside it."""
         parameters = values_of({unit: self.allocator.choices[unit][place] for unit, place in enumerate(picks)})
-        if "criterion" in values:
-            parameters["criterion"] = values["criterion"]
-        recipe = self.builder.recipe(parameters)
+        recipe = self.builder.recipe(parameters | _of_all(values))
         rate = recipe.recovery.learning_rate * RATE_BASE ** float(values.get("rate", 0.0))
         return recipe.model_copy(update={"recovery": recipe.recovery.model_copy(update={"learning_rate": rate})})
+
+    def _allocation_of_ties(
+        self, values: Mapping[str, Value], noise: float, limits: Mapping[Metric, float]
+    ) -> Allocation | None:
+        """The selection, whose costs are those of blocks that share nothing; what sharing them spares is spent."""
+        found = self.allocation(values, noise=noise, limits=limits)
+        if found is None or str(values.get(TIE, UNUSED)) == UNUSED:
+            return found
+        parameters = values_of(found.choices(self.allocator.choices)) | _of_all(values)
+        left = 1 - self.builder.steps(parameters).tied_share
+        wider = {metric: limit / left if metric in STORED else limit for metric, limit in limits.items()}
+        return self.allocation(values, noise=noise, limits=wider)
 
     def allocation(
         self,
@@ -169,19 +182,24 @@ class Outer:
         if record.picks is None or digest in self._picks or len(record.picks) != len(rows):
             return
         is_here = all(place < len(row) for place, row in zip(record.picks, rows, strict=True))
-        if is_here and self.recipe_of(record.picks, record.parameters).structure_digest() == digest:
+        if is_here and self.recipe_of(record.picks, record.parameters or {}).structure_digest() == digest:
             self.remember(record.recipe, record.picks, record.parameters)
             self._given.add(digest)
 
     def learn_costs(self, made: Sequence[tuple[Recipe, ModelFacts]]) -> None:
         """Take in what files cost."""
         for recipe, facts in made:
-            picks = self._picks.get(recipe.structure_digest())
+            picks = self._picks_of(recipe)
             if picks is not None:
                 costs = {metric: [_cost(metric, facts)] for metric in (Metric.LATENCY, Metric.SIZE)}
                 self.allocator.model.learn(np.array([picks]), costs)
             elif self.students is not None:
                 self.students.learn([(recipe, facts)])
+
+    def _picks_of(self, recipe: Recipe) -> tuple[int, ...] | None:
+        """The selection whose costs and losses a recipe shows; None where it is none, or blocks share weights in it."""
+        is_tied = bool(recipe.settings_of(ShareLayers.name))
+        return None if is_tied else self._picks.get(recipe.structure_digest())
 
     def samples(self, count: int) -> list[Recipe]:
         """The table's own recipe, and some beside it; each once, and free to be asked for again."""
@@ -240,7 +258,7 @@ class Outer:
         """Of selections that came to the end of their recovery."""
         found = []
         for record in records:
-            picks = self._picks.get(record.recipe.structure_digest())
+            picks = self._picks_of(record.recipe)
             if picks is not None and record.state is TrialState.COMPLETE and record.facts is not None:
                 accuracy = record.facts.accuracy_val
                 if accuracy is not None:
@@ -268,6 +286,9 @@ class Outer:
         pruning = self.builder.space.passes.prune_channels
         if "prune_channels" in used and pruning and len(pruning.criterion) > 1:
             yield Knob(name="criterion", choices=tuple(pruning.criterion))
+        tying = self.builder.space.passes.share_layers
+        if tying and self.builder.anatomy.alike:
+            yield Knob(name=TIE, choices=(UNUSED, *map(str, tying.blocks)))
         yield Knob(name="rate", range=RATE)
         if self.students is not None:
             yield Knob(name="student", range=SHARE)
@@ -290,6 +311,11 @@ class Outer:
             ]
             for stage, row in zip(self.stages, self._parts, strict=True)
         ]
+
+
+def _of_all(values: Mapping[str, Value]) -> dict[str, Value]:
+    """What of parameters holds for the whole network."""
+    return {name: values[name] for name in ("criterion", TIE) if name in values}
 
 
 def parts_of(choice: Choice) -> frozenset[str]:

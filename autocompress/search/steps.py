@@ -142,6 +142,25 @@ class Steps:
             groups += [group for like in same.values() for group in _in_groups(like, int(count)) if len(group) > 1]
         return tuple(groups)
 
+    @cached_property
+    def tied_share(self) -> float:
+        """About what share of the weights' bytes the file leaves out, as blocks share them."""
+        others = tuple(name for group in self._tied for name in group[1:])
+        bits = {layer.name: self._bits(layer) for layer in self._layers}
+        gone = sum(each for name, each in bits.items() if any(lies_in(name, block) for block in others))
+        return gone / max(1.0, sum(bits.values()))
+
+    def _bits(self, layer: LayerFacts) -> float:
+        """Of a layer's weights, about."""
+        c_in, c_out = self.anatomy.widths_after(layer, self.kept)
+        numbers, columns, stage = float(self._weights(layer)), c_in * prod(layer.kernel), self._stage(layer)
+        if layer.name in self._factors:
+            numbers = self._factors[layer.name]["rank"] * (c_out + columns)
+        numbers *= 1 - self._sparsities.get(layer.name, {}).get("sparsity", 0.0)
+        codebook = str(self.values.get(f"codebook.{stage}", UNUSED))
+        form = Format(str(self.values.get(f"precision.{stage}", Format.FP32)))
+        return numbers * (form.bits or 32 if codebook == UNUSED else int(codebook))
+
     def _structure(self, block: str) -> object:
         """What of a block's layers decides whether one set of weights can serve another block, too."""
         return tuple(

@@ -156,18 +156,28 @@ class _Measuring:
         return waiting[: slots * min(each, JOBS_A_SLOT * MOST_A_JOB)]
 
     def _round(self, digests: list[str]) -> Iterator[tuple[str, float]]:
-        """Measure and keep; those that change the same unit go into the same job."""
+        """Measure them; those that change the same unit go into the same job."""
         rank = {digest: number for number, digest in enumerate(self.entries.recipes)}  # unit by unit
         ordered = sorted(digests, key=rank.__getitem__)
         count = max(1, math.ceil(len(ordered) / (self.launcher.slots() * JOBS_A_SLOT)))
         parts = [ordered[start : start + count] for start in range(0, len(ordered), count)]
-        jobs = [self._job(key, part) for key, part in enumerate(parts)]
-        for done in self.launcher.run(self.bench, jobs):
-            losses = done.divergences or (math.nan,) * len(parts[done.key])
-            self.kept.add(dict(zip(parts[done.key], losses, strict=True)))
+        yield from self._measured(parts)
+
+    def _measured(self, parts: list[list[str]]) -> Iterator[tuple[str, float]]:
+        """Measure and keep. Of a job that is lost as a whole each is tried alone: one may have ended its process."""
+        alone: list[list[str]] = []
+        for done in self.launcher.run(self.bench, [self._job(key, part) for key, part in enumerate(parts)]):
+            part = parts[done.key]
+            if not done.divergences and len(part) > 1:
+                alone += [[digest] for digest in part]
+                continue
+            losses = done.divergences or (math.nan,)
+            self.kept.add(dict(zip(part, losses, strict=True)))
             if done.error:
                 self.observer.note(f"a choice could not be measured: {done.error.strip().splitlines()[-1]}")
-            yield from zip(parts[done.key], losses, strict=True)
+            yield from zip(part, losses, strict=True)
+        if alone:
+            yield from self._measured(alone)
 
     def _job(self, key: int, digests: list[str]) -> Job:
         first, *more = [self.entries.recipes[digest] for digest in digests]
