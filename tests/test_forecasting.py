@@ -42,6 +42,15 @@ def test_without_a_profile_candidates_are_measured_and_that_is_said(folder):
     assert said == "no latency profile of this machine: every candidate is measured; `autocompress profile` makes one"
 
 
+def test_a_profile_from_before_an_upgrade_is_named(folder):
+    here = circumstances_of(machine())
+    before = learned_profile(folder.with_name("old"), here.model_copy(update={"onnxruntime": "0.1"}))
+    notes = Notes()
+    assert forecaster(notes) is None
+    (said,) = notes.said
+    assert f"; the one in {before} differs: onnxruntime: the profile's 0.1, here {here.onnxruntime}" in said
+
+
 @pytest.mark.parametrize(
     ("file", "content", "place"),
     [

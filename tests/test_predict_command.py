@@ -77,12 +77,47 @@ def test_without_a_profile_it_says_what_makes_one_and_what_that_costs(file):
         predicting.predict(file, target=Target(threads=2))
 
 
+def old(folder: Path, updated_at: str, **change: object) -> Path:
+    """A profile of other circumstances in the cache folder, and when it was updated."""
+    made_profile(folder, circumstances=HERE.model_copy(update=change))
+    facts = profiles.read_facts(folder)
+    (folder / profiles.FACTS).write_text(facts.model_copy(update={"updated_at": updated_at}).to_yaml())
+    return folder
+
+
+def test_a_profile_from_before_an_upgrade_is_named_and_can_be_used(file, cache):
+    old(cache / "profiles" / "older", "2026-01-01T00:00:00+00:00", onnxruntime="0.1")
+    latest = old(cache / "profiles" / "old", "2026-02-01T00:00:00+00:00", onnxruntime="0.2")
+    unreadable = old(cache / "profiles" / "unreadable", "2026-03-01T00:00:00+00:00", onnxruntime="0.3")
+    (unreadable / profiles.FACTS).write_text("nothing\n")
+    named = (
+        rf"--allow-mismatch predicts .* from the one in {latest}, which differs: onnxruntime: the profile's 0.2, here"
+    )
+    with pytest.raises(ProfileError, match=named):
+        predicting.predict(file)
+    found = predicting.predict(file, allow_mismatch=True)
+    assert found.profile == str(latest)
+    assert sum("intervals are wider: onnxruntime" in note for note in found.notes) == 1
+
+
+def test_without_a_home_folder_it_says_how_to_name_the_place(file, monkeypatch, capfd):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(profiles, "cache_folder", homeless)
+    said = rf"this user has no home folder .*; name the place with --out or --profile, or set {FOLDER}"
+    with pytest.raises(ProfileError, match=said):
+        predicting.predict(file)
+    assert "no home folder" in shown(capfd, str(file), code=2)
+
+
 def test_an_operator_that_was_never_measured_is_flagged_and_not_free(tmp_path, profile):
     odd = save(tmp_path / "odd.onnx", [helper.make_node("Erf", ["x"], ["y"])], {"x": [1, 64]}, {})
     found = predicting.predict(odd, profile=profile)
     assert found.latency_ms > 0
     assert found.measured_ratio == 0
-    assert any(note.startswith("never measured: Erf; ") for note in found.notes)
+    said = "of a kind that was measured never, or fewer than 8 times: Erf; "
+    assert any(note.startswith(said) and note.endswith("a rough estimate with a wide interval") for note in found.notes)
 
 
 def test_an_operator_that_the_runtime_does_not_have_is_named(tmp_path, profile):
@@ -110,6 +145,8 @@ def test_a_profile_of_another_machine_is_refused_or_used_with_wider_intervals(tm
     assert high == pytest.approx(there.latency_ms * 1.2**4)
     assert there.kernels[0].interval_us[1] > here.kernels[0].interval_us[1]
     assert sum("intervals are wider" in note for note in there.notes) == 2
+    assert {kernel.source for kernel in there.kernels} == {"learned"}, "nothing was measured under these circumstances"
+    assert there.measured_ratio == 0
 
 
 def test_coefficients_of_the_profile_are_used(file, profile):

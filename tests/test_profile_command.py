@@ -164,6 +164,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         made(tmp_path)
 
 
+def test_a_place_that_cannot_be_written_to_is_bad_input(tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    assert run(["profile", "--out", str(tmp_path / "file" / "p")]) == 2
+    assert "must lie where files can be written" in " ".join(capfd.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

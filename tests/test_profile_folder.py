@@ -8,7 +8,7 @@ import yaml
 from made_up_profile import HERE, made_profile, observation
 from stand_in_predictor import install
 
-from autocompress.errors import ProfileError
+from autocompress.errors import OutputError, ProfileError
 from autocompress.hardware.kept import FOLDER
 from autocompress.hardware.predictor import kept_fit, profile
 from autocompress.hardware.predictor.circumstances import differences
@@ -63,6 +63,17 @@ def test_it_lies_in_the_cache_folder_by_its_circumstances(tmp_path, monkeypatch)
     two = HERE.model_copy(update={"threads": 2})
     assert profile.place_of(HERE) == tmp_path / "profiles" / HERE.digest()
     assert profile.place_of(two) != profile.place_of(HERE)
+
+
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"must lie where files can be written, got .*file/p: .*another place with"):
+        opened(tmp_path / "file" / "p", HERE)
+    made_profile(tmp_path / "p")
+    (tmp_path / "p" / LOG).unlink()
+    (tmp_path / "p" / LOG).mkdir()  # no file can be opened in its place, whoever runs the test
+    with pytest.raises(OutputError, match="must lie where files can be written"):
+        append(tmp_path / "p", [observation(1)])
 
 
 def test_a_line_that_was_cut_off_is_left_out_with_a_note_and_goes_when_more_is_added(tmp_path):

@@ -6,12 +6,12 @@ from pathlib import Path
 from autocompress.errors import ProfileError
 from autocompress.events import Observer
 from autocompress.graph.anatomy import Anatomy
-from autocompress.hardware.kept import circumstances_of
+from autocompress.hardware.kept import Circumstances, circumstances_of
 from autocompress.hardware.kernels.kernel import digest
-from autocompress.hardware.predictor.circumstances import require_same
+from autocompress.hardware.predictor.circumstances import differences, require_same
 from autocompress.hardware.predictor.kept_fit import predictor_in
 from autocompress.hardware.predictor.predictor import LatencyPredictor
-from autocompress.hardware.predictor.profile import is_profile, place_of, read_facts
+from autocompress.hardware.predictor.profile import is_profile, latest_profile, place_of, read_facts
 from autocompress.hardware.predictor.searched import keep_searched
 from autocompress.search.forecast import Forecaster, Met
 from autocompress.search.kernel_templates import KernelTemplates
@@ -49,12 +49,13 @@ def usable_profile(
         if given is None and not is_profile(folder):
             observer.note(
                 "no latency profile of this machine: every candidate is measured; `autocompress profile` makes one"
+                f"{_unlike(here)}"
             )
             return None
         facts = read_facts(folder)
         require_same(facts.circumstances, here, folder)
         predictor, notes = predictor_in(folder, facts)
-    except (ProfileError, RuntimeError, OSError) as error:
+    except (ProfileError, OSError) as error:
         if given is not None:
             raise
         observer.note(f"every candidate is measured, as the latency profile cannot be used: {error}")
@@ -62,6 +63,15 @@ def usable_profile(
     for note in notes:
         observer.note(note)
     return folder, predictor
+
+
+def _unlike(here: Circumstances) -> str:
+    """What is said of the profile in the cache folder that was updated last."""
+    latest = latest_profile()
+    if latest is None:
+        return ""
+    folder, facts = latest
+    return f"; the one in {folder} differs: {'; '.join(differences(facts.circumstances, here))}"
 
 
 def keep_met(folder: Path, met: Sequence[Met], observer: Observer, network: str | None = None) -> None:

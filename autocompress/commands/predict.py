@@ -15,10 +15,11 @@ from autocompress.hardware.predictor.circumstances import differences, require_s
 from autocompress.hardware.predictor.decoded import decoded_bytes
 from autocompress.hardware.predictor.energy import EnergyCoefficients, Work, estimate_energy
 from autocompress.hardware.predictor.kept_fit import predictor_in
+from autocompress.hardware.predictor.kernel_model import LEAST_FOR_RATES
 from autocompress.hardware.predictor.memory import TYPICAL, RamPrediction, predict_ram, ram_features
 from autocompress.hardware.predictor.notes import notes_on
 from autocompress.hardware.predictor.predictor import KernelRow
-from autocompress.hardware.predictor.profile import is_profile, place_of, read_facts
+from autocompress.hardware.predictor.profile import ProfileFacts, is_profile, latest_profile, place_of, read_facts
 from autocompress.measurement import Interval
 from autocompress.paths import near_path
 from autocompress.target import Target
@@ -26,7 +27,7 @@ from autocompress.target import Target
 # Power to which the ratio of an interval's end to the prediction is raised under other circumstances. Ten percent to a
 # side become half as much again: what clocks and caches of processors with the same kernels differ by.
 MISMATCH_WIDENING = 4.0
-MEASURED, ROOFLINE = "measured", "roofline"
+MEASURED, LEARNED, ROOFLINE = "measured", "learned", "roofline"
 _INTEGERS = {"int8", "uint8"}
 
 
@@ -72,7 +73,8 @@ def predict(
 
     Args:
         file: any ONNX file that the runtime runs.
-        profile: the folder of a profile; None is the one of this machine, runtime and threads.
+        profile: the folder of a profile; None is the one of this machine, runtime and threads, and where there is none
+            and ``allow_mismatch`` holds, the one in the cache folder that was updated last.
         target: threads and batch.
         allow_mismatch: use a profile of other circumstances, with wider intervals.
 
@@ -86,7 +88,7 @@ def predict(
         raise InputError(f"predict takes an ONNX file; there is no {path}{near_path(path)}")
     machine = this_machine()
     here = circumstances_of(machine, target.threads)
-    folder = _folder(profile, here)
+    folder = _folder(profile, here, allow_mismatch=allow_mismatch)
     facts = read_facts(folder)
     mismatches = differences(facts.circumstances, here)
     if not allow_mismatch:
@@ -101,17 +103,17 @@ def predict(
         file=str(path),
         latency_ms=found.ms,
         interval_ms=_widened(found.ms, found.interval_ms, widening),
-        measured_ratio=min(1.0, max(0.0, found.measured_share)),
+        measured_ratio=0.0 if mismatches else min(1.0, max(0.0, found.measured_share)),
         peak_ram_bytes=ram.bytes,
         peak_ram_interval_bytes=(ram.low, ram.high),
         energy_mj=estimate_energy(_work(graph), found.ms, energy),
         energy_source=energy.source,
-        kernels=tuple(_row(row, widening) for row in found.rows),
+        kernels=tuple(_row(row, widening, is_elsewhere=bool(mismatches)) for row in found.rows),
         notes=(
             *notes,
             *(f"the profile is of other circumstances, so intervals are wider: {text}" for text in mismatches),
             *found.notes,
-            *_never_seen(found.rows),
+            *_seldom_seen(found.rows),
             *notes_on(graph, [row.us for row in found.rows], machine.channel_block),
         ),
         profile=str(folder),
@@ -119,15 +121,24 @@ def predict(
     )
 
 
-def _folder(profile: str | Path | None, here: Circumstances) -> Path:
+def _folder(profile: str | Path | None, here: Circumstances, *, allow_mismatch: bool) -> Path:
     folder = place_of(here) if profile is None else Path(profile)
-    if profile is None and not is_profile(folder):
-        threads = f" --threads {here.threads}" if here.threads > 1 else ""
-        raise ProfileError(
-            f"predict needs a profile of this machine with threads {here.threads}, there is none in {folder} yet; "
-            f"`autocompress profile{threads}` makes one, in 5 minutes (--time 1m for a rougher one)"
-        )
-    return folder
+    if profile is not None or is_profile(folder):
+        return folder
+    latest = latest_profile()
+    if latest is not None and allow_mismatch:
+        return latest[0]
+    threads = f" --threads {here.threads}" if here.threads > 1 else ""
+    raise ProfileError(
+        f"predict needs a profile of this machine with threads {here.threads}, there is none in {folder} yet; "
+        f"`autocompress profile{threads}` makes one, in 5 minutes (--time 1m for a rougher one)"
+        f"{_instead(*latest, here) if latest else ''}"
+    )
+
+
+def _instead(folder: Path, facts: ProfileFacts, here: Circumstances) -> str:
+    differing = "; ".join(differences(facts.circumstances, here))
+    return f", or --allow-mismatch predicts with wider intervals from the one in {folder}, which differs: {differing}"
 
 
 def _widened(value: float, interval: Interval, power: float) -> Interval:
@@ -135,18 +146,22 @@ def _widened(value: float, interval: Interval, power: float) -> Interval:
     return value * (low / value) ** power, value * (high / value) ** power
 
 
-def _row(row: KernelRow, widening: float) -> PredictedKernel:
+def _row(row: KernelRow, widening: float, *, is_elsewhere: bool) -> PredictedKernel:
     interval = _widened(row.us, (row.low_us, row.high_us), widening) if row.us > 0 else (row.low_us, row.high_us)
-    return PredictedKernel(name=row.name, op=row.op, us=row.us, interval_us=interval, source=row.source)
+    source = LEARNED if is_elsewhere and row.source == MEASURED else row.source
+    return PredictedKernel(name=row.name, op=row.op, us=row.us, interval_us=interval, source=source)
 
 
-def _never_seen(rows: Sequence[KernelRow]) -> tuple[str, ...]:
+def _seldom_seen(rows: Sequence[KernelRow]) -> tuple[str, ...]:
     estimated = [row for row in rows if row.source == ROOFLINE]
     if not estimated:
         return ()
     operators = ", ".join(sorted({row.op for row in estimated}))
     ms = sum(row.us for row in estimated) / 1e3
-    return (f"never measured: {operators}; {ms:.3g} ms of the latency are a rough estimate with a wide interval",)
+    return (
+        f"of a kind that was measured never, or fewer than {LEAST_FOR_RATES} times: {operators}; {ms:.3g} ms of the "
+        "latency are a rough estimate with a wide interval",
+    )
 
 
 def _ram(path: Path, graph: RuntimeGraph) -> RamPrediction:

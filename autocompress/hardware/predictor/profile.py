@@ -11,15 +11,16 @@ Data only: nothing that is read back can run. A profile holds for its circumstan
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
 from autocompress.clock import now
-from autocompress.errors import ProfileError
+from autocompress.errors import OutputError, ProfileError
 from autocompress.facts import Facts, write_whole
-from autocompress.hardware.kept import Circumstances, cache_folder
+from autocompress.hardware.kept import FOLDER, Circumstances, cache_folder
 from autocompress.hardware.machine import package_versions
 from autocompress.hardware.predictor.card import AccuracyCard
 from autocompress.hardware.predictor.circumstances import require_same
@@ -55,9 +56,32 @@ def place_of(circumstances: Circumstances) -> Path:
     """Where the profile of these circumstances lies unless said otherwise.
 
     Raises:
-        RuntimeError: the user has no home folder.
+        ProfileError: the user has no home folder.
     """
-    return cache_folder() / "profiles" / circumstances.digest()
+    return _places() / circumstances.digest()
+
+
+def latest_profile() -> tuple[Path, ProfileFacts] | None:
+    """The profile that was updated last of those in the cache folder, whatever it is of; None without a readable one.
+
+    Raises:
+        ProfileError: the user has no home folder.
+    """
+    found = []
+    for file in _places().glob(f"*/{FACTS}"):
+        with suppress(ProfileError, OSError):
+            found.append((file.parent, read_facts(file.parent)))
+    return max(found, key=lambda each: each[1].updated_at, default=None)
+
+
+def _places() -> Path:
+    try:
+        return cache_folder() / "profiles"
+    except RuntimeError as error:
+        raise ProfileError(
+            "a profile lies in the user's cache folder unless its place is given, and this user has no home folder "
+            f"({error}); name the place with --out or --profile, or set {FOLDER}"
+        ) from error
 
 
 def is_profile(folder: Path) -> bool:
@@ -77,9 +101,14 @@ def read_facts(folder: Path) -> ProfileFacts:
 
 
 def write_facts(folder: Path, facts: ProfileFacts) -> ProfileFacts:
-    """Write ``profile.yaml`` with the time of now; what was written."""
+    """Write ``profile.yaml`` with the time of now; what was written.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
     facts = facts.model_copy(update={"updated_at": now(), "packages": package_versions()})
-    write_whole(folder / FACTS, facts.to_yaml())
+    with _writing(folder):
+        write_whole(folder / FACTS, facts.to_yaml())
     return facts
 
 
@@ -92,6 +121,7 @@ def opened(folder: Path, circumstances: Circumstances) -> ProfileFacts:
     """The profile in ``folder``, made where there is none yet.
 
     Raises:
+        OutputError: the place cannot be written to.
         ProfileError: it cannot be read, or is one of other circumstances.
     """
     if is_profile(folder):
@@ -122,21 +152,38 @@ def read_observations(folder: Path) -> tuple[tuple[Observation, ...], tuple[str,
 
 
 def append(folder: Path, observations: Sequence[Observation]) -> None:
-    """Add observations; each is on disk when this returns."""
-    append_to_log(folder / LOG, observations)
+    """Add observations; each is on disk when this returns.
+
+    Raises:
+        OutputError: the place cannot be written to.
+    """
+    with _writing(folder):
+        append_to_log(folder / LOG, observations)
 
 
 def merge(folder: Path, other: Path) -> int:
     """Take the observations of the profile in ``other`` over; how many were new.
 
     Raises:
+        OutputError: the place cannot be written to.
         ProfileError: one of the two cannot be read, or they are of different circumstances.
     """
     facts, others = read_facts(folder), read_facts(other)
     require_same(others.circumstances, facts.circumstances, other)
-    with log_lock(folder / LOG):
+    with _writing(folder), log_lock(folder / LOG):
         new = unseen(read_observations(other)[0], read_observations(folder)[0])
         append(folder, new)
     if new:
         update_facts(folder, measured_s=facts.measured_s + others.measured_s)
     return len(new)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"a profile must lie where files can be written, got {folder}: {error}; name another place with --out, "
+            f"or another cache folder with {FOLDER}"
+        ) from error
