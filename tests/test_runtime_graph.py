@@ -1,5 +1,8 @@
 """What the runtime makes of small files, as kernels."""
 
+import base64
+import zlib
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -11,7 +14,7 @@ from autocompress.export.calibrate import Seen
 from autocompress.export.quantize_onnx import quantize_onnx
 from autocompress.hardware.drawn.net import Activation, Net
 from autocompress.hardware.kernels.kernel import Tensor
-from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, runtime_graph
+from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, graph_of, runtime_graph
 from autocompress.hardware.runner import Senses, profiled
 from autocompress.precision import INT8, FilePlan
 from autocompress.target import Target
@@ -119,6 +122,41 @@ def test_an_operator_that_the_runtime_lacks_is_named(tmp_path):
     path = save(tmp_path / "f.onnx", nodes, {"x": [1]}, {})
     with pytest.raises(MeasurementError, match=r"the runtime must load and run .*Bogus"):
         runtime_graph(path, TARGET)
+
+
+def seen(nodes, events, **tensors) -> dict:
+    """What the runner reports of a file of ``nodes`` whose graph input is ``x``."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])
+    proto = helper.make_model(helper.make_graph(nodes, "g", [x], [], **tensors))
+    return {"graph": base64.b64encode(zlib.compress(proto.SerializeToString())).decode(), "kernels": events}
+
+
+def event(node, *outputs) -> dict:
+    return {"op": node.op_type, "name": node.name, "outputs": list(outputs), "us": 1.0}
+
+
+def test_a_tensor_that_nobody_describes_is_named_with_its_node():
+    first, second = (helper.make_node(op, [x], [y], name=op) for op, x, y in (("Abs", "x", "a"), ("Neg", "a", "y")))
+    whole = seen([first, second], [event(first, ["float", [2]]), event(second, ["float", [2]])])
+    assert len(graph_of(whole, 1).kernels) == 2
+    lacking = seen([first, second], [event(first), event(second, ["float", [2]])])
+    with pytest.raises(MeasurementError, match=r"'a' has none, which Neg 'Neg' reads; .*can only be measured"):
+        graph_of(lacking, 1)
+
+
+def test_a_sparse_constant_is_named_with_its_node():
+    add = helper.make_node("Add", ["x", "few"], ["y"], name="add")
+    values, places = (helper.make_tensor(n, kind, [1], [1]) for n, kind in (("few", 1), ("at", TensorProto.INT64)))
+    sparse = [helper.make_sparse_tensor(values, places, [2])]
+    with pytest.raises(MeasurementError, match="'few' has none, which Add 'add' reads"):
+        graph_of(seen([add], [event(add, ["float", [2]])], sparse_initializer=sparse), 1)
+
+
+def test_an_element_type_that_onnx_does_not_have_is_named():
+    add = helper.make_node("Add", ["x", "w"], ["y"], name="add")
+    odd = TensorProto(name="w", data_type=999, dims=[2])
+    with pytest.raises(MeasurementError, match="w has the unknown number 999"):
+        graph_of(seen([add], [event(add, ["float", [2]])], initializer=[odd]), 1)
 
 
 def test_control_flow_is_refused(tmp_path):

@@ -158,10 +158,8 @@ def _seldom_seen(rows: Sequence[KernelRow]) -> tuple[str, ...]:
         return ()
     operators = ", ".join(sorted({row.op for row in estimated}))
     ms = sum(row.us for row in estimated) / 1e3
-    return (
-        f"of a kind that was measured never, or fewer than {LEAST_FOR_RATES} times: {operators}; {ms:.3g} ms of the "
-        "latency are a rough estimate with a wide interval",
-    )
+    seldom = f"of a kind that was measured never, or fewer than {LEAST_FOR_RATES} times"
+    return (f"{seldom}: {operators}; {ms:.3g} ms of the latency are a rough estimate with a wide interval",)
 
 
 def _ram(path: Path, graph: RuntimeGraph) -> RamPrediction:

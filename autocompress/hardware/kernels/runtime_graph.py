@@ -20,6 +20,7 @@ _IDLE_ATTRIBUTES = {"auto_pad", "ceil_mode", "consumed_inputs", "storage_order",
 _DTYPES = {
     value: {"FLOAT": "float"}.get(name, name.lower()) for name, value in TensorProto.DataType.items()
 }  # the runtime's spelling
+_MEASURE = "such a file can only be measured: `autocompress measure`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +69,14 @@ def graph_of(seen: Mapping[str, Any], batch: int) -> RuntimeGraph:
 
 
 def _joined(proto: ModelProto, events: Sequence[Mapping[str, Any]], batch: int) -> RuntimeGraph:
-    """Shapes from the run, constants and attributes from the graph: the run leaves packed weights out."""
+    """Shapes from the run, constants and attributes from the graph: the run leaves packed weights out.
+
+    Raises:
+        MeasurementError: a tensor that neither of them describes; names it and its node.
+    """
     known = {
-        item.name: Tensor(_DTYPES[item.data_type], tuple(item.dims), stored=True) for item in proto.graph.initializer
+        item.name: Tensor(_dtype(item.data_type, item.name), tuple(item.dims), stored=True)
+        for item in proto.graph.initializer
     }
     stored_bytes = sum(tensor.bytes for tensor in known.values())
     known |= {value.name: _input(value, batch) for value in proto.graph.input if value.name not in known}
@@ -87,7 +93,7 @@ def _joined(proto: ModelProto, events: Sequence[Mapping[str, Any]], batch: int) 
                 name=node.name or event["name"],
                 kernel=Kernel(
                     op=_op(node),
-                    inputs=tuple(known[name] if name else LEFT_OUT for name in node.input),
+                    inputs=tuple(_read(name, known, node) for name in node.input),
                     outputs=tuple(tensor for _, tensor in made),
                     attributes=_attributes(node),
                 ),
@@ -102,7 +108,24 @@ def _joined(proto: ModelProto, events: Sequence[Mapping[str, Any]], batch: int) 
 def _input(value: ValueInfoProto, batch: int) -> Tensor:
     tensor = value.type.tensor_type
     dims = tuple(dim.dim_value if dim.HasField("dim_value") else batch for dim in tensor.shape.dim)
-    return Tensor(_DTYPES[tensor.elem_type], dims)
+    return Tensor(_dtype(tensor.elem_type, value.name), dims)
+
+
+def _dtype(number: int, name: str) -> str:
+    if number not in _DTYPES:
+        raise MeasurementError(
+            f"a tensor's element type must be one of ONNX's, {name} has the unknown number {number}; {_MEASURE}"
+        )
+    return _DTYPES[number]
+
+
+def _read(name: str, known: Mapping[str, Tensor], node: NodeProto) -> Tensor:
+    if name and name not in known:
+        raise MeasurementError(
+            "each tensor that a node reads must have its shape in the runtime's profile or in the graph, "
+            f"{name!r} has none, which {node.op_type} {node.name!r} reads; {_MEASURE}"
+        )
+    return known[name] if name else LEFT_OUT
 
 
 def _op(node: NodeProto) -> str:
