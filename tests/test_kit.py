@@ -18,7 +18,9 @@ from tiny_onnx import dense_file
 
 from autocompress.cli.app import run
 from autocompress.commands import profile as profiling
-from autocompress.errors import OutputError, ProfileError
+from autocompress.errors import OutputError, ProfileError, RunError
+from autocompress.events import Silence
+from autocompress.hardware import runner
 from autocompress.hardware.drawn.draw import draw
 from autocompress.hardware.drawn.space import profile_space
 from autocompress.hardware.machine import this_machine
@@ -172,6 +174,34 @@ def test_a_model_that_kills_its_process_costs_itself_only(kit, bare_python):
     assert results(kit)[2]["message"] == "the process died with code -11"
 
 
+def test_a_process_that_dies_within_its_line_costs_its_model_only(kit, bare_python):
+    runner = (kit / "runner.py").read_text()
+    harmed = runner.replace(
+        "def time_kernels(plan: dict[str, Any], emit: Emit) -> None:\n",
+        "def time_kernels(plan: dict[str, Any], emit: Emit) -> None:\n"
+        '    if plan["files"][0].endswith("0001.onnx"):\n'
+        """        os.write(results.fileno(), b'{"kind": "kernels", "na')\n"""
+        "        os.kill(os.getpid(), 9)\n",
+    )
+    assert harmed != runner
+    (kit / "runner.py").write_text(harmed)
+    run_kit(bare_python, kit)
+    assert [line["kind"] for line in results(kit)[1:]] == ["kernels", "error", "kernels"]
+    assert results(kit)[2]["message"] == "the process died with code -9"
+
+
+@pytest.mark.parametrize("line", [b'{"kind": "ker\n', b"3\n", b'{"kind": "kernels"}\n', b"\xff\n", b"\n"])
+def test_a_result_that_was_edited_is_named_with_its_line(tmp_path, line):
+    file = tmp_path / "results.jsonl"
+    device = {"cpuinfo": "c", "architecture": "a", "onnxruntime": "1", "threads": 1}
+    first = b'{"kind": "error", "name": "m", "message": "refused"}\n'
+    file.write_bytes(json.dumps({"kind": "device", **device}).encode() + b"\n" + first)
+    assert runner._begun_results(file, device) == {"m"}
+    file.write_bytes(file.read_bytes() + line + first)
+    with pytest.raises(SystemExit, match=r"results.jsonl, line 3: must be as this script wrote it, got .* begin anew"):
+        runner._begun_results(file, device)
+
+
 def test_it_stops_when_its_time_is_over_and_says_what_is_left(kit, bare_python):
     plan(kit, time_s=0.0)
     said = run_kit(bare_python, kit)[-1]
@@ -237,6 +267,41 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     dense_file(tmp_path / "file")
     with pytest.raises(OutputError, match="--export-kit names a file that can be written"):
         profiling.export_kit(tmp_path / "file" / "kit.zip", models=1)
+
+
+class Notes(Silence):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_network_that_cannot_be_drawn_is_replaced_and_said(tmp_path, monkeypatch):
+    def draw_or_fail(seed, machine):
+        if seed in {1, 2}:
+            raise ValueError("no such width")
+        return draw(seed, machine, TINY)
+
+    monkeypatch.setattr(kits, "draw", draw_or_fail)
+    notes = Notes()
+    made = profiling.export_kit(tmp_path / "kit.zip", models=3, protocol=QUICK, observer=notes)
+    assert made.models == 3
+    with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
+        models = json.loads(archive.read("plan.json"))["models"]
+    assert [each["name"] for each in models] == ["drawn-0", "drawn-3", "drawn-4"]
+    assert notes.said == ["others stand in for 2 networks that could not be drawn; drawn-1: no such width"]
+
+
+def test_where_none_can_be_drawn_it_gives_up_and_leaves_no_kit(tmp_path, monkeypatch):
+    def fail(seed, machine):
+        raise ValueError("no such width")
+
+    monkeypatch.setattr(kits, "draw", fail)
+    monkeypatch.setattr(kits, "draw_student", fail)
+    with pytest.raises(RunError, match=r"20 in a row could not be, .* because: no such width; autocompress doctor"):
+        profiling.export_kit(tmp_path / "kit.zip", models=3, protocol=QUICK)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_says_what_to_do_with_the_kit(tmp_path, capfd):

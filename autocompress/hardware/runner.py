@@ -640,7 +640,8 @@ def _begun_results(file: Path, device: dict[str, Any]) -> set[str]:
     if file.exists():
         content = file.read_bytes()
         os.truncate(file, content.rfind(b"\n") + 1)  # what follows was cut off by the end of the process
-        lines = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+        whole = content[: content.rfind(b"\n") + 1].split(b"\n")[:-1]
+        lines = [_result_line(file, number, line) for number, line in enumerate(whole, 1)]
         if lines:
             if any(lines[0].get(key) != device[key] for key in ("cpuinfo", "architecture", "onnxruntime", "threads")):
                 raise SystemExit(f"{file} must be of this device, runtime and threads; move it away to begin anew")
@@ -648,6 +649,19 @@ def _begun_results(file: Path, device: dict[str, Any]) -> set[str]:
     with file.open("w") as results:
         line_writer(results)("device", **device)
     return set()
+
+
+def _result_line(file: Path, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line: Any = json.loads(text)
+    except ValueError:
+        line = None
+    if not isinstance(line, dict) or not isinstance(line.get("kind" if number == 1 else "name"), str):
+        raise SystemExit(
+            f"{file}, line {number}: must be as this script wrote it, got {text[:80]!r}; take a model's line out to "
+            "measure it again, or move the file away to begin anew"
+        )
+    return line
 
 
 def _isolated(plan: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -664,7 +678,10 @@ def _isolated(plan: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         except subprocess.TimeoutExpired:
             return "error", {"message": f"took longer than {plan['timeout_s']:g} s"}
     for text in child.stdout.splitlines():
-        line: dict[str, Any] = json.loads(text)
+        try:
+            line: dict[str, Any] = json.loads(text)
+        except ValueError:  # the process died while it wrote the line
+            break
         if line["kind"] in {"kernels", "error"}:
             return line.pop("kind"), {key: value for key, value in line.items() if key != "file"}
     return "error", {"message": f"the process died with code {child.returncode}"}

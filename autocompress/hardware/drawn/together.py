@@ -26,12 +26,13 @@ def drawn_together(
     """
     processes = min(this_machine().cores, MOST_PROCESSES, len(seeds))
     try:
-        return list(Parallel(n_jobs=processes)(delayed(_attempt)(draw_one, seed, *about) for seed in seeds))
+        return list(Parallel(n_jobs=processes)(delayed(attempted)(draw_one, seed, *about) for seed in seeds))
     except BrokenProcessPool:
         return [_DIED for _ in seeds]
 
 
-def _attempt(draw_one: Callable[..., Sequence[Drawn]], seed: int, *about: object) -> Sequence[Drawn] | str:
+def attempted(draw_one: Callable[..., Sequence[Drawn]], seed: int, *about: object) -> Sequence[Drawn] | str:
+    """What ``seed`` gives; why not, where the tools refuse it."""
     try:
         return draw_one(seed, *about)
     except Exception as error:  # PyTorch's exporter and the quantizer have errors of their own

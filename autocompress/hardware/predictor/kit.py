@@ -4,22 +4,25 @@ What the runner leaves, ``results.jsonl``, becomes a profile of that device by `
 """
 
 import contextlib
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from autocompress.errors import OutputError
+from autocompress.errors import OutputError, RunError
 from autocompress.events import Observer
 from autocompress.hardware.child import RUNNER
-from autocompress.hardware.drawn.draw import Drawn, draw, draw_student, draw_timm
-from autocompress.hardware.predictor.measuring import Protocol
+from autocompress.hardware.drawn.draw import RANDOM, STUDENT, TIMM, Drawn, draw, draw_student, draw_timm
+from autocompress.hardware.drawn.together import attempted
+from autocompress.hardware.predictor.measuring import Failure, Protocol
 from autocompress.target import ActivationType, Machine, Target
 
 SCHEMA = 1
 PLAN = "plan.json"
 MODEL_S = 1.0  # of a model on a machine like a laptop: half of it the start of its process
 STUDENT_EVERY, TIMM_EVERY = 8, 40  # models; each of these comes in two precisions
+MOST_REFUSED = 20  # networks in a row, before the tools themselves are what is wrong
 README = """What this is
     {models} models and a script that measures them on this device, for autocompress. It needs Python 3.10 or newer and
     takes about {minutes:.0f} minutes with {threads} thread(s). Nothing else should be running.
@@ -52,21 +55,22 @@ def export_kit(
         seconds: what the run on the device may take, for which the number of models is chosen.
         machine: this one. The device may prefer another type of int8 activations, so the models take turns.
         target: threads and batch on the device.
-        observer: told how far it is.
+        observer: told how far it is, and of networks that could not be drawn: others stand in for them.
         models: so many, whatever the time.
         protocol: how each is measured; None is the usual way.
 
     Raises:
         OutputError: the file cannot be written.
+        RunError: no network can be drawn.
     """
     count = models or max(1, int(seconds / MODEL_S))
     protocol = protocol or Protocol()
     beside = kit.with_name(f".{kit.name}.part")
-    entries = []
+    entries, failures = [], list[Failure]()
     try:
         kit.parent.mkdir(parents=True, exist_ok=True)
         with ZipFile(beside, "w", ZIP_DEFLATED) as archive:
-            for place, each in enumerate(_networks(count, machine)):
+            for place, each in enumerate(_networks(count, machine, failures)):
                 file = f"models/{place:04d}.onnx"
                 archive.writestr(file, each.proto)
                 entries.append({"name": each.name, "family": each.family, "precision": each.precision, "file": file})
@@ -90,20 +94,46 @@ def export_kit(
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+    if failures:
+        first = failures[0]
+        observer.note(
+            f"others stand in for {len(failures)} networks that could not be drawn; {first.name}: {first.reason}"
+        )
     return count
 
 
-def _networks(count: int, machine: Machine) -> Iterator[Drawn]:
+def _networks(count: int, machine: Machine, failures: list[Failure]) -> Iterator[Drawn]:
+    """So many, those of later seeds in the place of any that the tools refuse, which are added to ``failures``."""
     machines = [machine.model_copy(update={"int8_activations": kind}) for kind in ActivationType]
-    made = seed = 0
-    while made < count:
-        here = machines[seed % len(machines)]
-        batch = [draw(seed, here)]
-        if seed % STUDENT_EVERY == STUDENT_EVERY - 1:
-            batch += draw_student(seed // STUDENT_EVERY, here)
-        if seed % TIMM_EVERY == TIMM_EVERY - 1:
-            batch += draw_timm(seed // TIMM_EVERY, here)
-        seed += 1
-        for each in batch[: count - made]:
-            made += 1
-            yield each
+    made = refused = 0
+    for seed in itertools.count():
+        for sort, draw_one, number in _due(seed):
+            found = attempted(draw_one, number, machines[seed % len(machines)])
+            if isinstance(found, str):
+                failures.append(Failure(name=f"{sort}-{number}", reason=found))
+                refused += 1
+                _check_refused(refused, failures[-1])
+                continue
+            refused = 0
+            for each in found[: count - made]:
+                made += 1
+                yield each
+            if made == count:
+                return
+
+
+def _due(seed: int) -> Iterator[tuple[str, Callable[[int, Machine], Sequence[Drawn]], int]]:
+    """What is drawn when it is the turn of ``seed``: sort, what draws it, and its own seed."""
+    yield RANDOM, lambda number, machine: (draw(number, machine),), seed
+    if seed % STUDENT_EVERY == STUDENT_EVERY - 1:
+        yield STUDENT, draw_student, seed // STUDENT_EVERY
+    if seed % TIMM_EVERY == TIMM_EVERY - 1:
+        yield TIMM, draw_timm, seed // TIMM_EVERY
+
+
+def _check_refused(refused: int, last: Failure) -> None:
+    if refused == MOST_REFUSED:
+        raise RunError(
+            f"a kit needs networks that can be drawn, {refused} in a row could not be, {last.name} because: "
+            f"{last.reason}; autocompress doctor says what is wrong with the installation"
+        )
