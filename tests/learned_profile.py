@@ -10,7 +10,7 @@ from autocompress.hardware.kept import Circumstances
 from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, runtime_graph
 from autocompress.hardware.predictor import profile as profiles
 from autocompress.hardware.predictor.fit import fit
-from autocompress.hardware.predictor.kept_fit import refit
+from autocompress.hardware.predictor.kept_fit import digest_of, refit
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.predictor import LatencyPredictor
 from autocompress.target import Target
@@ -66,5 +66,5 @@ def learned_profile(folder: Path, circumstances: Circumstances = HERE) -> Path:
     """A profile that holds them, with its fit."""
     facts = profiles.opened(folder, circumstances)
     profiles.append(folder, observations())
-    refit(folder, facts, observations())
+    refit(folder, facts, observations(), digest=digest_of(folder))
     return folder

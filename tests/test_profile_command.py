@@ -25,12 +25,12 @@ from autocompress.hardware.drawn.space import profile_space
 from autocompress.hardware.each_file import measured_each
 from autocompress.hardware.kept import circumstances_of
 from autocompress.hardware.machine import this_machine
-from autocompress.hardware.predictor import cross_validation, measuring, training
+from autocompress.hardware.predictor import cross_validation, kept_fit, measuring, training
 from autocompress.hardware.predictor.baselines import fit_baselines
 from autocompress.hardware.predictor.cross_validation import card_of
 from autocompress.hardware.predictor.measuring import Failure, Protocol, observe_drawn
 from autocompress.hardware.predictor.observation import Observation
-from autocompress.hardware.predictor.profile import read_facts, read_observations
+from autocompress.hardware.predictor.profile import append, read_facts, read_observations
 from autocompress.hardware.predictor.training import Session, a_a_floor_of, measure_for
 from autocompress.target import Target
 
@@ -158,6 +158,50 @@ def test_what_disturbs_many_networks_is_said(tmp_path, monkeypatch, field, value
     assert [note.startswith(said or "-") for note in found] == [True] * (said is not None)
 
 
+def test_every_trouble_is_said_and_not_the_first_alone():
+    restless = [observation(n).model_copy(update={"disturbed": 0.5, "unrest": 3.0}) for n in range(3)]
+    (said,) = profiling._unrest(Session(observations=restless), 0.2)
+    assert "other programs used 50%" in said
+    assert "other guests of this machine took" in said
+    assert "measured twice differs by 20%" in said
+
+
+def test_measuring_which_activations_are_fast_counts_into_the_time(tmp_path, monkeypatch):
+    now, given = [100.0], []
+
+    def slow(machine, _):
+        now[0] += 20.0
+        return machine
+
+    monkeypatch.setattr(profiling, "clock", lambda: now[0])
+    monkeypatch.setattr(profiling, "with_measured_activations", slow)
+    monkeypatch.setattr(profiling, "measure_for", lambda seconds, *_, **__: given.append(seconds))
+    profiling.profile(time=100, out=tmp_path)
+    assert given == [100 * (1 - profiling.ENDING_SHARE) - 20]
+
+
+def test_how_many_networks_the_fit_leaves_out_is_said(tmp_path, monkeypatch):
+    def calm_alone(observations, circumstances):
+        calm = [each for each in observations if each.unrest <= 1]
+        fitted = fit_stand_in(calm, circumstances)
+        return fitted, [judged(fitted, each) for each in calm]
+
+    monkeypatch.setattr(kept_fit, "fit_and_judge", calm_alone)
+    made_profile(tmp_path, 30)
+    quiet = profiling.finish(tmp_path, started=0.0)
+    assert not any("left out" in note for note in quiet.notes)
+    append(tmp_path, [observation(n).model_copy(update={"unrest": 3.0}) for n in range(30, 34)])
+    found = profiling.finish(tmp_path, started=0.0)
+    assert (found.files, found.card.files) == (34, 30)
+    assert any(note.startswith("4 of 34 networks are left out of the fit and of the acc") for note in found.notes)
+
+
+def test_a_profile_to_adapt_that_is_not_needed_is_said(tmp_path):
+    made_profile(tmp_path / "enough", 30)
+    (said,) = profiling._adapted(tmp_path / "enough", tmp_path / "base")
+    assert said == f"{tmp_path / 'base'} is not used: 30 networks measured there make a profile of their own"
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(OutputError, match=r"--out must be a new or empty folder, or a profile to extend; .* neither"):
@@ -273,9 +317,11 @@ def test_a_file_measured_again_gives_the_floor(monkeypatch):
     assert a_a_floor_of(Session(), Target()) is None
 
 
-@pytest.mark.parametrize("sort", ["student", "timm"])
-def test_built_networks_take_at_most_their_share_of_the_time(tmp_path, monkeypatch, sort):
-    """With a clock on which a random network takes a second and a built one ten; there are no others."""
+def made_up_clock(monkeypatch, sort):
+    """Its time, on which a random network takes a second and a built one ten, and seeds and times of those of ``sort``.
+
+    There are no others.
+    """
     now, built = [0.0], []
 
     def measured(batch, *_):
@@ -296,6 +342,12 @@ def test_built_networks_take_at_most_their_share_of_the_time(tmp_path, monkeypat
     for name in ("student", "timm"):
         monkeypatch.setattr(training, f"draw_{name}", draw_one if name == sort else refused)
     monkeypatch.setattr(training, "append", lambda *_: None)
+    return now, built
+
+
+@pytest.mark.parametrize("sort", ["student", "timm"])
+def test_built_networks_take_at_most_their_share_of_the_time(tmp_path, monkeypatch, sort):
+    now, built = made_up_clock(monkeypatch, sort)
     session = Session()
     measure_for(1000.0, session, tmp_path, machine=this_machine(), target=Target(), observer=Silence())
     share = getattr(profile_space(), f"{sort}s" if sort == "student" else sort).share
@@ -303,6 +355,15 @@ def test_built_networks_take_at_most_their_share_of_the_time(tmp_path, monkeypat
     assert built[0][1] * share >= training.BUILT_AT_ONCE * training.BUILT_S
     assert [seed for seed, _ in built] == list(range(len(built)))
     assert 1000 <= now[0] <= 1030
+
+
+@pytest.mark.parametrize("seconds", [420.0, 440.0, 620.0])
+def test_the_last_built_networks_end_in_time(tmp_path, monkeypatch, seconds):
+    """Once it is known what they take: at 400 and 600 seconds they are due by their share."""
+    now, built = made_up_clock(monkeypatch, "student")
+    measure_for(seconds, Session(), tmp_path, machine=this_machine(), target=Target(), observer=Silence())
+    assert built
+    assert now[0] <= seconds + 1
 
 
 def many(count=40):
@@ -372,6 +433,7 @@ def test_observations_know_where_they_come_from(tmp_path):
         (["--export-kit", "k.zip", "--out", "d"], "--export-kit writes a zip file .* got --out as well"),
         (["--import", "r.jsonl", "--time", "5m"], "--import makes a profile .* got --time as well"),
         (["--import", "r.jsonl", "--anew"], "--import makes a profile .* got --anew as well"),
+        (["--import", "r.jsonl", "--threads", "2"], "--import makes a profile .* got --threads as well"),
         (["--kit-time", "5m"], "--kit-time goes with --export-kit"),
     ],
 )

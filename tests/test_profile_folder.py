@@ -96,6 +96,13 @@ def test_a_line_that_was_cut_off_is_left_out_with_a_note_and_goes_when_more_is_a
         ('"family":"plain",', "", r"line 2, at family: Field required"),
         ('"family"', '"odd":1,"family"', r"line 2, at odd: Extra inputs are not permitted, got '1'"),
         ('[["float",[1,9],0]', "[3", r"line 2, at kernels: must hold kernels"),
+        (
+            "[1,9]",
+            "[1,9.5]",
+            r"line 2, at kernels: must hold kernels, a shape is of integers >= 0, got \[1, 9.5\]; take",
+        ),
+        ("[1,9]", "[-1,9]", r"line 2, at kernels: must hold kernels, a shape is of integers >= 0, got \[-1, 9\]"),
+        ("[1,9]", "[true,9]", r"line 2, at kernels: must hold kernels, a shape is of integers >= 0, got \[True, 9\]"),
         ("MatMul", "\udcff", r"line 2, column \d+: must be UTF-8"),
     ],
 )
@@ -230,7 +237,7 @@ def test_the_fit_is_made_again_where_observations_were_edited(tmp_path, stand_in
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"schema": 1,', r"regressor.json, line 1, column \d+: must be JSON: .*; delete the file, it is made again"),
+        ('{"schema": 1,', r"regressor.json, line 1, column \d+: must be JSON: .*; delete the file: 20 or more"),
         ("[]", r"regressor.json, line 1, column 1: must hold schema, observations and predictor"),
     ],
 )
@@ -246,9 +253,38 @@ def test_a_fit_whose_numbers_are_gone_is_named(tmp_path, stand_in):
     predictor(tmp_path)
     kept = json.loads((tmp_path / REGRESSOR).read_text())
     del kept["predictor"]["known"]
+    kept["digest"] = kept_fit._digest(kept["predictor"])
     (tmp_path / REGRESSOR).write_text(json.dumps(kept))
     with pytest.raises(ProfileError, match=r"must hold the numbers of a fit: KeyError 'known'; delete the file"):
         predictor(tmp_path)
+
+
+def test_a_fit_whose_numbers_were_edited_is_named(tmp_path, stand_in):
+    made_profile(tmp_path)
+    predictor(tmp_path)
+    file = tmp_path / REGRESSOR
+    file.write_text(json.dumps(json.loads(file.read_text()), indent=1))
+    assert predictor(tmp_path)[0].us_per_byte == 1e-4, "white space is no number"
+    file.write_text(file.read_text().replace("0.0001", "0.0002"))
+    with pytest.raises(
+        ProfileError, match=r"regressor.json, line 1: must hold the numbers that were fitted, .* delete"
+    ):
+        predictor(tmp_path)
+
+
+def test_an_observation_that_comes_while_others_are_read_makes_the_fit_an_old_one(tmp_path, stand_in, monkeypatch):
+    made_profile(tmp_path)
+
+    def read_and_add(folder):
+        found = read_observations(folder)
+        append(folder, [observation(9)])
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(kept_fit, "read_observations", read_and_add)
+        predictor(tmp_path)
+    predictor(tmp_path)
+    assert stand_in[-1] == ["drawn-0", "drawn-1", "drawn-2", "drawn-9"]
 
 
 def test_a_fit_needs_some_files(tmp_path, stand_in):

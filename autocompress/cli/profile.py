@@ -74,7 +74,10 @@ def profile(
         str | None,
         typer.Option(metavar="TIME", show_default="5m", help="Of measuring and judging: 90s, 5m; more is better."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Of one inference in the runtime.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, metavar="N", show_default="1", help="Of one inference in the runtime."),
+    ] = None,
     anew: Annotated[
         bool, typer.Option("--anew", help="Begin a new profile where one is: the machine is not as it was.")
     ] = False,
@@ -86,12 +89,12 @@ def profile(
     from autocompress.cli.progress import watching
     from autocompress.commands import profile as profiling
 
-    _refuse_two_at_once(places, kit, time, anew=anew)
+    _refuse_two_at_once(places, kit, {"--time": time, "--threads": threads, "--anew": anew or None})
     try:
         with watching("profile") as observer:
             if kit.export_kit is not None:
                 written = profiling.export_kit(
-                    kit.export_kit, time=kit.kit_time or profiling.TIME, threads=threads, observer=observer
+                    kit.export_kit, time=kit.kit_time or profiling.TIME, threads=threads or 1, observer=observer
                 )
                 return Answer(facts=written, show=lambda console: show_kit(console, written))
             if kit.results is not None:
@@ -102,7 +105,7 @@ def profile(
                     time=time or profiling.TIME,
                     out=places.out,
                     profiles=places.profiles or (),
-                    threads=threads,
+                    threads=threads or 1,
                     anew=anew,
                     observer=observer,
                 )
@@ -112,11 +115,12 @@ def profile(
     return Answer(facts=summary, show=lambda console: show_summary(console, summary))
 
 
-def _refuse_two_at_once(places: PlaceFlags, kit: KitFlags, time: str | None, *, anew: bool) -> None:
+def _refuse_two_at_once(places: PlaceFlags, kit: KitFlags, of_measuring: dict[str, object]) -> None:
     from autocompress.errors import InputError
 
-    given: dict[str, object] = {"--time": time, "--anew": anew or None}
+    given = dict(of_measuring)
     if kit.export_kit is not None:
+        del given["--threads"]
         given |= {"--out": places.out, "--import": kit.results, "--profile": places.profiles or None}
         what = "--export-kit writes a zip file for another device and takes --kit-time and --threads"
     elif kit.results is not None:

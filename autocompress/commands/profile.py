@@ -16,7 +16,7 @@ from autocompress.hardware.machine import this_machine
 from autocompress.hardware.predictor.card import AccuracyCard
 from autocompress.hardware.predictor.cross_validation import card_of
 from autocompress.hardware.predictor.fit import FEWEST_NETWORKS
-from autocompress.hardware.predictor.kept_fit import adapt, predictor_in, refit
+from autocompress.hardware.predictor.kept_fit import adapt, digest_of, predictor_in, refit
 from autocompress.hardware.predictor.kit import export_kit as write_kit
 from autocompress.hardware.predictor.kit_results import read_kit_results
 from autocompress.hardware.predictor.measuring import Failure, Protocol
@@ -104,7 +104,7 @@ def profile(
             observer.note(f"{merge(folder, Path(other))} measured networks taken over from {other}")
     observer.stage("profile", str(folder))
     machine = with_measured_activations(this_machine(), observer)
-    left, session, floor = seconds * (1 - ENDING_SHARE), Session(), None
+    left, session, floor = seconds * (1 - ENDING_SHARE) - (clock() - began), Session(), None
     try:
         measure_for(
             left,
@@ -206,6 +206,7 @@ def finish(
         notes: what is to be said beside.
     """
     facts = read_facts(folder)
+    digest = digest_of(folder)
     observations, left_out = read_observations(folder)
     is_adapted, notes = bool(notes), (*notes, *left_out)
     if failures:
@@ -213,8 +214,9 @@ def finish(
         notes = (*notes, f"{len(failures)} networks could not be measured; {first.name}: {first.reason}")
     if len(observations) >= FEWEST_NETWORKS:
         known = facts.card.a_a_floor if facts.card else None
-        _, judged = refit(folder, facts, observations)
-        facts = update_facts(folder, card=card_of(judged, known if floor is None else floor))
+        _, judged = refit(folder, facts, observations, digest=digest)
+        card = card_of(judged, known if floor is None else floor)
+        facts, notes = update_facts(folder, card=card), (*notes, *_left_out(len(observations), card.files))
     elif not is_adapted:
         few = f"{len(observations)} networks are too few to predict from, at least {FEWEST_NETWORKS} are needed"
         notes = (*notes, f"{few}; measure longer")
@@ -231,14 +233,25 @@ def finish(
 
 
 def _adapted(folder: Path, base: Path) -> tuple[str, ...]:
-    """Adapt ``base`` by the few networks in ``folder``, and say so; nothing is done where they are enough alone."""
+    """Adapt ``base`` by the few networks in ``folder`` unless they are enough alone; says which."""
+    digest = digest_of(folder)
     observations, _ = read_observations(folder)
     if len(observations) >= FEWEST_NETWORKS:
-        return ()
+        return (f"{base} is not used: {len(observations)} networks measured there make a profile of their own",)
     predictor, _ = predictor_in(base, read_facts(base))
-    adapt(folder, read_facts(folder), observations, predictor)
+    adapt(folder, read_facts(folder), observations, predictor, digest=digest)
     return (
         f"adapted from {base} by {len(observations)} networks: {FEWEST_NETWORKS} or more make a profile of its own",
+    )
+
+
+def _left_out(observations: int, judged: int) -> tuple[str, ...]:
+    """What is said where the fit and its card do without some networks."""
+    if judged >= observations:
+        return ()
+    why = "other programs, other guests or heat changed the machine's speed beside them, or kernels were not timed"
+    return (
+        f"{observations - judged} of {observations} networks are left out of the fit and of the accuracy card: {why}",
     )
 
 
@@ -260,18 +273,21 @@ def _folder(out: str | Path | None, profiles: Sequence[str | Path], here: Circum
 
 
 def _unrest(session: Session, floor: float | None) -> tuple[str, ...]:
-    """What was not calm about the measurements: other programs, or other guests of the same machine."""
+    """All that was not calm about the measurements: other programs, other guests of the same machine, its speed."""
     share = median(each.disturbed for each in session.observations) if session.observations else 0.0
     restless = mean(each.unrest > 1 for each in session.observations) if session.observations else 0.0
+    found = []
     if share > MOST_DISTURBANCE:
-        found = f"other programs used {share:.0%} of a processor while networks were measured"
-    elif restless > MOST_RESTLESS:
-        found = f"other guests of this machine took caches or half of the core beside {restless:.0%} of the networks"
-    elif floor is not None and floor > MOST_FLOOR:
-        found = f"the same file measured twice differs by {floor:.0%}: the machine changed its speed meanwhile"
-    else:
+        found.append(f"other programs used {share:.0%} of a processor while networks were measured")
+    if restless > MOST_RESTLESS:
+        found.append(
+            f"other guests of this machine took caches or half of the core beside {restless:.0%} of the networks"
+        )
+    if floor is not None and floor > MOST_FLOOR:
+        found.append(f"the same file measured twice differs by {floor:.0%}: the machine changed its speed meanwhile")
+    if not found:
         return ()
-    return (f"{found}; autocompress profile again, while nothing else runs, adds calmer measurements",)
+    return (f"{'; '.join(found)}; autocompress profile again, while nothing else runs, adds calmer measurements",)
 
 
 def _target(threads: int) -> Target:

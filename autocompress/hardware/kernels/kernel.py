@@ -58,12 +58,16 @@ class Kernel:
 
     @classmethod
     def from_data(cls, data: Sequence[Any]) -> "Kernel":
-        """The kernel that ``to_data`` wrote."""
+        """The kernel that ``to_data`` wrote.
+
+        Raises:
+            ValueError: a shape that is none, or too much or too little of something else.
+        """
         op, inputs, outputs, attributes = data
         return cls(
             op,
-            tuple(Tensor(dtype, tuple(shape), bool(stored)) for dtype, shape, stored in inputs),
-            tuple(Tensor(dtype, tuple(shape), bool(stored)) for dtype, shape, stored in outputs),
+            tuple(Tensor(dtype, _shape(shape), bool(stored)) for dtype, shape, stored in inputs),
+            tuple(Tensor(dtype, _shape(shape), bool(stored)) for dtype, shape, stored in outputs),
             tuple(sorted((k, tuple(v) if isinstance(v, list) else v) for k, v in attributes.items())),
         )
 
@@ -112,6 +116,12 @@ class Kernel:
             for group in (self.inputs, self.outputs)
         )
         return f"{self.op}|{tensors}|{','.join(f'{name}={value}' for name, value in self.attributes)}"
+
+
+def _shape(dims: Sequence[Any]) -> Shape:
+    if not all(type(dim) is int and dim >= 0 for dim in dims):
+        raise ValueError(f"a shape is of integers >= 0, got {dims}")
+    return tuple(dims)
 
 
 def digest(signature: str) -> str:

@@ -17,7 +17,7 @@ from autocompress.target import Target
 
 # Names, notes and values that change nothing about a kernel's time.
 _IDLE_ATTRIBUTES = {"auto_pad", "ceil_mode", "consumed_inputs", "storage_order", "count_include_pad"}
-_DTYPES = {
+_DTYPES: Mapping[int, str] = {
     value: {"FLOAT": "float"}.get(name, name.lower()) for name, value in TensorProto.DataType.items()
 }  # the runtime's spelling
 _MEASURE = "such a file can only be measured: `autocompress measure`"

@@ -1,6 +1,7 @@
 """The predictor of a profile: its fitted numbers from disk, or fitted again where the observations are other ones."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from autocompress.hardware.predictor.searched import shifted
 from autocompress.hardware.predictor.transfer import transferred
 
 REGRESSOR = "regressor.json"
-SCHEMA = 7
+SCHEMA = 8
 
 
 def loaded(folder: Path) -> LatencyPredictor:
@@ -35,30 +36,40 @@ def predictor_in(folder: Path, facts: ProfileFacts) -> tuple[LatencyPredictor, t
     Raises:
         ProfileError: a file of the profile that was cut off or edited; names the line.
     """
-    digest = log_digest(folder / LOG)
+    digest = digest_of(folder)
     kept = _kept(folder / REGRESSOR)
     if kept is not None and kept["schema"] == SCHEMA and kept["observations"] == digest:
-        return shifted(folder, _from_data(folder / REGRESSOR, kept["predictor"]))
+        return shifted(folder, _from_kept(folder / REGRESSOR, kept))
     observations, notes = read_observations(folder)
-    predictor, more = shifted(folder, refit(folder, facts, observations)[0])
+    predictor, more = shifted(folder, refit(folder, facts, observations, digest=digest)[0])
     return predictor, (*notes, *more)
 
 
+def digest_of(folder: Path) -> str:
+    """Of the observations of the profile in ``folder``; changes with every one."""
+    return log_digest(folder / LOG)
+
+
 def refit(
-    folder: Path, facts: ProfileFacts, observations: Sequence[Observation]
+    folder: Path, facts: ProfileFacts, observations: Sequence[Observation], *, digest: str
 ) -> tuple[LatencyPredictor, list[Judged]]:
     """Fit to ``observations``, which are those of the profile, and keep the numbers where the folder can be written.
 
     Beside the predictor, what it says of each network when it is fitted without it.
 
+    Args:
+        folder: of the profile.
+        facts: of the profile.
+        observations: all of it.
+        digest: by ``digest_of``, from before they were read: one that is added meanwhile makes the fit an old one.
+
     Raises:
         ProfileError: there are too few of them.
     """
-    digest = log_digest(folder / LOG)
     if len(observations) < FEWEST_NETWORKS:
         raise ProfileError(
             f"a profile must hold at least {FEWEST_NETWORKS} measured networks, {folder} holds {len(observations)}; "
-            f"`autocompress profile --profile {folder}` adds to it"
+            f"`autocompress profile --profile {folder}` adds to it, {_ADAPTED}"
         )
     predictor, judged = fit_and_judge(observations, facts.circumstances)
     _keep(folder, digest, predictor)
@@ -66,23 +77,30 @@ def refit(
 
 
 def adapt(
-    folder: Path, facts: ProfileFacts, observations: Sequence[Observation], base: LatencyPredictor
+    folder: Path, facts: ProfileFacts, observations: Sequence[Observation], base: LatencyPredictor, *, digest: str
 ) -> LatencyPredictor:
     """The predictor of a profile with few networks: ``base``, of other circumstances, brought to these; and kept.
+
+    ``digest`` is as in ``refit``.
 
     Raises:
         MeasurementError: too few networks even for that.
     """
-    digest = log_digest(folder / LOG)
     predictor = transferred(base, observations, facts.circumstances)
     _keep(folder, digest, predictor)
     return predictor
 
 
 def _keep(folder: Path, digest: str, predictor: LatencyPredictor) -> None:
-    content = {"schema": SCHEMA, "observations": digest, "predictor": predictor.to_data()}
+    data = predictor.to_data()
+    content = {"schema": SCHEMA, "observations": digest, "digest": _digest(data), "predictor": data}
     with contextlib.suppress(OSError):
         write_whole(folder / REGRESSOR, json.dumps(content, separators=(",", ":")))
+
+
+def _digest(data: object) -> str:
+    """Of numbers as JSON; the same before they are written and after they are read."""
+    return hashlib.sha256(json.dumps(data, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def _kept(file: Path) -> dict[str, Any] | None:
@@ -101,13 +119,20 @@ def _kept(file: Path) -> dict[str, Any] | None:
     return content
 
 
-def _from_data(file: Path, data: dict[str, Any]) -> LatencyPredictor:
+def _from_kept(file: Path, kept: dict[str, Any]) -> LatencyPredictor:
+    found = _digest(kept["predictor"])
+    if kept.get("digest") != found:
+        raise ProfileError(
+            f"{file}, line 1: must hold the numbers that were fitted, whose digest is {kept.get('digest')!r}; got "
+            f"edited ones of {found!r}; {_ANEW}"
+        )
     try:
-        return LatencyPredictor.from_data(data)
+        return LatencyPredictor.from_data(kept["predictor"])
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ProfileError(
             f"{file}, line 1: must hold the numbers of a fit: {type(error).__name__} {error}; {_ANEW}"
         ) from error
 
 
-_ANEW = "delete the file, it is made again from the observations"
+_ADAPTED = "and `autocompress profile --import results.jsonl --profile BASE` adapts another profile by fewer"
+_ANEW = f"delete the file: {FEWEST_NETWORKS} or more observations make it again, {_ADAPTED}"

@@ -50,9 +50,10 @@ class _Built:
     seconds: float = 0.0
     count: int = 0
 
-    def is_due(self, gone_s: float) -> bool:
-        """Whether another batch fits into the share of the time that is gone."""
-        return self.share > 0 and self.seconds + BUILT_AT_ONCE * self.one_s <= self.share * gone_s
+    def is_due(self, gone_s: float, left_s: float) -> bool:
+        """Whether another batch fits into the share of the time that is gone, and into what is left."""
+        batch_s = BUILT_AT_ONCE * self.one_s
+        return self.share > 0 and self.seconds + batch_s <= self.share * gone_s and batch_s <= left_s
 
     def batch(self, machine: Machine, space: NetworkSpace, session: Session) -> list[Drawn]:
         """The next few; one that the tools refuse is left out."""
@@ -105,7 +106,7 @@ def measure_for(
     started = time.monotonic()
     while session.seconds < seconds and (most_files is None or len(session.observations) < most_files):
         begun = time.monotonic()
-        due = next((each for each in built if each.is_due(session.seconds)), None)
+        due = next((each for each in built if each.is_due(session.seconds, seconds - session.seconds)), None)
         if due is None:
             size = _batch_size(session, seconds, most_files)
             batch = _batch(RANDOM, _draw_alone, range(seed, seed + size), session, machine)
