@@ -31,6 +31,7 @@ from autocompress.hardware.predictor.yaml_record import read_record
 
 FACTS = "profile.yaml"
 SCHEMA = 2
+BEFORE = ".before"  # behind the name of a profile that was put aside
 HOW_TO_MAKE = "`autocompress profile` makes one, in 5 minutes"
 
 
@@ -64,11 +65,15 @@ def place_of(circumstances: Circumstances) -> Path:
 def latest_profile() -> tuple[Path, ProfileFacts] | None:
     """The profile that was updated last of those in the cache folder, whatever it is of; None without a readable one.
 
+    Those that were put aside do not count.
+
     Raises:
         ProfileError: the user has no home folder.
     """
     found = []
     for file in _places().glob(f"*/{FACTS}"):
+        if file.parent.name.endswith(BEFORE):
+            continue
         with suppress(ProfileError, OSError):
             found.append((file.parent, read_facts(file.parent)))
     return max(found, key=lambda each: each[1].updated_at, default=None)
@@ -135,10 +140,11 @@ def opened(folder: Path, circumstances: Circumstances) -> ProfileFacts:
 
 def put_aside(folder: Path) -> Path:
     """Move a profile away, in place of one that was moved before; where it lies now."""
-    aside = folder.with_name(f"{folder.name}.before")
-    if is_profile(aside):
-        shutil.rmtree(aside)
-    folder.rename(aside)
+    aside = folder.with_name(f"{folder.name}{BEFORE}")
+    with _writing(folder):
+        if is_profile(aside):
+            shutil.rmtree(aside)
+        folder.rename(aside)
     return aside
 
 
