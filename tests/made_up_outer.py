@@ -69,11 +69,12 @@ def setting_with(outer: Outer, budget: str, off: float = 1.0) -> Setting:
             return Costed(facts={key: file_of(outer, recipe, off) for key, recipe in recipes.items()})
 
     plain = made_up_setting(budget)
+    goal = Goal(budget=Budget.parse(budget), baseline=baseline)
     return Made(
         bench=plain.bench,
         builder=plain.builder,
-        goal=Goal(budget=Budget.parse(budget), baseline=baseline),
-        costing=Costing(b"", baseline, Budget.parse(budget), plain.bench.target),
+        goal=goal,
+        costing=Costing(b"", goal, plain.bench.target),
         launcher=plain.launcher,
         observer=Silence(),
         outer=outer,

@@ -9,6 +9,7 @@ from autocompress.measurement import Latency, ModelFacts
 from autocompress.search import costing
 from autocompress.search.costing import Costing
 from autocompress.search.forecast import Forecast
+from autocompress.search.goal import Goal
 from autocompress.target import Target
 
 LIMIT_MS = 5.0
@@ -52,7 +53,8 @@ def measured(monkeypatch) -> list[bytes]:
 
 
 def costs(forecaster: Forecasts | None, budget: str = "latency<=5ms") -> Costing:
-    return Costing(b"baseline", BASELINE, Budget.parse(budget), Target(), forecaster)
+    goal = Goal(budget=Budget.parse(budget), baseline=BASELINE)
+    return Costing(b"baseline", goal, Target(), forecaster)
 
 
 def candidates(*names: str) -> dict[int, tuple[bytes, ModelFacts]]:
@@ -109,7 +111,17 @@ def test_a_relative_limit_is_one_of_the_baseline(measured):
 
 def test_ram_is_measured_where_it_is_limited_even_if_latency_is_not(measured, monkeypatch):
     monkeypatch.setattr(costing, "measure_ram", lambda *_: 77)
-    baseline = BASELINE.model_copy(update={"peak_ram_bytes": 10})
-    both = Costing(b"", baseline, Budget.parse("ram<=1MB,latency<=5ms"), Target(), Forecasts(fits=FITS))
+    goal = Goal(budget=Budget.parse("ram<=1MB,latency<=5ms"), baseline=BASELINE)
+    both = Costing(b"", goal, Target(), Forecasts(fits=FITS))
     found = both.measure(candidates("fits"))
     assert (found[0].peak_ram_bytes, measured) == (77, [])
+
+
+@pytest.mark.parametrize(("minimize", "ram"), [(Metric.RAM, 77), (Metric.SIZE, None)])
+def test_ram_is_measured_where_it_is_what_is_minimized(measured, monkeypatch, minimize, ram):
+    monkeypatch.setattr(costing, "measure_ram", lambda *_: 77)
+    goal = Goal(budget=Budget.parse("accuracy>=0.9"), baseline=BASELINE, minimize=minimize)
+    found = Costing(b"", goal, Target()).measure(candidates("a"))[0]
+    assert found.peak_ram_bytes == ram
+    if ram is not None:
+        assert goal.objective(found) == ram

@@ -29,9 +29,7 @@ def setting_of(
         bench=found.bench,
         builder=recipe_builder(prepared, found.anatomy, recovery or Recovery()),
         goal=found.goal,
-        costing=Costing(
-            found.baseline_file, found.goal.baseline, found.goal.budget, found.bench.target, found.forecaster
-        ),
+        costing=Costing(found.baseline_file, found.goal, found.bench.target, found.forecaster),
         launcher=launcher,
         observer=observer,
     )

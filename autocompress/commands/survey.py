@@ -82,7 +82,7 @@ def survey(prepared: Prepared, launcher: Launcher, observer: Observer, limit_s: 
         bench=bench,
         builder=recipe_builder(prepared, anatomy, Recovery()),
         goal=goal,
-        costing=Costing(file, baseline, goal.budget, config.target, forecaster),
+        costing=Costing(file, goal, config.target, forecaster),
         launcher=launcher,
         observer=observer,
     )

@@ -4,11 +4,12 @@ import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from autocompress.budget import Budget, Metric
+from autocompress.budget import Metric
 from autocompress.hardware.latency import measure_latency
 from autocompress.hardware.memory import measure_peak_ram
 from autocompress.measurement import Latency, ModelFacts
 from autocompress.search.forecast import Forecast, Forecaster
+from autocompress.search.goal import Goal
 from autocompress.target import Target
 
 # A candidate is one of many and is measured again if it is chosen: fewer and shorter rounds than a certificate's.
@@ -51,26 +52,20 @@ class Costing:
     With a ``forecaster`` only those are measured whose forecast leaves open whether they meet the budget.
     """
 
-    def __init__(
-        self,
-        baseline_file: bytes,
-        baseline: ModelFacts,
-        budget: Budget,
-        target: Target,
-        forecaster: Forecaster | None = None,
-    ) -> None:
+    def __init__(self, baseline_file: bytes, goal: Goal, target: Target, forecaster: Forecaster | None = None) -> None:
+        budget, baseline = goal.budget, goal.baseline
         assert baseline.latency_ms is not None
         self._file = baseline_file
         self._baseline_ms = baseline.latency_ms
         self._target = target
         self._limits_ms = [row.limit for row in budget.cost_rows(baseline, baseline) if row.metric is Metric.LATENCY]
         self.forecaster = forecaster
-        self._wants_ram = any(limit.metric is Metric.RAM for limit in budget.limits)
+        self._wants_ram = goal.limits(Metric.RAM) or goal.minimize is Metric.RAM
 
     def measure(
         self, candidates: Mapping[int, tuple[bytes, ModelFacts]], always: Collection[int] = ()
     ) -> dict[int, ModelFacts]:
-        """The candidates' facts with latency (and RAM where the budget limits it) filled in.
+        """The candidates' facts with latency (and RAM where it is limited or minimized) filled in.
 
         Args:
             candidates: files with what was counted on them.
@@ -96,7 +91,7 @@ class Costing:
         return {key: forecast.filled_in(self._with_ram(*candidates[key])) for key, forecast in sure.items()}
 
     def _with_ram(self, file: bytes, facts: ModelFacts) -> ModelFacts:
-        """With the peak RAM where the budget limits it: others that run beside do not change it."""
+        """With the peak RAM where that is limited or minimized: others that run beside do not change it."""
         ram = measure_ram(file, self._target) if self._wants_ram else None
         return facts.model_copy(update={"peak_ram_bytes": ram})
 

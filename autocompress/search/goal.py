@@ -23,6 +23,10 @@ class Goal:
         """Whether accuracy is only a floor, and a cost is what counts."""
         return not self.budget.costs
 
+    def limits(self, metric: Metric) -> bool:
+        """Whether the budget limits ``metric``."""
+        return any(limit.metric is metric for limit in self.budget.limits)
+
     def within_costs(self, facts: ModelFacts) -> bool:
         """Whether every cost limit is met."""
         return all(row.met for row in self.budget.cost_rows(facts, self.baseline))
