@@ -1,10 +1,16 @@
 """Few outer parameters become full recipes: the table's own allocation, and what turns it to and from techniques."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from made_up_outer import UNIT_BYTES, WANTED, kept, lost, made_up_outer
+from made_up_outer import UNIT_BYTES, WANTED, kept, lost, made_up_outer, setting_with
 
-from autocompress.budget import Metric
+from autocompress.budget import Budget, Metric
+from autocompress.commands import allocating
+from autocompress.commands.allocating import limits_of, outer_under
+from autocompress.events import Silence
 from autocompress.measurement import ModelFacts
 from autocompress.passes import Student
 from autocompress.precision import Format
@@ -12,7 +18,9 @@ from autocompress.recipe import Base, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.allocation.choices import Choice
 from autocompress.search.candidates.draw import Sizes, counted
-from autocompress.search.outer import PARTS, parts_of
+from autocompress.search.goal import Goal
+from autocompress.search.outer import PARTS, STAND_IN_AIMS, WIDE_AIM, parts_of
+from autocompress.search.outer_start import enqueue_outer
 from autocompress.search.student_arms import DRAWS, StudentArms
 from autocompress.students.family import Architecture
 
@@ -114,6 +122,18 @@ def test_files_that_are_larger_than_calculated_make_later_recipes_smaller():
     assert size_of(outer, outer.allocation(outer.neutral()).picks) < 0.8 * before
 
 
+def test_what_is_only_predicted_corrects_no_costs():
+    outer = outer_at(0.5)
+    recipe = outer.samples(1)[0]
+    picks = np.array([outer.known(recipe)[0]])
+    before = outer.allocator.model.costs(picks)[0, 0]
+    facts = (
+        made(outer, recipe, 1.0).model_copy(update={"latency_ms": None}).with_prediction(before, (0.5 * before, 9.0))
+    )
+    outer.learn_costs([(recipe, facts)])
+    assert outer.allocator.model.costs(picks)[0, 0] == before
+
+
 def test_a_search_that_goes_on_knows_what_the_files_of_the_session_before_took():
     before, after = outer_at(0.5), outer_at(0.5)
     records = tuple(record_of(before, recipe) for recipe in before.samples(4))
@@ -193,6 +213,15 @@ def test_slow_students_make_later_ones_smaller():
     assert sizes[1] < sizes[0]
 
 
+def test_a_student_that_is_only_predicted_counts_with_the_middle():
+    students = arms()
+    facts = ModelFacts(size_bytes=1, macs=1, params=1)
+    measured, predicted = (students.recipe("mlp", draw, {}) for draw in (0, 1))
+    students.learn([(measured, facts.model_copy(update={"latency_ms": 3.0}).with_prediction(5.0, (4.0, 6.0)))])
+    students.learn([(predicted, facts.with_prediction(5.0, (1.0, 90.0)))])
+    assert [ms for _, ms in students.known] == [3.0, 5.0]
+
+
 @pytest.mark.parametrize("knob", ["student", "family", "draw"])
 def test_students_bring_their_own_parameters(knob):
     outer = made_up_outer({Metric.SIZE: 1e9})
@@ -201,3 +230,49 @@ def test_students_bring_their_own_parameters(knob):
     assert knob in {each.name for each in outer.knobs()}
     values = {**outer.neutral(), "student": 1.0}
     assert outer.recipe(values).settings_of(Student.name)["family"] == "mlp"
+
+
+ORIGINAL = ModelFacts(size_bytes=1000, macs=50, params=40, latency_ms=10.0, peak_ram_bytes=4000, accuracy_val=0.9)
+
+
+@pytest.mark.parametrize(
+    ("budget", "limits"),
+    [
+        ("ram<=50%", {Metric.SIZE: 500}),
+        ("ram<=1kB,latency<=5ms", {Metric.LATENCY: 5, Metric.SIZE: 250}),
+        ("ram<=50%,size<=300B", {Metric.SIZE: 300}),
+        ("ram<=5kB", {}),  # the original's
+        ("accuracy>=0.8", {Metric.SIZE: 1000}),
+    ],
+)
+def test_ram_is_steered_by_size(budget, limits):
+    goal = Goal(budget=Budget.parse(budget), baseline=ORIGINAL, minimize=Metric.RAM)
+    assert limits_of(goal) == limits
+
+
+def test_a_size_that_stands_in_for_ram_may_go_far_below_its_limit_and_others_may_not(monkeypatch):
+    monkeypatch.setattr(allocating, "_measure_first", lambda *_: None)
+    outer = replace(made_up_outer({}), original_accuracy=0.9)
+    notes = []
+    setting = setting_with(outer, "latency<=90ms")
+    baseline = setting.goal.baseline.model_copy(update={"peak_ram_bytes": 4 * 10**6})
+    goal = Goal(budget=Budget.parse("latency<=90ms,ram<=50%"), baseline=baseline)
+    watched = Silence()
+    watched.note = notes.append
+    found = outer_under(outer, replace(setting, goal=goal, observer=watched))
+    ranges = {knob.name: knob.range for knob in found.knobs() if knob.kind == "aim"}
+    assert ranges["aim.size"] == WIDE_AIM
+    assert ranges["aim.latency"].low > WIDE_AIM.low
+    assert found.neutral()["aim.size"] == STAND_IN_AIMS[0]
+    assert found.neutral()["aim.latency"] == 1.0
+    assert [note for note in notes if "steers it by size" in note]
+
+
+@pytest.mark.parametrize(("stand_ins", "aims"), [({Metric.SIZE}, [*STAND_IN_AIMS[1:]]), (set(), [])])
+def test_a_search_begins_with_the_tables_allocation_once_at_each_aim(stand_ins, aims):
+    outer = replace(outer_at(0.6), stand_ins=frozenset(stand_ins))
+    asked = []
+    study = SimpleNamespace(enqueue=lambda values, control=None, recipe=None: asked.append((values, control, recipe)))
+    enqueue_outer(study, outer, {}, seed=0)
+    alone = [values["aim.size"] for values, control, recipe in asked if control is None and recipe is None]
+    assert alone == aims

@@ -61,6 +61,7 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, e
         limits=limits_of(found.goal),
         original_accuracy=baseline.accuracy_val or 0.0,
         open_ended=found.goal.minimizes_cost,
+        stand_ins=stand_ins_of(found.goal),
         students=students_of(setting, found, epochs),
     )
     _learn_of(outer, found.ladder)
@@ -77,6 +78,7 @@ def outer_under(outer: Outer, setting: Setting) -> Outer:
         outer,
         limits=limits_of(goal),
         open_ended=goal.minimizes_cost,
+        stand_ins=stand_ins_of(goal),
         factors={},
         _picks={},
         _given=set(),
@@ -84,6 +86,10 @@ def outer_under(outer: Outer, setting: Setting) -> Outer:
         _results=[],
         _last=None,
     )
+    if found.stand_ins or (goal.minimizes_cost and goal.minimize is Metric.RAM):
+        setting.observer.note(
+            "RAM shows only in a file: the search steers it by size, and measures it of every candidate"
+        )
     _measure_first(found, setting)
     return found
 
@@ -104,13 +110,32 @@ def _measure_first(outer: Outer, setting: Setting) -> None:
 
 
 def limits_of(goal: Goal) -> dict[Metric, float]:
-    """The limits of costs that are known without a file; those of the original where only accuracy is limited."""
+    """The limits of costs that are known without a file; those of the original where only accuracy is limited.
+
+    RAM is mostly weights, so a limit on it stands as one on size: the same share of the original's.
+    """
     if goal.minimizes_cost:
-        metric = goal.minimize if goal.minimize in COSTS else Metric.LATENCY
+        metric = Metric.SIZE if goal.minimize is Metric.RAM else goal.minimize
         value = metric.of(goal.baseline)
         return {} if value is None else {metric: float(value)}
     rows = goal.budget.cost_rows(goal.baseline, goal.baseline)
-    return {row.metric: row.limit for row in rows if row.metric in COSTS}
+    limits = {row.metric: row.limit for row in rows if row.metric in COSTS}
+    share = _ram_share(goal)
+    if share is not None:
+        limits[Metric.SIZE] = min(limits.get(Metric.SIZE, math.inf), share * goal.baseline.size_bytes)
+    return limits
+
+
+def stand_ins_of(goal: Goal) -> frozenset[Metric]:
+    """Of ``limits_of`` those that stand in for a limit on RAM."""
+    return frozenset() if _ram_share(goal) is None else frozenset({Metric.SIZE})
+
+
+def _ram_share(goal: Goal) -> float | None:
+    """What the budget leaves of the original's RAM; None where that meets it, or is not limited."""
+    rows = goal.budget.cost_rows(goal.baseline, goal.baseline)
+    ram = next((row for row in rows if row.metric is Metric.RAM), None)
+    return None if ram is None or ram.met or not ram.value else ram.limit / ram.value
 
 
 def students_of(setting: Setting, found: Survey, epochs: float = math.inf) -> StudentArms | None:

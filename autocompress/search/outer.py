@@ -33,6 +33,7 @@ WIDE_AIM = Range(low=0.05, high=1.0)  # of the original's cost, where accuracy i
 FACTOR = Range(low=-1.0, high=1.0)  # powers of ``BASE``
 BASE = 4.0
 OPEN_AIMS = (0.5, 0.35, 0.25, 0.7)
+STAND_IN_AIMS = (0.7, 0.5, 0.35, 1.0)
 RATE = Range(low=-1.0, high=1.0)  # powers of ``RATE_BASE``
 RATE_BASE = 3.0
 FEW_BITS = "few_bits"  # integers of less than eight bits
@@ -53,6 +54,7 @@ class Outer:
 
     ``open_ended`` says that ``limits`` are the original's costs, of which any share may be aimed at. ``students`` are
     other networks in the same race. ``original_accuracy`` is the validation accuracy that losses count from.
+    ``stand_ins`` are those whose limit stands in for one that only a file shows, so that less may have to be aimed at.
     """
 
     builder: RecipeBuilder
@@ -61,6 +63,7 @@ class Outer:
     limits: Mapping[Metric, float]
     original_accuracy: float
     open_ended: bool = False
+    stand_ins: frozenset[Metric] = frozenset()
     students: StudentArms | None = None
     factors: dict[str, float] = field(default_factory=dict)
     _picks: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
@@ -84,17 +87,23 @@ class Outer:
         """Every parameter, in a fixed order."""
         return tuple(self._knobs())
 
-    def neutral(self) -> dict[str, Value]:
-        """The parameters at which the table decides alone."""
-        return {
-            knob.name: knob.choices[0] if knob.range is None else (self.aims[0] if knob.kind == "aim" else 0.0)
-            for knob in self.knobs()
-        }
+    def neutral(self, aim: float | None = None) -> dict[str, Value]:
+        """The parameters at which the table decides alone; ``aim`` is the share of limits that leave one open."""
+        share = self.aims[0] if aim is None else aim
+        found: dict[str, Value] = {knob.name: knob.choices[0] if knob.range is None else 0.0 for knob in self.knobs()}
+        return found | {f"aim.{metric}": share if self._is_open(metric) else 1.0 for metric in self.limits}
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether a limit may be aimed far below: what a file leaves of it says nothing."""
+        return self.open_ended or bool(self.stand_ins)
 
     @property
     def aims(self) -> tuple[float, ...]:
         """Shares of the limits at which the table's allocation is tried first."""
-        return OPEN_AIMS if self.open_ended else (1.0,)
+        if self.open_ended:
+            return OPEN_AIMS
+        return STAND_IN_AIMS if self.stand_ins else (1.0,)
 
     def recipe(self, values: Mapping[str, Value]) -> Recipe | None:
         """The recipe that ``values`` mean; None where nothing that is known meets the limits.
@@ -251,6 +260,9 @@ class Outer:
         rows = zip(self.allocator.loss, self._coefficients(values), picks, strict=True)
         return float(sum(loss[at] * factors[at] for loss, factors, at in rows))
 
+    def _is_open(self, metric: Metric) -> bool:
+        return self.open_ended or metric in self.stand_ins
+
     def _limits(self, values: Mapping[str, Value]) -> dict[Metric, float]:
         return {metric: limit * float(values.get(f"aim.{metric}", 1.0)) for metric, limit in self.limits.items()}
 
@@ -275,7 +287,7 @@ class Outer:
 
     def _knobs(self) -> Iterator[Knob]:
         for metric in self.limits:
-            yield Knob(name=f"aim.{metric}", range=WIDE_AIM if self.open_ended else AIM)
+            yield Knob(name=f"aim.{metric}", range=WIDE_AIM if self._is_open(metric) else AIM)
         if len(set(self.stages)) > 1:
             for stage in sorted(set(self.stages)):
                 yield Knob(name=f"stage.{stage}", range=FACTOR)
@@ -345,6 +357,6 @@ def _distance(choice: Choice, wanted: Choice) -> tuple[float, ...]:
 
 
 def _cost(metric: Metric, facts: ModelFacts) -> float:
-    """As measured or counted; not a number where it is not known."""
-    value = metric.of(facts)
+    """As measured or counted; not a number where it is not known: predictions correct nothing."""
+    value = facts.latency_ms if metric is Metric.LATENCY else metric.of(facts)
     return math.nan if value is None else float(value)

@@ -30,7 +30,7 @@ def respent(setting: Setting, record: TrialRecord, number: int) -> TrialRecord |
     """
     outer, goal, facts = setting.outer, setting.goal, record.facts
     known = None if outer is None else outer.known(record.recipe)
-    if outer is None or known is None or facts is None or outer.open_ended or not outer.limits:
+    if outer is None or known is None or facts is None or outer.leaves_open or not outer.limits:
         return None
     picks, values = known
     taken = _taken(facts, outer.limits)

@@ -78,7 +78,8 @@ class StudentArms:
     def learn(self, recipes: Sequence[tuple[Recipe, ModelFacts]]) -> None:
         """Take in what students cost."""
         for recipe, facts in recipes:
-            ms, settings = Metric.LATENCY.of(facts), recipe.settings_of(Student.name)
+            ms = facts.latency_predicted_ms if facts.latency_ms is None else facts.latency_ms
+            settings = recipe.settings_of(Student.name)
             if ms is None or not settings.get("family"):
                 continue
             try:
