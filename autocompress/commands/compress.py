@@ -16,7 +16,7 @@ from autocompress.commands.pipeline import Pipeline
 from autocompress.commands.prepare import Prepared, prepare
 from autocompress.commands.survey import search_space
 from autocompress.errors import BudgetError
-from autocompress.events import Observer
+from autocompress.events import Observer, Remembering
 from autocompress.result import Result
 from autocompress.search.launcher import Launcher
 from autocompress.task import Task
@@ -55,7 +55,11 @@ def run(
         config, out, resume=resume, overwrite=overwrite, observer=observer, launcher=launcher, model=model, task=task
     ) as work:
         return Pipeline(
-            prepared=work.prepared, out=out, clock=work.clock, launcher=work.launcher, observer=observer
+            prepared=work.prepared,
+            out=out,
+            clock=work.clock,
+            launcher=work.launcher,
+            observer=Remembering(observer),
         ).run()
 
 

@@ -24,7 +24,7 @@ from autocompress.commands.outcome import Outcome, write_outcome
 from autocompress.commands.prepare import Prepared
 from autocompress.commands.reach import fitting_extremes, setting_of, with_extremes
 from autocompress.commands.survey import Survey, survey
-from autocompress.events import Observer
+from autocompress.events import Remembering
 from autocompress.facts import write_whole
 from autocompress.recipe import Recovery
 from autocompress.recover.sample_stream import SampleStream
@@ -73,7 +73,7 @@ class Pipeline:
     out: Path
     clock: Clock
     launcher: Launcher
-    observer: Observer
+    observer: Remembering
     outer: Outer | None = None
     teacher: Teacher = field(default_factory=Teacher)
 
@@ -297,6 +297,7 @@ class Pipeline:
             structures=found.structures,
             outer=outer,
             least=found.least,
+            told=self.observer.notes,
         )
 
     @contextmanager

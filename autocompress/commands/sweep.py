@@ -21,7 +21,7 @@ from autocompress.commands.pipeline import Pipeline
 from autocompress.commands.survey import Survey, search_space
 from autocompress.delivery.sweep import write_page
 from autocompress.errors import BudgetError
-from autocompress.events import Observer
+from autocompress.events import Observer, Remembering
 from autocompress.facts import write_whole
 from autocompress.recover.teacher import Teacher
 from autocompress.result import FrontPoint, Result, Status
@@ -74,11 +74,15 @@ def _kept(config: RunConfig, out: Path) -> dict[int, Result]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Basis:
-    """What all budgets have in common; without ``pace`` nothing was trained, as no budget can be met."""
+    """What all budgets have in common; without ``pace`` nothing was trained, as no budget can be met.
+
+    ``told`` are the notes on it.
+    """
 
     found: Survey
     pace: Pace | None
     outer: Outer | None
+    told: tuple[str, ...]
 
     def under(self, budget: str) -> Survey:
         """The survey, with one of the budgets as what is sought."""
@@ -112,17 +116,20 @@ class _Sweeping:
         # A limit on each metric that any budget limits: so the survey measures it.
         limits = {limit.metric: limit for text in self.config.sweep for limit in Budget.parse(text).limits}
         first = self._pipeline(",".join(map(str, limits.values())), self.out, self.work.clock)
-        basis = _Basis(found=first.look(), pace=None, outer=None)
+        basis = _Basis(found=first.look(), pace=None, outer=None, told=first.observer.notes)
         if all(basis.under(budget).is_hopeless for budget in self.config.sweep):
             return basis
         found, pace = first.train(basis.found)
-        return _Basis(found=found, pace=pace, outer=first.score(found, pace))
+        outer = first.score(found, pace)
+        return _Basis(found=found, pace=pace, outer=outer, told=first.observer.notes)
 
     @cached_property
     def _teacher(self) -> Teacher:
         return Teacher()
 
-    def _pipeline(self, budget: str, out: Path, clock: Clock, outer: Outer | None = None) -> Pipeline:
+    def _pipeline(
+        self, budget: str, out: Path, clock: Clock, outer: Outer | None = None, told: tuple[str, ...] = ()
+    ) -> Pipeline:
         time_s = self.config.time_s / len(self.config.sweep)
         config = self.work.prepared.config.model_copy(update={"budget": budget, "sweep": (), "time_s": time_s})
         return Pipeline(
@@ -130,7 +137,7 @@ class _Sweeping:
             out=out,
             clock=clock,
             launcher=self.work.launcher,
-            observer=self.observer,
+            observer=Remembering(self.observer, told),
             outer=outer,
             teacher=self._teacher,
         )
@@ -139,7 +146,7 @@ class _Sweeping:
         """The run for one budget, in its own folder."""
         found, clock = basis.under(budget), self._clock(out, share_s)
         self._open(out, budget, clock.limit_s)
-        pipeline = self._pipeline(budget, out, clock, basis.outer)
+        pipeline = self._pipeline(budget, out, clock, basis.outer, basis.told)
         try:
             if basis.pace is None:
                 return pipeline.give_up(found)
