@@ -124,7 +124,7 @@ class Diagnosis(Facts):
 
     binding: tuple[Metric, ...] = Field(description="the limits that the nearest candidate misses, worst first")
     reachable: dict[Metric, float] = Field(description="best value of each metric over all candidates, in its unit")
-    nearest_budget: str = Field(description="the closest budget that a measured candidate meets")
+    nearest_budget: str = Field(description="the closest that a candidate meets; says no accuracy where none is known")
     message: str
     estimated: dict[Metric, float] = Field(
         default_factory=dict, description="least value of each cost alone, by calculation, over all choices of parts"

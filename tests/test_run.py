@@ -31,7 +31,8 @@ from autocompress.errors import (
     SpaceError,
 )
 from autocompress.evaluate import evaluate_file
-from autocompress.recipe import Recipe
+from autocompress.measurement import ModelFacts
+from autocompress.recipe import PassStep, Recipe
 from autocompress.result import Result, Status, TrialKind, TrialRecord, TrialState
 from autocompress.search import launcher
 from autocompress.search.goal import Goal
@@ -264,7 +265,8 @@ def test_a_budget_that_nothing_meets_is_said_to_be_so_without_any_training(tmp_p
     assert "latency<=1us binds (best reachable latency:" in result.diagnosis.message
     assert result.diagnosis.message in result.verdict
     limit, *others = result.diagnosis.nearest_budget.split(",")
-    assert others == ["size<=100MB", "accuracy>=10%"]
+    assert others == ["size<=100MB"]
+    assert "at an accuracy that is not known: nothing was trained" in result.verdict
     assert best_ms <= parse_quantity(limit.removeprefix("latency<="), Kind.TIME) <= 1.1 * best_ms
     rows = {row.metric: row.met for row in result.budget}
     assert (rows[Metric.LATENCY], rows[Metric.SIZE]) == (False, True)
@@ -328,9 +330,30 @@ def test_an_accuracy_that_only_the_test_split_misses_is_diagnosed_by_the_test_sp
     goal = Goal(budget=Budget.parse("latency<=2ms,accuracy>=0.85,accuracy_drop<=1%"), baseline=baseline)
     rows = goal.budget.rows(facts, baseline, "test")
     ending = outcome._Ending(baseline=baseline, facts=facts, rows=rows, finalists=(), points=())
-    found = outcome._diagnosis(SimpleNamespace(goal=goal, records=()), ending)
+    small = baseline.model_copy(update={"size_bytes": 5, "accuracy_val": 0.95, "accuracy_test": None})
+    found = outcome._diagnosis(SimpleNamespace(goal=goal, records=(), structures=(small,)), ending)
     assert found.binding == (Metric.ACCURACY_DROP, Metric.ACCURACY)
     assert found.nearest_budget == "latency<=2ms,accuracy>=0.700,accuracy_drop<=10.1%"
+    assert (found.reachable[Metric.SIZE], found.reachable[Metric.ACCURACY]) == (5, 0.7)
+
+
+def test_a_diagnosis_after_finalists_looks_at_all_trials_and_structures():
+    def facts(ms: float, size: int, accuracy: float | None) -> ModelFacts:
+        return BASELINE.model_copy(update={"latency_ms": ms, "size_bytes": size, "accuracy_val": accuracy})
+
+    def of(recipe: Recipe, found: ModelFacts) -> SimpleNamespace:
+        return SimpleNamespace(recipe=recipe, facts=found)
+
+    one, two, three = (Recipe(passes=(PassStep(name="quantize", settings={"at": at}),)) for at in "123")
+    goal = Goal(budget=Budget.parse("latency<=2ms,size<=500B,accuracy>=0.8"), baseline=BASELINE)
+    tried = (of(one, facts(1.9, 400, 0.85)), of(two, facts(2.2, 400, 0.85)), of(three, facts(1.8, 450, 0.9)))
+    finalist = of(one, facts(3.0, 400, 0.9))
+    ending = outcome._Ending(baseline=BASELINE, facts=finalist.facts, rows=(), finalists=(finalist,), points=())
+    ended = SimpleNamespace(goal=goal, records=tried, structures=(facts(1.0, 300, None),), least=None, outer=None)
+    found = outcome._diagnosis(ended, ending)
+    assert found.nearest_budget == "latency<=2.24ms,size<=500B,accuracy>=0.8"  # of the second trial
+    assert found.binding == (Metric.LATENCY,)
+    assert (found.reachable[Metric.LATENCY], found.reachable[Metric.SIZE]) == (1.0, 300)
 
 
 # What goes wrong

@@ -1,11 +1,11 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from autocompress.budget import Budget, Metric
 from autocompress.measurement import ModelFacts
 from autocompress.search.goal import Goal
-from autocompress.search.selection import diagnose, dominates, front
+from autocompress.search.selection import UNKNOWN_ACCURACY, diagnose, dominates, front
 
 BASELINE = ModelFacts(size_bytes=1000, macs=1000, params=1000, latency_ms=10.0, peak_ram_bytes=1000, accuracy_val=0.9)
 FEW = st.integers(1, 4)  # few values, so that ties happen
@@ -82,17 +82,25 @@ def test_of_two_models_at_most_one_dominates_and_none_itself(one, other):
 @settings(max_examples=300)
 def test_the_nearest_budget_is_really_met_by_a_candidate(budget, candidates):
     goal = goal_of(budget)
-    nearest = goal_of(diagnose(goal, candidates).nearest_budget)
+    text = diagnose(goal, candidates).nearest_budget
+    assume(text)  # empty where only accuracy is limited, and none is known
+    nearest = goal_of(text)
     assert any(all(miss <= 0 for miss in nearest.violation(facts).values()) for facts in candidates)
 
 
 @given(BUDGETS, st.lists(COSTED, min_size=1, max_size=5))
 def test_the_nearest_budget_limits_the_same_metrics_and_keeps_limits_that_are_met(budget, candidates):
     goal = goal_of(budget)
-    nearest = Budget.parse(diagnose(goal, candidates).nearest_budget)
+    text = diagnose(goal, candidates).nearest_budget
+    assume(text)
+    nearest = Budget.parse(text)
     asked = {limit.metric: limit for limit in goal.budget.limits}
-    assert [limit.metric for limit in nearest.limits] == list(asked)
-    closest = min(candidates, key=lambda facts: max(goal.violation(facts).values(), default=0.0))
+    floors = goal.budget.has_accuracy_floor
+    judged = [facts for facts in candidates if facts.accuracy_val is not None or not floors] or candidates
+    closest = min(judged, key=lambda facts: max(goal.violation(facts).values(), default=0.0))
+    assert [limit.metric for limit in nearest.limits] == [
+        metric for metric in asked if metric in goal.violation(closest)
+    ]
     for limit in nearest.limits:
         if goal.violation(closest).get(limit.metric, 0.0) <= 0:
             assert limit == asked[limit.metric]
@@ -166,3 +174,24 @@ def test_what_is_only_predicted_is_neither_reachable_nor_the_nearest():
 def test_where_latency_is_not_limited_a_predicted_candidate_is_as_near_as_any():
     predicted = ModelFacts(accuracy_val=0.9, size_bytes=500, macs=50, params=40).with_prediction(4.0, (3.0, 5.5))
     assert diagnose(goal_of("size<=400B"), [predicted, facts_of(0.8, 7.0, 700)]).nearest_budget == "size<=510B"
+
+
+def test_no_accuracy_is_promised_where_none_is_known():
+    found = diagnose(goal_of("latency<=5ms,accuracy>=0.9"), [facts_of(None, 7.0, 700)])
+    assert found.nearest_budget == "latency<=7.14ms"
+    assert found.message.endswith("the nearest feasible budget is latency<=7.14ms" + UNKNOWN_ACCURACY)
+    assert (
+        diagnose(goal_of("accuracy>=0.9"), [facts_of(None, 7.0, 700)]).message == "no candidate was trained to its end"
+    )
+
+
+def test_where_accuracy_is_limited_the_nearest_is_one_whose_accuracy_is_known():
+    found = diagnose(goal_of("latency<=5ms,accuracy>=0.9"), [facts_of(None, 4.0, 700), facts_of(0.8, 4.0, 700)])
+    assert found.nearest_budget == "latency<=5ms,accuracy>=0.800"
+
+
+def test_others_are_reachable_and_never_the_nearest():
+    goal = goal_of("latency<=5ms")
+    found = diagnose(goal, [facts_of(0.8, 7.0, 700)], others=[facts_of(0.9, 4.0, 300)])
+    assert found.nearest_budget == "latency<=7.14ms"
+    assert (found.reachable[Metric.LATENCY], found.reachable[Metric.ACCURACY]) == (4.0, 0.9)

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 from made_up_search import made_up_setting
 
-from autocompress.commands import pipeline
+from autocompress.commands import outcome, pipeline
 from autocompress.commands.folder import JOURNAL, WORK
 from autocompress.commands.pipeline import ALIKE, Pipeline
+from autocompress.events import Remembering, Silence
 from autocompress.recipe import Recipe
 from autocompress.search.controls import UNIFORM_INT8
 from autocompress.search.ladder import climb
@@ -52,3 +53,23 @@ def test_the_first_trial_without_an_outer_search_is_one_that_fits(monkeypatch, e
     values, _, recipe = asked[0]
     assert recipe == extremes[0] if extremes else values in fitting
     assert UNIFORM_INT8 in [control for _, control, _ in asked]
+
+
+def test_what_a_run_told_of_itself_is_in_its_result_once(tmp_path):
+    setting = made_up_setting("latency<=30%")
+    run = SimpleNamespace(
+        prepared=SimpleNamespace(task=SimpleNamespace(notes=("of the data",))),
+        out=tmp_path,
+        clock=None,
+        observer=Remembering(Silence(), ["common to a sweep"]),
+        _is_short=lambda: True,
+    )
+    ladder = SimpleNamespace(int8_pays=lambda: None)
+    names = ("goal", "baseline_file", "structures", "least")
+    found = SimpleNamespace(**dict.fromkeys(names), anatomy=SimpleNamespace(groups=(), blocks=()), ladder=ladder)
+    for _ in range(2):
+        Pipeline._with_outer(run, found, setting, None)
+    run.observer.note("of the data")
+    notes = outcome._notes(Pipeline._outcome(run, found, (), None), None)
+    alike = "parts are treated alike: there was no time to choose for each; give more --time"
+    assert notes == ("of the data", "common to a sweep", alike)

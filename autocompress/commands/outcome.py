@@ -47,6 +47,7 @@ class Outcome:
     """What a run has found by its end; ``goal.baseline`` is the baseline as the search knew it.
 
     ``structures`` are those of the survey; ``least`` is there where they met no budget, else it follows from ``outer``.
+    ``told`` are the notes of the run.
     """
 
     prepared: Prepared
@@ -62,6 +63,7 @@ class Outcome:
     least: Least | None = None
     attribution: tuple[AttributionRow, ...] = ()
     front_files: tuple[FrontFile, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,17 +194,28 @@ def _result(outcome: Outcome, ending: _Ending) -> Result:
 
 
 def _diagnosis(outcome: Outcome, ending: _Ending) -> Diagnosis:
-    """From the best by its test accuracy, if only that fails it; else from all finalists, or trials and the ladder."""
+    """From the best by its test accuracy, if only that fails it; else from finalists, trials and the ladder.
+
+    What finalists were as trials is superseded. A trial that seemed to meet the budget and was not finished is none to
+    name: it says no more than what was asked for.
+    """
+    finished = {finalist.recipe.structure_digest() for finalist in ending.finalists}
+    tried = [
+        record.facts
+        for record in outcome.records
+        if record.facts is not None and record.recipe.structure_digest() not in finished
+    ]
+    others = [*tried, *outcome.structures]
     if ending.facts is not None and outcome.goal.within_costs(ending.facts):
         goal = replace(outcome.goal, baseline=_judged_by_test(ending.baseline))
-        return diagnose(goal, [_judged_by_test(ending.facts)])
+        return diagnose(goal, [_judged_by_test(ending.facts)], others=[_judged_by_test(facts) for facts in others])
     measured = [finalist.facts for finalist in ending.finalists]
-    tried = [record.facts for record in outcome.records if record.facts is not None]
+    missing = [facts for facts in others if not measured or max(outcome.goal.violation(facts).values()) > 0]
     least = outcome.least
     if least is None and outcome.outer is not None and not outcome.goal.minimizes_cost:
         outer = outcome.outer
         least = least_costs(outer.allocator.model, outer.students, outer.limits)
-    return diagnose(outcome.goal, measured or [*tried, *outcome.structures], least)
+    return diagnose(outcome.goal, [*measured, *missing], least, others)
 
 
 def _judged_by_test(facts: ModelFacts) -> ModelFacts:
@@ -230,7 +243,7 @@ def _notes(outcome: Outcome, best: Finalist | None) -> tuple[str, ...]:
     int8 = outcome.ladder.int8_pays()
     slow = () if int8 is None or int8 else ("int8 is no faster than fp32 for this network on this machine",)
     skipped = () if best is None else best.kept.record.notes
-    return (*outcome.prepared.task.notes, *stays, *slow, *skipped)
+    return tuple(dict.fromkeys((*outcome.prepared.task.notes, *stays, *slow, *outcome.told, *skipped)))
 
 
 def _counts(records: tuple[TrialRecord, ...]) -> TrialCounts:

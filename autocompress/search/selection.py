@@ -10,6 +10,7 @@ from autocompress.search.goal import Goal
 from autocompress.search.least import Least
 from autocompress.units import format_quantity
 
+UNKNOWN_ACCURACY = ", at an accuracy that is not known: nothing was trained"
 _REPORTED = (Metric.LATENCY, Metric.SIZE, Metric.RAM, Metric.MACS, Metric.PARAMS)
 
 
@@ -26,42 +27,56 @@ def front(candidates: Sequence[ModelFacts]) -> list[int]:
 
 
 def nearest_of(goal: Goal, candidates: Sequence[ModelFacts]) -> ModelFacts:
-    """The candidate whose worst violation is least; one with a measured latency where that is limited."""
-    limits_latency = any(limit.metric is Metric.LATENCY for limit in goal.budget.limits)
-    measured = [facts for facts in candidates if facts.latency_ms is not None]
-    return min((measured if limits_latency else ()) or candidates, key=lambda facts: _worst(goal, facts))
+    """The candidate whose worst violation is least; with latency and accuracy known where they are limited."""
+    found = list(candidates)
+    if goal.limits(Metric.LATENCY):
+        found = [facts for facts in found if facts.latency_ms is not None] or found
+    if goal.budget.has_accuracy_floor:
+        found = [facts for facts in found if facts.accuracy_val is not None] or found
+    return min(found, key=lambda facts: _worst(goal, facts))
 
 
-def diagnose(goal: Goal, candidates: Sequence[ModelFacts], least: Least | None = None) -> Diagnosis:
+def diagnose(
+    goal: Goal, candidates: Sequence[ModelFacts], least: Least | None = None, others: Sequence[ModelFacts] = ()
+) -> Diagnosis:
     """Which limits the nearest candidate misses, the best value of each metric, and the budget that it does meet.
+
+    Limits on accuracy are left out of that budget where the accuracy of the nearest is not known.
 
     Args:
         goal: the budget.
         candidates: at least one, see ``nearest_of``; they may be structures without accuracy.
         least: how little could be had by calculation, where that is known.
+        others: that were seen, too, and whose values are reachable; none of them is the nearest.
     """
-    reachable = {metric: min(values) for metric in _REPORTED if (values := _values(metric, candidates))}
-    accuracies = [facts.accuracy_val for facts in candidates if facts.accuracy_val is not None]
+    seen = [*candidates, *others]
+    reachable = {metric: min(values) for metric in _REPORTED if (values := _values(metric, seen))}
+    accuracies = [facts.accuracy_val for facts in seen if facts.accuracy_val is not None]
     if accuracies:
         reachable[Metric.ACCURACY] = max(accuracies)
     nearest = nearest_of(goal, candidates)
-    missed = {metric: miss for metric, miss in goal.violation(nearest).items() if miss > 0}
+    known = goal.violation(nearest)
+    missed = {metric: miss for metric, miss in known.items() if miss > 0}
     binding = tuple(sorted(missed, key=lambda metric: -missed[metric]))
-    budget = ",".join(_nearest_limit(limit, nearest, goal) for limit in goal.budget.limits)
+    limits = [limit for limit in goal.budget.limits if limit.metric in known]
+    budget = ",".join(_nearest_limit(limit, nearest, goal) for limit in limits)
+    blind = UNKNOWN_ACCURACY if len(limits) < len(goal.budget.limits) else ""
     return Diagnosis(
         binding=binding,
         reachable=reachable,
         nearest_budget=budget,
-        message=_message(goal, binding, reachable, budget) + _estimate(least, reachable),
+        message=_message(goal, binding, reachable, budget, blind) + _estimate(least, reachable),
         estimated={} if least is None else least.alone,
         estimated_together={} if least is None else least.together,
     )
 
 
-def _message(goal: Goal, binding: tuple[Metric, ...], reachable: dict[Metric, float], budget: str) -> str:
+def _message(goal: Goal, binding: tuple[Metric, ...], reachable: dict[Metric, float], budget: str, blind: str) -> str:
     limits = {limit.metric: limit for limit in goal.budget.limits}
     named = "; ".join(_binds(limits[metric], reachable.get(metric), goal) for metric in binding)
-    return f"{named or 'the limits cannot be met together'}; the nearest feasible budget is {budget}"
+    others = "no candidate was trained to its end" if blind else "the limits cannot be met together"
+    nearest = f"; the nearest feasible budget is {budget}{blind}" if budget else ""
+    return f"{named or others}{nearest}"
 
 
 def _estimate(least: Least | None, reachable: Mapping[Metric, float]) -> str:
