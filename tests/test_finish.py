@@ -17,6 +17,7 @@ from autocompress.search.finalist import Finalist
 from autocompress.search.finish import MEASURE_ATTEMPTS, Finish
 from autocompress.search.full_recovery import fully_recovered
 from autocompress.search.goal import Goal
+from autocompress.search.launcher import Done, Job
 from autocompress.trial import Product
 
 
@@ -195,3 +196,33 @@ def test_a_finalist_keeps_what_was_predicted_before_anything_was_measured(tmp_pa
     facts = finish_of(tmp_path, [3])[0].facts
     assert (facts.latency_predicted_ms, facts.latency_predicted_interval_ms) == (1.5, (1.0, 2.0))
     assert facts.latency_ms == 4.0
+
+
+class Failing:
+    """A launcher all of whose jobs fail; ``jobs`` are those that it was given."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
+    def slots(self) -> int:
+        return 1
+
+    def run(self, bench, jobs):  # noqa: ARG002  # as the protocol has it
+        self.jobs += jobs
+        yield from (Done(key=job.key, error="made to fail") for job in jobs)
+
+
+@pytest.mark.parametrize(("planned", "again"), [(90, False), (120, False), (130, True), (400, True)])
+def test_a_finalist_of_an_earlier_session_is_recovered_again_where_there_is_more_time_now(
+    tmp_path, monkeypatch, planned, again
+):
+    monkeypatch.setattr(Finish, "steps", lambda *_: planned)
+    launcher, trial = Failing(), trial_of(0)
+    run = Finish(
+        bench=None, goal=None, baseline_file=b"", launcher=launcher, clock=Clock(600.0), observer=Silence(),
+        folder=tmp_path, threads=1, steps_per_s=1.0,
+    )  # fmt: skip
+    run._keep(trial, trial.recipe.with_steps(100), replace(_product(trial), steps=100))
+    finalists = run._recover([trial])
+    assert bool(launcher.jobs) is again
+    assert [each.recipe.recovery.steps for each in finalists] == [100]  # better than none, where that fails

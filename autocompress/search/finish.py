@@ -34,6 +34,7 @@ REPORT_S = 3.0  # from the last measurement to the end
 LEAST_RECOVERY_S = 2.0
 LEAST_RESPEND_S = 30.0  # of time for recoveries, in which two more files may be made and measured
 USED_SHARE = 0.8  # of the time that a full recovery has is planned for its steps; exporting and judging take some
+ENOUGH_STEPS = 0.8  # of those planned now, for which a finalist of an earlier session is not recovered again
 OVERTIME = 0.05  # of the limit, where there would be no answer without
 
 Measured = tuple[Latency, dict[int, Latency]]  # the baseline's, and each file's
@@ -159,6 +160,8 @@ class Finish:
             record, recipe = recipes[done.key]
             if done.product is None:
                 self.observer.note(f"the full recovery of trial {record.number} failed: {_last_line(done.error)}")
+                before = self._kept(recipe, least=0.0)
+                finalists += [] if before is None else [before]
                 continue
             finalists.append(self._keep(record, recipe, done.product))
             self.observer.progress(len(finalists), len(chosen), "full recoveries")
@@ -171,14 +174,18 @@ class Finish:
         return max(LEAST_RECOVERY_S, each_s * (1 + USED_SHARE) / 2)
 
     def _place(self, recipe: Recipe) -> Path:
-        """A finalist's folder: by structure, so that a resumed run finds it whatever time it has left."""
+        """A finalist's folder: by structure, so that a resumed run finds it if it has hardly more time left."""
         return self.folder / recipe.structure_digest()
 
-    def _kept(self, recipe: Recipe) -> Finalist | None:
+    def _kept(self, recipe: Recipe, least: float = ENOUGH_STEPS) -> Finalist | None:
+        """What an earlier session left, where it was recovered for at least that share of the recipe's steps."""
         place = self._place(recipe)
         if not (place / RECORD).is_file():
             return None
-        return Finalist(folder=place, kept=KeptRecord.from_json((place / RECORD).read_text()))
+        kept = KeptRecord.from_json((place / RECORD).read_text())
+        if kept.record.recipe.recovery.steps < least * recipe.recovery.steps:
+            return None
+        return Finalist(folder=place, kept=kept)
 
     def _keep(self, trial: TrialRecord, recipe: Recipe, product: Product) -> Finalist:
         place = self._place(recipe)
