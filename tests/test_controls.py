@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 from made_up_outer import made_up_outer
 from made_up_search import BASELINE, MadeUpLauncher, facts_of, latency_ms, made_up_setting
 
 from autocompress.budget import Budget
 from autocompress.measurement import ModelFacts
+from autocompress.precision import Format
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.controls import (
@@ -174,6 +177,16 @@ def test_those_are_expected_that_the_space_can_express(techniques, names):
     space = made_up_setting("latency<=3ms", techniques=techniques).builder.space
     assert expected_controls(space, None) == names
     assert expected_controls(space, made_up_outer({})) == (*names, BEST_UNIFORM, BARE_TABLE, AT_RANDOM)
+
+
+def test_int8_is_a_control_wherever_it_stands_in_the_space():
+    setting = made_up_setting("latency<=3ms")
+    passes = setting.builder.space.passes
+    quantize = passes.quantize.model_copy(update={"precision": (Format.FP32, Format.INT8)})
+    space = setting.builder.space.model_copy(update={"passes": passes.model_copy(update={"quantize": quantize})})
+    setting = replace(setting, builder=replace(setting.builder, space=space))
+    assert expected_controls(space, None) == (UNIFORM_INT8, UNIFORM_PRUNING)
+    assert set(control_values(setting, climb(setting))) == {UNIFORM_INT8, UNIFORM_PRUNING}
 
 
 def test_what_fits_as_measured_is_tried_before_controls_that_do_not():

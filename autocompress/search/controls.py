@@ -38,7 +38,7 @@ def control_values(setting: Setting, ladder: Ladder, *, has_time: bool = True) -
     """Name → parameters of the controls that the space can express; without time, what the ladder says fits."""
     builder, found = setting.builder, {}
     passes = builder.space.passes
-    precision = passes.quantize.precision[0] if passes.quantize else Format.FP32
+    precision = _control_precision(builder.space)
     if precision is Format.INT8:
         found[UNIFORM_INT8] = builder.uniform(0.0, precision)
     ratio = ladder.feasible_ratio(setting.goal, precision) if passes.prune_channels else None
@@ -108,12 +108,18 @@ def control_rows(
 
 
 def expected_controls(space: SearchSpace, outer: Outer | None) -> tuple[str, ...]:
-    """Those that the space can express, and with a table those that it gives."""
+    """Those that the space can express, and with a table those that it gives: short runs have none."""
     passes = space.passes
-    int8 = passes.quantize is not None and passes.quantize.precision[0] is Format.INT8
+    int8 = _control_precision(space) is Format.INT8
     pruned = UNIFORM_PRUNING if int8 else UNIFORM_PRUNING_FLOAT
     names = [*([UNIFORM_INT8] if int8 else []), *([pruned] if passes.prune_channels else [])]
     return (*names, *((BEST_UNIFORM, BARE_TABLE, AT_RANDOM) if outer is not None else ()))
+
+
+def _control_precision(space: SearchSpace) -> Format:
+    """Int8 where the space has it, whatever comes first there."""
+    formats = space.passes.quantize.precision if space.passes.quantize else (Format.FP32,)
+    return Format.INT8 if Format.INT8 in formats else formats[0]
 
 
 def _floors_met(goal: Goal, facts: ModelFacts) -> bool:
