@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from tiny_tasks import images
 import autocompress
 from autocompress.budget import Metric
 from autocompress.cli.app import run
+from autocompress.commands import candidates as commanding
 from autocompress.commands import candidates_race
 from autocompress.commands.baseline import Pace
 from autocompress.commands.candidates_request import Request, families_of, subject_of
-from autocompress.delivery.candidates import ARCHITECTURE, FILE, PAGE, README, RECORD, render_page
+from autocompress.delivery.candidates import ARCHITECTURE, FILE, PAGE, README, RECORD, check_folder, render_page
 from autocompress.errors import BudgetError, InputError, OutputError, SpaceError
 from autocompress.events import Silence
 from autocompress.export.draft_export import draft_onnx
@@ -183,6 +185,30 @@ def test_a_folder_with_other_files_is_left_alone(space, tmp_path):
     with pytest.raises(OutputError, match="already holds candidates; use --overwrite"):
         autocompress.candidates(space, "macs<=1M", out)
     assert {path.name for path in out.iterdir()} == {"mine.txt", RECORD}
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_hunt(space, tmp_path, monkeypatch):
+    monkeypatch.setattr(hunt.Hunt, "run", lambda _: pytest.fail("the place was not tried"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"--out must be .* written to, got .*found: Not a directory"):
+        autocompress.candidates(space, "macs<=1M", tmp_path / "file" / "found")
+
+
+def test_trying_whether_a_place_can_be_written_to_leaves_nothing(tmp_path):
+    check_folder(tmp_path / "one" / "two", overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("layout", "shape"), [(Layout.IMAGE, (3, 8, 8)), (Layout.AS_STORED, (6,))])
+def test_a_smaller_input_is_suggested_for_images_only(layout, shape):
+    sizes = SimpleNamespace(shape=shape)
+    wish = SimpleNamespace(limits={Metric.MACS: 10}, count=2)
+    fruitless = SimpleNamespace(
+        wish=wish, pool=SimpleNamespace(families=["a"], sizes=sizes), least=lambda: {Metric.MACS: 20}
+    )
+    message = commanding._message(fruitless, [], layout)
+    assert ("--input-size" in message) is (layout is Layout.IMAGE)
+    assert message.endswith("or try another family")
 
 
 def test_an_architecture_file_that_does_not_hold_is_refused(tmp_path):

@@ -1,4 +1,5 @@
 import os
+import re
 import sys
 from dataclasses import replace
 
@@ -137,6 +138,23 @@ def test_jobs_that_are_submitted_end_in_their_order_and_only_once():
 def test_an_address_without_a_cluster_is_refused():
     with pytest.raises(InputError, match=r"--ray-address must name a running Ray cluster, got 'nonsense'"):
         RayLauncher(workers=1, address="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ConnectionError("nothing there"), "--ray-address must name a running Ray cluster, got 'a:1': nothing there"),
+        (RuntimeError("Failed to connect to GCS."), "--ray-address must name a running Ray cluster, got 'a:1'"),
+        (RuntimeError("Version mismatch"), "the Ray cluster at --ray-address 'a:1' cannot be joined: Version mismatch"),
+    ],
+)
+def test_a_cluster_that_is_there_and_cannot_be_joined_is_not_said_to_be_missing(monkeypatch, error, message):
+    def init(**_):
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        RayLauncher(workers=1, address="a:1")
 
 
 @pytest.fixture(scope="module")

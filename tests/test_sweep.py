@@ -4,15 +4,19 @@ import json
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
+from rich.console import Console
 from sample_result import sample_result
 from tiny_runs import NET, TASK, compress_briefly, trained_net
 
 import autocompress as ac
 from autocompress.cli.app import run
+from autocompress.cli.sweep import show_sweep
 from autocompress.clock import Clock
 from autocompress.commands import baseline, pipeline
 from autocompress.commands import compress as compressing
@@ -288,3 +292,35 @@ def test_the_same_budget_twice_is_refused_by_the_command(asked, capfd):
     assert run([*COMMAND, *TWO[:2], *TWO[:2]]) == 2
     assert "each budget of a sweep is given once" in capfd.readouterr().err
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("statuses", "folder"),
+    [
+        ((Status.INFEASIBLE, Status.MET), "x/02"),
+        ((Status.MET, Status.INFEASIBLE), "x/01"),
+        ((Status.INFEASIBLE, Status.INFEASIBLE), None),
+    ],
+)
+def test_to_verify_is_suggested_the_first_model_that_there_is(statuses, folder):
+    sweep = sample_sweep(*statuses)
+    rows = [row if row.status is Status.MET else row.model_copy(update={"best": None}) for row in sweep.budgets]
+    console = Console(file=StringIO(), width=200)
+    show_sweep(console, sweep.model_copy(update={"budgets": tuple(rows)}), Path("x"))
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert [line[-1] for line in lines if line[:1] == ["verify"]] == ([] if folder is None else [folder])
+
+
+def test_notes_on_what_budgets_have_in_common_are_those_of_each(tmp_path, monkeypatch):
+    @dataclass
+    class Loaded:
+        config: RunConfig
+
+    monkeypatch.setattr(sweeping, "Pipeline", SimpleNamespace)
+    config = RunConfig(model=NET, data=TASK, budget="", sweep=("size<=50%", "size<=25%"))
+    work = SimpleNamespace(prepared=Loaded(config), launcher=None)
+    sweep = sweeping._Sweeping(config=config, out=tmp_path, work=work, observer=Silence())
+    for budget in config.sweep:
+        one = sweep._pipeline(budget, tmp_path, Clock(1.0), told=("common",))
+        one.observer.note(budget)
+        assert one.observer.notes == ("common", budget)

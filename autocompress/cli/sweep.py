@@ -28,10 +28,12 @@ def show_sweep(console: "Console", sweep: "Sweep", out: Path) -> None:
     console.print(table)
     console.print()
     for row in sweep.budgets:
-        if row.nearest_budget is not None:
+        if row.nearest_budget:
             say(console, f"nearest to {row.budget} that can be met: {row.nearest_budget}")
     say(console, f"report  {out / REPORT}")
-    say(console, f"verify  {shlex.join(['autocompress', 'verify', str(out / sweep.budgets[0].folder)])}")
+    first = next((row.folder for row in sweep.budgets if row.best is not None), None)
+    if first is not None:
+        say(console, f"verify  {shlex.join(['autocompress', 'verify', str(out / first)])}")
 
 
 def _numbers(facts: "ModelFacts | None") -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from autocompress.search.candidates.race import Place
 from autocompress.search.launcher import Launcher
 from autocompress.students.family import Family
 from autocompress.target import Machine
-from autocompress.task import Task
+from autocompress.task import Layout, Task
 from autocompress.units import format_quantity
 
 Chosen = tuple[Filed, Cost]
@@ -72,7 +72,7 @@ def find(
         families=tuple(families),
         asked=str(budget),
         wanted=request.n,
-        message=_message(hunt, rows),
+        message=_message(hunt, rows, subject.preprocess.layout),
         least=hunt.least(),
         axis=wish.axis,
         input_shape=subject.preprocess.shape,
@@ -176,7 +176,7 @@ def _close(costs: Sequence[Cost], *, first: bool) -> Closeness | None:
     return closeness([(forecast.ms, ms) for forecast, ms in said if forecast is not None])
 
 
-def _message(hunt: Hunt, candidates: Sequence[Candidate]) -> str:
+def _message(hunt: Hunt, candidates: Sequence[Candidate], layout: Layout) -> str:
     wish, found = hunt.wish, len(candidates)
     families = ", ".join(hunt.pool.families)
     if found:
@@ -192,7 +192,8 @@ def _message(hunt: Hunt, candidates: Sequence[Candidate]) -> str:
         if metric in least
     ]
     alone = ", each by itself," if len(reached) > 1 else ""
+    smaller = f"lower --input-size {hunt.pool.sizes.shape[-1]}, " if layout is Layout.IMAGE else ""
     return (
         f"no architecture of {families} meets the budget; the least that was reached{alone} is {', '.join(reached)}. "
-        f"Raise the limit, lower --input-size {hunt.pool.sizes.shape[-1]}, or try another family"
+        f"Raise the limit, {smaller}or try another family"
     )

@@ -4,6 +4,7 @@ import html
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,10 @@ class Axis:
 
 
 def check_folder(out: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that candidates may not be written to.
+    """Refuse a folder that candidates may not be written to; what is written to find out is taken away again.
 
     Raises:
-        OutputError: it holds candidates and ``overwrite`` is not given, or other files.
+        OutputError: it holds candidates and ``overwrite`` is not given, or other files, or it cannot be written to.
     """
     if out.is_file():
         raise OutputError(f"--out must be a folder, and {out} is a file; name another place")
@@ -51,6 +52,7 @@ def check_folder(out: Path, *, overwrite: bool) -> None:
             raise OutputError(f"{out} already holds candidates; use --overwrite to replace them, or another --out")
     elif out.is_dir() and any(out.iterdir()):
         raise OutputError(f"{out} holds files that are no candidates; give a new or empty folder to --out")
+    _try_to_write(out)
 
 
 def write_candidates(out: Path, found: Candidates, files: Mapping[str, bytes], *, overwrite: bool) -> None:
@@ -63,7 +65,7 @@ def write_candidates(out: Path, found: Candidates, files: Mapping[str, bytes], *
         write_whole(out / PAGE, render_page(found))
         write_whole(out / RECORD, found.to_json())
     except OSError as error:
-        raise OutputError(f"--out must be a place that can be written to, got {out}: {error.strerror}") from error
+        raise _not_writable(out, error) from error
 
 
 def render_page(found: Candidates) -> str:
@@ -94,6 +96,24 @@ def settings_text(each: Candidate) -> str:
         f"{name} {words[value] if isinstance(value, bool) else format(value, 'g')}"
         for name, value in each.architecture.values.items()
     )
+
+
+def _try_to_write(out: Path) -> None:
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise _not_writable(out, error) from error
+    finally:
+        for folder in missing:
+            if folder.is_dir():
+                folder.rmdir()
+
+
+def _not_writable(out: Path, error: OSError) -> OutputError:
+    return OutputError(f"--out must be a place that can be written to, got {out}: {error.strerror}")
 
 
 def _clear(out: Path) -> None:

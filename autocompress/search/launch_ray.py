@@ -27,7 +27,7 @@ class RayLauncher:
     cluster at ``address`` is joined and all its CPUs are used.
 
     Raises:
-        InputError: no cluster at ``address``.
+        InputError: no cluster at ``address``, or one that cannot be joined.
     """
 
     def __init__(self, workers: int, address: str | None = None) -> None:
@@ -96,6 +96,8 @@ def _connect(workers: int, address: str | None) -> None:
         with _own_sigterm():
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "connect to" not in str(error):  # as Ray says where nothing answers
+            raise InputError(f"the Ray cluster at --ray-address {address!r} cannot be joined: {error}") from error
         raise InputError(f"--ray-address must name a running Ray cluster, got {address!r}: {error}") from error
 
 
