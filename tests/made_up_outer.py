@@ -37,9 +37,7 @@ def lost(choice: Choice) -> float:
     return 3.0 * choice.drop + 1.0 * choice.prune + 0.05 * (choice.precision is Format.INT8)
 
 
-def made_up_outer(
-    limits: dict[Metric, float], wanted: tuple[Choice, ...] = WANTED, name: str = "residual"
-) -> Outer:
+def made_up_outer(limits: dict[Metric, float], wanted: tuple[Choice, ...] = WANTED, name: str = "residual") -> Outer:
     """An outer search within ``limits``: bytes are those of all units, milliseconds a thousandth of them."""
     case = case_of(name)
     choices = [tuple(each for each in wanted if each in row) for row in case.choices]

@@ -155,8 +155,8 @@ class Steps:
         c_in, c_out = self.anatomy.widths_after(layer, self.kept)
         numbers, columns, stage = float(self._weights(layer)), c_in * prod(layer.kernel), self._stage(layer)
         if layer.name in self._factors:
-            numbers = self._factors[layer.name]["rank"] * (c_out + columns)
-        numbers *= 1 - self._sparsities.get(layer.name, {}).get("sparsity", 0.0)
+            numbers = float(self._factors[layer.name]["rank"] * (c_out + columns))
+        numbers *= 1 - float(self._sparsities.get(layer.name, {}).get("sparsity", 0.0))
         codebook = str(self.values.get(f"codebook.{stage}", UNUSED))
         form = Format(str(self.values.get(f"precision.{stage}", Format.FP32)))
         return numbers * (form.bits or 32 if codebook == UNUSED else int(codebook))
