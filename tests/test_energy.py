@@ -7,12 +7,14 @@ import pytest
 
 from autocompress.errors import MeasurementError
 from autocompress.hardware import rapl
+from autocompress.hardware.kernels.kernel import Kernel, Tensor
 from autocompress.hardware.predictor.energy import (
     EnergyCoefficients,
     EnergySource,
     Work,
     estimate_energy,
     fit_energy,
+    work_in,
 )
 from autocompress.hardware.rapl import Meter, find_meter, metered_mj
 
@@ -30,6 +32,16 @@ def test_energy_is_watts_by_time_and_picojoules_by_work():
     work = Work(float_macs=1e9, integer_macs=2e9, moved_bytes=1e8)
 
     assert estimate_energy(work, 10.0, TRUTH) == pytest.approx(3 * 10 + 8 + 2 * 1.5 + 0.1 * 20)
+
+
+def test_work_adds_up_by_the_kind_of_arithmetic():
+    products = [
+        Kernel("MatMul", (Tensor(kind, (2, 3)), Tensor(kind, (3, 5), stored=True)), (Tensor(kind, (2, 5)),))
+        for kind in ("float", "float", "int8")
+    ]
+
+    moved = 6 + 15 + 10
+    assert work_in(products) == Work(float_macs=2 * 30, integer_macs=30, moved_bytes=2 * 4 * moved + moved)
 
 
 def test_integers_take_less_than_floats_and_the_defaults_say_that_they_are_estimates():

@@ -113,6 +113,8 @@ def test_it_runs_with_numpy_and_onnxruntime_alone_and_becomes_a_profile(kit, bar
     observations, _ = read_observations(tmp_path / "profile")
     assert [each.name for each in observations] == ["drawn-0", "drawn-1", "drawn-2"]
     assert {each.source for each in observations} == {"import"}
+    facts = read_facts(tmp_path / "profile")
+    assert (facts.ram, facts.energy) == (None, None)  # what this machine takes says nothing of the device
     again = profiling.import_results(kit / "results.jsonl", out=tmp_path / "profile")
     assert (again.files, again.new_files) == (3, 0)
 

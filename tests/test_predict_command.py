@@ -18,7 +18,8 @@ from autocompress.hardware.kept import FOLDER, circumstances_of
 from autocompress.hardware.kernels.runtime_graph import runtime_graph
 from autocompress.hardware.machine import this_machine
 from autocompress.hardware.predictor import profile as profiles
-from autocompress.hardware.predictor.energy import EnergyCoefficients
+from autocompress.hardware.predictor.energy import EnergyCoefficients, EnergySource
+from autocompress.hardware.predictor.memory import RamCoefficients
 from autocompress.hardware.predictor.observation import observation_of
 from autocompress.target import Target
 
@@ -151,9 +152,14 @@ def test_a_profile_of_another_machine_is_refused_or_used_with_wider_intervals(tm
 
 def test_coefficients_of_the_profile_are_used(file, profile):
     before = predicting.predict(file, profile=profile)
-    profiles.update_facts(profile, energy=EnergyCoefficients(static_watts=1e3))
+    energy = EnergyCoefficients(static_watts=1e3, source=EnergySource.METERED)
+    profiles.update_facts(profile, energy=energy, ram=RamCoefficients(base=1e9, low=0.5))
     after = predicting.predict(file, profile=profile)
     assert after.energy_mj > 100 * before.energy_mj
+    assert (before.energy_source, after.energy_source) == ("estimated", "metered")
+    assert before.peak_ram_bytes < 1e8
+    assert after.peak_ram_bytes > 1e9
+    assert after.peak_ram_interval_bytes[0] == pytest.approx(after.peak_ram_bytes / 2, abs=1)
 
 
 def test_widths_that_cost_the_blocked_layout_are_noted(tmp_path, profile):

@@ -25,13 +25,15 @@ from autocompress.hardware.drawn.space import profile_space
 from autocompress.hardware.each_file import measured_each
 from autocompress.hardware.kept import circumstances_of
 from autocompress.hardware.machine import this_machine
-from autocompress.hardware.predictor import cross_validation, kept_fit, measuring, training
+from autocompress.hardware.predictor import cross_validation, kept_fit, measuring, side_measurements, training
 from autocompress.hardware.predictor.baselines import fit_baselines
 from autocompress.hardware.predictor.cross_validation import card_of
+from autocompress.hardware.predictor.energy import EnergyCoefficients
 from autocompress.hardware.predictor.measuring import Failure, Protocol, observe_drawn
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.profile import append, read_facts, read_observations
 from autocompress.hardware.predictor.training import Session, a_a_floor_of, measure_for
+from autocompress.hardware.rapl import Meter
 from autocompress.target import Target
 
 QUICK = Protocol(rounds=2, window_ms=1.0, warm_up_ms=1.0, profile_ms=1.0, silence_s=30.0)
@@ -110,6 +112,47 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch, stop):
     assert names(tmp_path) == ["drawn-0"]
     assert made(tmp_path, 1).files == 2
     assert names(tmp_path) == ["drawn-0", "drawn-1"]
+
+
+def test_ram_is_measured_of_some_networks_and_energy_estimated(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "FILES_AT_ONCE", 1)
+    monkeypatch.setattr(profiling, "find_meter", lambda: None)
+    profiling.profile(time=1200, out=tmp_path, protocol=QUICK, most_files=4)
+    facts = read_facts(tmp_path)
+    assert facts.ram is not None
+    assert facts.ram.files == 4
+    assert facts.energy == EnergyCoefficients()
+
+
+def test_networks_for_it_are_few_and_of_all_places_in_a_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "FILES_AT_ONCE", 3)
+    monkeypatch.setattr(training, "SOME_FILES", 2)
+    monkeypatch.setattr(training, "observe_drawn", lambda batch, *_: [observation(name=each.name) for each in batch])
+    session = Session()
+    machine, target = this_machine(), Target()
+    measure_for(60.0, session, tmp_path, machine=machine, target=target, observer=Silence(), most_files=9)
+    assert [each.name for each in session.some] == ["drawn-0", "drawn-4"]
+
+
+def test_a_stop_while_ram_is_measured_loses_no_network(tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_measurements, "measure_peak_ram", stop)
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path)
+    assert names(tmp_path) == ["drawn-0", "drawn-1"]
+    assert read_facts(tmp_path).measured_s > 0
+    assert read_facts(tmp_path).ram is None
+
+
+@pytest.mark.parametrize(("meter", "left_s"), [(None, 48.0), (Meter(counters=(), ranges_uj=()), 45.0)])
+def test_what_is_measured_beside_has_its_time_taken_off(tmp_path, monkeypatch, meter, left_s):
+    given = []
+    monkeypatch.setattr(profiling, "find_meter", lambda: meter)
+    monkeypatch.setattr(profiling, "measure_for", lambda seconds, *_, **__: given.append(seconds))
+    made(tmp_path)
+    assert given == [pytest.approx(left_s)]
 
 
 def test_ctrl_c_says_that_nothing_is_lost(tmp_path, monkeypatch, capfd):

@@ -12,7 +12,9 @@ from autocompress.errors import OutputError, ProfileError
 from autocompress.hardware.kept import FOLDER
 from autocompress.hardware.predictor import kept_fit, profile
 from autocompress.hardware.predictor.circumstances import differences
+from autocompress.hardware.predictor.energy import EnergyCoefficients
 from autocompress.hardware.predictor.kept_fit import REGRESSOR, predictor_in
+from autocompress.hardware.predictor.memory import RamCoefficients
 from autocompress.hardware.predictor.observation_log import LOG, read_log
 from autocompress.hardware.predictor.profile import (
     FACTS,
@@ -23,6 +25,7 @@ from autocompress.hardware.predictor.profile import (
     put_aside,
     read_facts,
     read_observations,
+    update_facts,
 )
 
 
@@ -205,6 +208,17 @@ def test_merging_takes_over_what_is_new(tmp_path):
     assert merge(first, second) == 3
     assert names(first) == ["drawn-0", "drawn-1", "drawn-2", "drawn-3", "drawn-1"]
     assert merge(first, second) == 0
+
+
+@pytest.mark.parametrize("mine", [None, RamCoefficients(base=1.0)])
+def test_merging_takes_coefficients_over_where_there_are_none(tmp_path, mine):
+    first, second = made_profile(tmp_path / "a", 2), made_profile(tmp_path / "b", 4)
+    theirs = RamCoefficients(base=2.0)
+    update_facts(first, ram=mine)
+    update_facts(second, ram=theirs, energy=EnergyCoefficients(static_watts=7.0))
+    merge(first, second)
+    assert read_facts(first).ram == (mine or theirs)
+    assert read_facts(first).energy == EnergyCoefficients(static_watts=7.0)
 
 
 def test_profiles_of_different_machines_are_not_merged(tmp_path):

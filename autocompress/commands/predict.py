@@ -8,15 +8,14 @@ from pydantic import Field
 from autocompress.errors import InputError, ProfileError
 from autocompress.facts import Facts
 from autocompress.hardware.kept import Circumstances, circumstances_of
-from autocompress.hardware.kernels.runtime_graph import RuntimeGraph, runtime_graph
-from autocompress.hardware.kernels.work import work_of
+from autocompress.hardware.kernels.runtime_graph import runtime_graph
 from autocompress.hardware.machine import this_machine
 from autocompress.hardware.predictor.circumstances import differences, require_same
 from autocompress.hardware.predictor.decoded import decoded_bytes
-from autocompress.hardware.predictor.energy import EnergyCoefficients, Work, estimate_energy
+from autocompress.hardware.predictor.energy import EnergyCoefficients, estimate_energy, work_in
 from autocompress.hardware.predictor.kept_fit import predictor_in
 from autocompress.hardware.predictor.kernel_model import LEAST_FOR_RATES
-from autocompress.hardware.predictor.memory import TYPICAL, RamPrediction, predict_ram, ram_features
+from autocompress.hardware.predictor.memory import TYPICAL, predict_ram, ram_features
 from autocompress.hardware.predictor.notes import notes_on
 from autocompress.hardware.predictor.predictor import KernelRow
 from autocompress.hardware.predictor.profile import ProfileFacts, is_profile, latest_profile, place_of, read_facts
@@ -28,7 +27,6 @@ from autocompress.target import Target
 # side become half as much again: what clocks and caches of processors with the same kernels differ by.
 MISMATCH_WIDENING = 4.0
 MEASURED, LEARNED, ROOFLINE = "measured", "learned", "roofline"
-_INTEGERS = {"int8", "uint8"}
 
 
 class PredictedKernel(Facts):
@@ -97,7 +95,7 @@ def predict(
     graph = runtime_graph(path, target)
     found = predictor.predict(graph)
     widening = MISMATCH_WIDENING if mismatches else 1.0
-    ram = _ram(path, graph)
+    ram = predict_ram(ram_features(graph, decoded_bytes(path)), facts.ram or TYPICAL)
     energy = facts.energy or EnergyCoefficients()
     return FilePrediction(
         file=str(path),
@@ -106,7 +104,7 @@ def predict(
         measured_ratio=0.0 if mismatches else min(1.0, max(0.0, found.measured_share)),
         peak_ram_bytes=ram.bytes,
         peak_ram_interval_bytes=(ram.low, ram.high),
-        energy_mj=estimate_energy(_work(graph), found.ms, energy),
+        energy_mj=estimate_energy(work_in(placed.kernel for placed in graph.kernels), found.ms, energy),
         energy_source=energy.source,
         kernels=tuple(_row(row, widening, is_elsewhere=bool(mismatches)) for row in found.rows),
         notes=(
@@ -160,19 +158,3 @@ def _seldom_seen(rows: Sequence[KernelRow]) -> tuple[str, ...]:
     ms = sum(row.us for row in estimated) / 1e3
     seldom = f"of a kind that was measured never, or fewer than {LEAST_FOR_RATES} times"
     return (f"{seldom}: {operators}; {ms:.3g} ms of the latency are a rough estimate with a wide interval",)
-
-
-def _ram(path: Path, graph: RuntimeGraph) -> RamPrediction:
-    return predict_ram(ram_features(graph, decoded_bytes(path)), TYPICAL)
-
-
-def _work(graph: RuntimeGraph) -> Work:
-    float_macs = integer_macs = moved = 0.0
-    for placed in graph.kernels:
-        macs, moved_bytes = work_of(placed.kernel)
-        moved += moved_bytes
-        if any(tensor.dtype in _INTEGERS for tensor in placed.kernel.inputs):
-            integer_macs += macs
-        else:
-            float_macs += macs
-    return Work(float_macs=float_macs, integer_macs=integer_macs, moved_bytes=moved)

@@ -32,7 +32,9 @@ from autocompress.hardware.predictor.profile import (
     read_observations,
     update_facts,
 )
+from autocompress.hardware.predictor.side_measurements import measure_beside, share_beside
 from autocompress.hardware.predictor.training import Session, a_a_floor_of, measure_for
+from autocompress.hardware.rapl import find_meter
 from autocompress.target import Target
 from autocompress.units import parse_duration
 
@@ -104,7 +106,8 @@ def profile(
             observer.note(f"{merge(folder, Path(other))} measured networks taken over from {other}")
     observer.stage("profile", str(folder))
     machine = with_measured_activations(this_machine(), observer)
-    left, session, floor = seconds * (1 - ENDING_SHARE) - (clock() - began), Session(), None
+    session, floor, meter = Session(), None, find_meter()
+    left = seconds * (1 - ENDING_SHARE - share_beside(meter)) - (clock() - began)
     try:
         measure_for(
             left,
@@ -116,6 +119,8 @@ def profile(
             protocol=protocol,
             most_files=most_files,
         )
+        observer.stage("beside", "peak RAM of some networks, and energy where a meter can be read")
+        measure_beside(folder, session, target, seconds=seconds, meter=meter)
         observer.stage("judge", "some networks measured again, then cross-validation")
         floor = a_a_floor_of(session, target, protocol=protocol)
     finally:

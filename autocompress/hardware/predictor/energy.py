@@ -1,6 +1,6 @@
 """Energy of an inference: an estimate from its work and its latency, or fitted where a meter can be read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -9,6 +9,11 @@ from scipy.optimize import nnls
 
 from autocompress.errors import MeasurementError
 from autocompress.facts import Facts
+from autocompress.hardware.kernels.kernel import Kernel
+from autocompress.hardware.kernels.work import work_of
+
+FEWEST_METERED = 4  # files: as many as there are coefficients
+_INTEGERS = {"int8", "uint8"}
 
 
 class EnergySource(StrEnum):
@@ -43,6 +48,19 @@ class EnergyCoefficients(Facts):
     source: EnergySource = EnergySource.ESTIMATED
 
 
+def work_in(kernels: Iterable[Kernel]) -> Work:
+    """The work of all ``kernels`` of one inference."""
+    float_macs = integer_macs = moved = 0.0
+    for kernel in kernels:
+        macs, moved_bytes = work_of(kernel)
+        moved += moved_bytes
+        if any(tensor.dtype in _INTEGERS for tensor in kernel.inputs):
+            integer_macs += macs
+        else:
+            float_macs += macs
+    return Work(float_macs=float_macs, integer_macs=integer_macs, moved_bytes=moved)
+
+
 def estimate_energy(work: Work, latency_ms: float, coefficients: EnergyCoefficients) -> float:
     """Millijoules of one inference; ``coefficients.source`` says what that number is worth."""
     picojoules = (
@@ -60,10 +78,10 @@ def fit_energy(metered: Sequence[tuple[Work, float, float]]) -> EnergyCoefficien
         MeasurementError: fewer files than coefficients, or an energy of nothing.
     """
     energies = np.array([energy for _, _, energy in metered], float)
-    if len(metered) < (fewest := 4) or energies.min() <= 0:
-        found = f"{len(metered)} files" if len(metered) < fewest else f"an energy of {energies.min():g} mJ"
+    if len(metered) < FEWEST_METERED or energies.min() <= 0:
+        found = f"{len(metered)} files" if len(metered) < FEWEST_METERED else f"an energy of {energies.min():g} mJ"
         raise MeasurementError(
-            f"energy is fitted to at least {fewest} files with more than 0 mJ each, got {found}; "
+            f"energy is fitted to at least {FEWEST_METERED} files with more than 0 mJ each, got {found}; "
             "meter more files, or longer"
         )
     rows = [

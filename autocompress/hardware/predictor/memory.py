@@ -26,9 +26,9 @@ FREE_SHARE = 0.35  # of the weights' bytes: what loading leaves free for activat
 BLOCKED_COPIES = 3.0  # that rearranging fills with or without decoding
 
 PRIOR_WEIGHT = 0.3  # of a coefficient's relative distance to the typical one, beside a file's relative error
-COVERED = 0.9
+_OUTER = 20  # one file in so many lies below the interval, and one above
 _WIDEST = 0.25  # a side of the interval while too few files were measured to know it
-_FEWEST = 10
+_FEWEST = _OUTER - 1  # of fewer files, the ends of the interval lie beyond all
 
 
 class RamFeatures(Facts):
@@ -110,7 +110,7 @@ def ram_features(graph: RuntimeGraph, decoded_bytes: float = 0.0) -> RamFeatures
 
 
 def predict_ram(features: RamFeatures, coefficients: RamCoefficients) -> RamPrediction:
-    """What ``memory.measure_peak_ram`` would say."""
+    """What ``memory.measure_peak_ram`` would say of as many processes as the coefficients were fitted to."""
     peak = float(np.dot(features.row, coefficients.column))
     return RamPrediction(bytes=round(peak), low=round(peak * coefficients.low), high=round(peak * coefficients.high))
 
@@ -152,5 +152,6 @@ def _interval(rows: np.ndarray, peaks: np.ndarray, typical: RamCoefficients, pul
         return typical.low, typical.high
     every = np.arange(len(peaks))
     ratios = [peaks[i] / (rows[i] @ _solved(rows[every != i], peaks[every != i], typical, pull)) for i in every]
-    low, high = np.quantile(ratios, [(1 - COVERED) / 2, (1 + COVERED) / 2])
-    return min(1.0, float(low)), max(1.0, float(high))
+    ratios.sort()
+    place = (len(peaks) + 1) // _OUTER  # conformal: another file falls between any two of them, or outside, alike
+    return min(1.0, float(ratios[place - 1])), max(1.0, float(ratios[-place]))

@@ -25,6 +25,7 @@ from autocompress.hardware.machine import package_versions
 from autocompress.hardware.predictor.card import AccuracyCard
 from autocompress.hardware.predictor.circumstances import require_same
 from autocompress.hardware.predictor.energy import EnergyCoefficients
+from autocompress.hardware.predictor.memory import RamCoefficients
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.observation_log import LOG, append_to_log, log_lock, read_log, unseen
 from autocompress.hardware.predictor.yaml_record import read_record
@@ -38,7 +39,8 @@ HOW_TO_MAKE = "`autocompress profile` makes one, in 5 minutes"
 class ProfileFacts(Facts):
     """What ``profile.yaml`` states; ``measured_s`` is the time spent on measuring, over all sessions.
 
-    ``card`` is the accuracy on files that were left out of the fit, ``energy`` holds metered coefficients.
+    ``card`` is the accuracy on files that were left out of the fit, ``ram`` holds fitted coefficients,
+    ``energy`` fitted ones or, without a meter, those of the literature. None, as for another device, are the defaults.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
@@ -50,6 +52,7 @@ class ProfileFacts(Facts):
     packages: dict[str, str]
     measured_s: float = Field(0.0, ge=0)
     card: AccuracyCard | None = None
+    ram: RamCoefficients | None = None
     energy: EnergyCoefficients | None = None
 
 
@@ -180,7 +183,12 @@ def merge(folder: Path, other: Path) -> int:
         new = unseen(read_observations(other)[0], read_observations(folder)[0])
         append(folder, new)
     if new:
-        update_facts(folder, measured_s=facts.measured_s + others.measured_s)
+        update_facts(
+            folder,
+            measured_s=facts.measured_s + others.measured_s,
+            ram=facts.ram or others.ram,
+            energy=facts.energy or others.energy,
+        )
     return len(new)
 
 

@@ -26,15 +26,21 @@ FILE_S = 0.5  # of drawing and measuring one network, before it is known
 BUILT_S = 3.0  # of building and exporting a network, and measuring it twice, before it is known
 BUILT_AT_ONCE = 4
 FLOOR_FILES = 6
+SOME_EVERY, SOME_FILES = 8, 24  # kept in memory, some megabytes each
 
 
 @dataclass(kw_only=True)
 class Session:
-    """One stretch of measuring. ``first`` are the networks that are measured again for the A/A floor."""
+    """One stretch of measuring.
+
+    ``first`` are the networks that are measured again for the A/A floor; ``some`` are one of every few until they are
+    enough, for what is measured beside latency.
+    """
 
     observations: list[Observation] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     first: list[Drawn] = field(default_factory=list)
+    some: list[Drawn] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -115,6 +121,9 @@ def measure_for(
             batch = due.batch(machine, space, session)
         if len(session.first) < FLOOR_FILES:
             session.first = [*session.first, *batch][:FLOOR_FILES]
+        if batch and len(session.some) < SOME_FILES:
+            place = len(session.some) % min(len(batch), SOME_EVERY)
+            session.some = [*session.some, *batch[place::SOME_EVERY]][:SOME_FILES]
         for each in observe_drawn(batch, target, protocol or Protocol()):
             _keep(each, folder, session)
             session.seconds = time.monotonic() - started
