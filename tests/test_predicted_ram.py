@@ -192,6 +192,17 @@ def test_the_interval_holds_nine_tenths_of_noisy_files():
     assert 1.05 < fitted.high < 1.15
 
 
+@pytest.mark.parametrize(("files", "ends"), [(18, (0.75, 1.25)), (19, (0.9, 1.2))])
+def test_of_few_files_all_lie_inside(files, ends):
+    """So many that nine in ten of others do, too; of fewer nobody knows."""
+    factors = [0.9, 1.2, *[1.0] * (files - 2)]
+    features = RamFeatures(tensors=0, float_bytes=0, integer_bytes=0, blocked_bytes=0, decoded_bytes=0, live_bytes=0)
+
+    fitted = fit_ram([(features, round(factor * TYPICAL.base)) for factor in factors], pull=100.0)
+
+    assert (fitted.low, fitted.high) == pytest.approx(ends, rel=1e-3)
+
+
 def test_coefficients_survive_yaml():
     assert RamCoefficients.from_yaml(TRUTH.to_yaml()) == TRUTH
 

@@ -7,7 +7,7 @@ from made_up_profile import HERE, made_profile, observation
 
 from autocompress.errors import MeasurementError
 from autocompress.hardware import rapl
-from autocompress.hardware.drawn.draw import Drawn, draw
+from autocompress.hardware.drawn.draw import draw
 from autocompress.hardware.drawn.space import profile_space
 from autocompress.hardware.machine import this_machine
 from autocompress.hardware.predictor import side_measurements
@@ -87,8 +87,8 @@ def test_a_network_that_cannot_be_measured_is_left_out(folder, monkeypatch):
 
 
 def test_a_network_without_a_latency_is_not_run_again(folder, peaks):
-    session = session_of(5)
-    session.some.append(Drawn(name="drawn-99", family="f", precision="fp32", proto=b"kills its process"))
+    session = session_of(6)
+    session.observations.pop()
     measure_beside(folder, session, Target(), seconds=1e4, meter=None)
     assert read_facts(folder).ram.files == len(peaks) == 5
 
