@@ -8,6 +8,7 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -18,7 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from made_up_costs import case_of, costs_of
 from test_allocation_solve import made_up
 
+from autocompress.budget import Metric
+from autocompress.search.allocation.allocate import allocate
 from autocompress.search.allocation.choices import Choice
+from autocompress.search.allocation.costs import CostModel
 from autocompress.search.allocation.solve import solve
 from autocompress.search.allocation.table import SensitivityTable
 
@@ -36,6 +40,27 @@ def solver_seconds() -> list[float]:
         limits = share * sum(cost[0] for cost in costs)
         started = time.perf_counter()
         assert solve(losses, costs, limits) is not None
+        seconds.append(round(time.perf_counter() - started, 3))
+    return seconds
+
+
+def allocation_seconds() -> list[float]:
+    """Of the whole allocation: a unit's latency hangs together with what the unit before it keeps."""
+    seconds = []
+    for seed, share in product(range(8), SHARES):
+        losses, costs = made_up(UNITS, CHOICES, BUDGETS, seed)
+        most = np.stack([cost.max(axis=0) for cost in costs])
+
+        def raw(picks: np.ndarray, costs: Sequence[np.ndarray] = costs, most: np.ndarray = most) -> np.ndarray:
+            own = np.stack([cost[picks[:, unit]] for unit, cost in enumerate(costs)], axis=1)
+            before = np.roll(own[..., 0] / most[:, 0], 1, axis=1)
+            ms, others = (own[..., 0] * (1 + before) / 2).sum(axis=1), own[..., 1:].sum(axis=1)
+            return np.column_stack([ms, others, others[:, -1]])
+
+        model = CostModel(raw=raw, n_choices=[CHOICES] * UNITS, metrics=(Metric.LATENCY, Metric.SIZE, Metric.MACS))
+        limits = share * model.costs(np.zeros((1, UNITS), dtype=np.intp))[0]
+        started = time.perf_counter()
+        assert allocate(losses, model, limits) is not None
         seconds.append(round(time.perf_counter() - started, 3))
     return seconds
 
@@ -85,6 +110,7 @@ if __name__ == "__main__":
                 "budgets": BUDGETS,
                 "scored_a_second": scored_a_second(),
                 "solver_s": solver_seconds(),
+                "allocation_s": allocation_seconds(),
                 "recipes_a_second": {name: recipes_a_second(name) for name in NETWORKS},
                 "relative_error_of_bytes": {name: byte_errors(name) for name in NETWORKS},
             },
