@@ -1,5 +1,6 @@
 import os
 import re
+import socket
 import sys
 from dataclasses import replace
 
@@ -143,9 +144,9 @@ def test_an_address_without_a_cluster_is_refused():
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ConnectionError("nothing there"), "--ray-address must name a running Ray cluster, got 'a:1': nothing there"),
-        (RuntimeError("Failed to connect to GCS."), "--ray-address must name a running Ray cluster, got 'a:1'"),
-        (RuntimeError("Version mismatch"), "the Ray cluster at --ray-address 'a:1' cannot be joined: Version mismatch"),
+        (ConnectionError("nothing there"), "--ray-address must name a running Ray cluster, got 'auto': nothing there"),
+        (RuntimeError("Failed to connect to GCS."), "--ray-address must name a running Ray cluster, got 'auto'"),
+        (RuntimeError("Wrong version"), "the Ray cluster at --ray-address 'auto' cannot be joined: Wrong version"),
     ],
 )
 def test_a_cluster_that_is_there_and_cannot_be_joined_is_not_said_to_be_missing(monkeypatch, error, message):
@@ -154,7 +155,17 @@ def test_a_cluster_that_is_there_and_cannot_be_joined_is_not_said_to_be_missing(
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
-        RayLauncher(workers=1, address="a:1")
+        RayLauncher(workers=1, address="auto")
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_port_where_nothing_listens_is_refused_at_once(monkeypatch, scheme):
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray would try for minutes"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"must name a running Ray cluster, got '{re.escape(address)}'"):
+            RayLauncher(workers=1, address=address)
 
 
 @pytest.fixture(scope="module")

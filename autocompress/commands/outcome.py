@@ -258,7 +258,7 @@ def _counts(records: tuple[TrialRecord, ...]) -> TrialCounts:
 
 def _answered_by(control: str | None) -> str:
     """Said plainly where the search did no better than a simple alternative."""
-    return "" if control is None else f" The answer is a simple alternative that every run tries: {control}."
+    return "" if control is None else f" The answer is a simple alternative that the search tries, too: {control}."
 
 
 def _verdict(facts: ModelFacts | None, baseline: ModelFacts, diagnosis: Diagnosis | None) -> str:

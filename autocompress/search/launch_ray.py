@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from autocompress.search.launcher import Done, Job, perform
 from autocompress.trial import Bench
 
 POLL_S = 1.0
+ANSWER_S = 10.0  # within which a cluster's port answers
 
 
 class RayLauncher:
@@ -93,12 +95,20 @@ def _connect(workers: int, address: str | None) -> None:
             ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         return
     try:
+        _check_port(address)
         with _own_sigterm():
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "connect to" not in str(error):  # as Ray says where nothing answers
             raise InputError(f"the Ray cluster at --ray-address {address!r} cannot be joined: {error}") from error
         raise InputError(f"--ray-address must name a running Ray cluster, got {address!r}: {error}") from error
+
+
+def _check_port(address: str) -> None:
+    """Fails where nothing answers at ``host:port``: Ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
 
 
 @contextmanager
