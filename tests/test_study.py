@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -261,14 +262,25 @@ def test_a_lock_left_by_a_kill_holds_nobody_up(tmp_path, monkeypatch):
     assert time.monotonic() - started < 20  # Optuna's own lock waits for 30 s
 
 
+def test_the_disk_is_waited_for_when_a_trial_ends_and_not_for_its_parameters(journal, monkeypatch):
+    study, waited = study_at(journal), []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    ask = study.ask()
+    assert waited == []
+    study.report(ask, 0.5, 1, "so far")
+    study.tell(ask, record_of(ask), {}, 0.9)
+    assert len(waited) == 2
+
+
 def test_a_process_that_dies_while_it_writes_lets_go_of_the_journal(journal):
     study_at(journal)
     script = f"""
 import os
 from pathlib import Path
-from autocompress.search.study import _KernelLock
-_KernelLock(Path({str(journal)!r})).acquire()
-os.kill(os.getpid(), 9)
+import json
+from autocompress.search.study import _Journal
+json.dumps = lambda *_, **__: os.kill(os.getpid(), 9)
+_Journal(Path({str(journal)!r})).append_logs([{{}}])
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     assert tell(study_at(journal)).state is TrialState.COMPLETE

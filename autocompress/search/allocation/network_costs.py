@@ -32,11 +32,9 @@ from autocompress.search.allocation.parts import Part, parts_of
 
 Floats = npt.NDArray[np.float64]
 Picks = npt.NDArray[np.intp]
-_Narrowing = tuple[int, Picks]  # a unit's place, and by its choice the channels that go
-_NONE = np.zeros(1, dtype=np.intp)
 COSTS = (Metric.LATENCY, Metric.SIZE, Metric.MACS, Metric.PARAMS)
 FLOORS_MS = (0.0, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.006, 0.009)  # that are tried; of a call and its data
-_WIDEST = 1 << 21  # of a layer, in a number that stands for a treatment and two widths
+_WIDEST = 1 << 21  # of a layer, in a number that stands for it, its treatment and two widths
 _MOST_NODE_BYTES = 300.0  # of a float layer's nodes and headers; what is beyond lies beside the layers
 _ZERO_POINTS = 5  # bytes a channel: of the 8-bit weights and of the 32-bit bias
 _MORE_NODE_BYTES = 150.0  # of the second one of a pair
@@ -66,15 +64,15 @@ class NetworkCosts:
     plain: UniformFile
     int8: UniformFile | None = None
     floor_ms: float = 0.0
-    _known: list[tuple[Picks, Floats]] = field(init=False, repr=False)  # of each layer sorted keys and their costs
+    _known: tuple[Picks, Floats] = field(init=False, repr=False)  # sorted keys and what they cost
 
     def __post_init__(self) -> None:
         layers = self.anatomy.layers
         self._forget()
         home = {name: place for place, unit in enumerate(self.units) for name in unit.layers}
-        self._home = [home[layer.name] for layer in layers]
-        self._treatments = [_treatments(choices) for choices in self.choices]
-        self._narrowed = self._narrowings()
+        self._home = np.array([home[layer.name] for layer in layers], dtype=np.intp)
+        self._look_at_treatments()
+        self._look_at_widths()
         self._times = self._file_times()
         self._alike = Counter(layer.c_out for layer in layers)
         self._attention = self._products_of_heads()
@@ -84,17 +82,19 @@ class NetworkCosts:
         """``[n, units]`` → milliseconds, bytes, MACs and parameters, ``[n, 4]``."""
         if not len(picks):
             return np.empty((0, len(COSTS)))
-        total = np.tile(self._beside, (len(picks), 1))
-        computes = np.full(len(picks), -1.0)  # with what the layer before did, and the values that it made
-        made = np.zeros(len(picks))
-        for at, layer in enumerate(self.anatomy.layers):
-            found = self._of_layer(at, layer, picks)
-            total += found[:, :4]
-            here = found[:, 4] >= 0
-            changes = here & (computes >= 0) & (found[:, 4] != computes)
-            total[:, 0] += changes * (ROUND_CALL_NS + ROUND_NS * made) / 1e6
-            computes, made = np.where(here, found[:, 4], computes), np.where(here, found[:, 5], made)
+        found = self._of_layers(picks)
+        total: Floats = self._beside + found[..., :4].sum(axis=1)
+        total[:, 0] += self._roundings_ms(found[..., 4], found[..., 5])
         return total
+
+    def _roundings_ms(self, computes: Floats, made: Floats) -> Floats:
+        """Between layers of other arithmetic ``[n, layers]``, of the values that are made: ``[n]``."""
+        places = np.arange(computes.shape[1])
+        last = np.maximum.accumulate(np.where(computes >= 0, places, 0), axis=1)[:, :-1]  # before it, that is there
+        before, values = (np.take_along_axis(each, last, axis=1) for each in (computes, made))
+        changes = (computes[:, 1:] >= 0) & (before >= 0) & (computes[:, 1:] != before)
+        found: Floats = (changes * (ROUND_CALL_NS + ROUND_NS * values)).sum(axis=1) / 1e6
+        return found
 
     def fit_floor(self, picks: Picks, measured_ms: Floats) -> None:
         """Set the floor to what explains measured files best: those of one network at several widths."""
@@ -110,59 +110,65 @@ class NetworkCosts:
         self._forget()
 
     def _forget(self) -> None:
-        """What layers cost is worked out anew; the last key of each is none's."""
-        self._known = [(np.array([-1]), np.zeros((1, len(COSTS) + 2))) for _ in self.anatomy.layers]
+        """What layers cost is worked out anew; the last key is none's."""
+        self._known = np.array([-1]), np.zeros((1, len(COSTS) + 2))
 
-    def _of_layer(self, at: int, layer: LayerFacts, picks: Picks) -> Floats:
-        """``[n, 6]``: the costs, the arithmetic (-1 for a layer that is gone), the values that it makes."""
-        numbers, names = self._treatments[self._home[at]]
-        before, after = self._narrowed[at]
-        c_in = layer.c_in - sum((table[picks[:, place]] for place, table in before), _NONE)
-        c_out = layer.c_out - sum((table[picks[:, place]] for place, table in after), _NONE)
-        if layer.groups == layer.c_in == layer.c_out > 1:
-            c_in = c_out
-        keys = (numbers[picks[:, self._home[at]]] * _WIDEST + c_in) * _WIDEST + c_out
-        known, costs = self._known[at]
+    def _of_layers(self, picks: Picks) -> Floats:
+        """``[n, layers, 6]``: the costs, the arithmetic (-1 for a layer that is gone), the values that it makes."""
+        gone = np.stack([table[picks[:, place]] for place, table in self._gone], axis=1) if self._gone else None
+        c_in, c_out = (full if gone is None else full - gone @ each for full, each in self._widths)
+        c_in = np.where(self._is_depthwise, c_out, c_in)
+        treatments = self._treatment[np.arange(len(self._home)), picks[:, self._home]]
+        keys = (treatments * _WIDEST + c_in) * _WIDEST + c_out
+        known, costs = self._known
         place = np.searchsorted(known[:-1], keys)
         new = np.unique(keys[known[place] != keys])
         if len(new):
-            made = [
-                self._one(at, layer, key // _WIDEST % _WIDEST, key % _WIDEST, names[key // _WIDEST**2])
-                for key in new.tolist()
-            ]
+            made = [self._of_key(key) for key in new.tolist()]
             order = np.searchsorted(known[:-1], new)
-            self._known[at] = np.insert(known, order, new), np.insert(costs, order, made, axis=0)
-            known, costs = self._known[at]
+            known, costs = self._known = np.insert(known, order, new), np.insert(costs, order, made, axis=0)
             place = np.searchsorted(known[:-1], keys)
         found: Floats = costs[place]
         return found
 
-    def _narrowings(self) -> list[tuple[list[_Narrowing], list[_Narrowing]]]:
-        """Of each layer the channels that units take from its inputs and from its outputs."""
+    def _of_key(self, key: int) -> tuple[float, ...]:
+        at, choice = self._treated[key // _WIDEST**2]
+        return self._one(at, self.anatomy.layers[at], key // _WIDEST % _WIDEST, key % _WIDEST, choice)
+
+    def _look_at_treatments(self) -> None:
+        """Number what each choice does to each layer, widths aside: ``[layers, choices]``."""
+        of_units = [_treatments(choices) for choices in self.choices]
+        self._treated: list[tuple[int, Choice]] = []
+        self._treatment = np.zeros((len(self._home), max(map(len, self.choices), default=0)), dtype=np.int64)
+        for at, home in enumerate(self._home.tolist()):
+            numbers, choices = of_units[home]
+            self._treatment[at, : len(numbers)] = numbers + len(self._treated)
+            self._treated += [(at, choice) for choice in choices]
+
+    def _look_at_widths(self) -> None:
+        """By units and choices the channels that groups lose, and what of them layers lose on both of their sides."""
         groups = [
             (group, place)
             for place, unit in enumerate(self.units)
             for group in self.anatomy.groups
             if group.name in unit.groups
         ]
-        gone = [
-            np.array(
-                [
-                    group.width - kept_width(group, round(each.prune, 4), self.align) if each.prune else 0
-                    for each in self.choices[place]
-                ]
-            )
+        layers = self.anatomy.layers
+        self._gone = [
+            (place, np.array([group.width - kept_width(group, round(each.prune, 4), self.align) if each.prune else 0
+                              for each in self.choices[place]]))
             for group, place in groups
-        ]
-        return [
-            (
-                [(place, table * group.feeds[layer.name]) for (group, place), table in zip(groups, gone, strict=True)
-                 if group.feeds.get(layer.name)],
-                [(place, table * group.makes.get(layer.name, 1))
-                 for (group, place), table in zip(groups, gone, strict=True) if layer.name in group.outs],
-            )
-            for layer in self.anatomy.layers
         ]  # fmt: skip
+        feeds = [[group.feeds.get(layer.name, 0) for layer in layers] for group, _ in groups]
+        makes = [
+            [group.makes.get(layer.name, 1) if layer.name in group.outs else 0 for layer in layers]
+            for group, _ in groups
+        ]
+        self._widths = [
+            (np.array([full], dtype=np.int64), np.array(each, dtype=np.int64))
+            for full, each in (([layer.c_in for layer in layers], feeds), ([layer.c_out for layer in layers], makes))
+        ]
+        self._is_depthwise = np.array([layer.groups == layer.c_in == layer.c_out > 1 for layer in layers])
 
     def _one(self, at: int, layer: LayerFacts, c_in: int, c_out: int, choice: Choice) -> tuple[float, ...]:
         is_copy = layer.name in self.anatomy.copies
