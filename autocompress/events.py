@@ -41,6 +41,10 @@ class Remembering:
         """Each once, in their order; ``told`` come first."""
         return tuple(self._notes)
 
+    def forget(self, text: str) -> None:
+        """Leave a note out after all."""
+        self._notes.pop(text, None)
+
     def stage(self, name: str, detail: str = "") -> None:
         """Pass on."""
         self._observer.stage(name, detail)

@@ -129,7 +129,10 @@ def test_a_configuration_of_a_python_object_asks_for_a_name(asked, capfd, tmp_pa
         (["--sampler", "grid"], "--sampler must be 'surrogate', 'tpe', 'nsga2' or 'random', got 'grid'"),
         (["--minimize", "speed"], "--minimize must be 'latency'"),
         (["--minimize", "accuracy"], "--minimize takes a cost (latency, size, ram, macs or params), got accuracy"),
-        (["--minimize", "energy"], "energy cannot be minimized: no meter is read yet; minimize latency instead"),
+        (
+            ["--minimize", "energy"],
+            "energy cannot be minimized: no search predicts or measures it; minimize latency instead",
+        ),
         (["--time", "soon"], "--time: a duration looks like 90s, 10m or 1h30m, got 'soon'"),
         (["--mean", "0.5,red"], "--mean takes one number a channel, as 0.485,0.456,0.406; got '0.5,red'"),
         (["--workers", "many"], "--workers takes a number, or auto for one a core; got 'many'"),

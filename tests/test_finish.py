@@ -226,3 +226,37 @@ def test_a_finalist_of_an_earlier_session_is_recovered_again_where_there_is_more
     finalists = run._recover([trial])
     assert bool(launcher.jobs) is again
     assert [each.recipe.recovery.steps for each in finalists] == [100]  # better than none, where that fails
+
+
+@pytest.mark.parametrize(("made", "kept"), [(60, 100), (130, 130)])
+def test_recovered_again_for_fewer_steps_the_earlier_one_stays(tmp_path, monkeypatch, made, kept):
+    class Ending(Failing):
+        def run(self, bench, jobs):  # noqa: ARG002  # as the protocol has it
+            yield from (Done(key=job.key, product=replace(_product(trial), steps=made)) for job in jobs)
+
+    monkeypatch.setattr(Finish, "steps", lambda *_: 130)
+    trial = trial_of(0)
+    run = Finish(
+        bench=None, goal=None, baseline_file=b"", launcher=Ending(), clock=Clock(600.0), observer=Silence(),
+        folder=tmp_path, threads=1, steps_per_s=1.0,
+    )  # fmt: skip
+    run._keep(trial, trial.recipe.with_steps(100), replace(_product(trial), steps=100))
+    (finalist,) = run._recover([trial])
+    assert finalist.recipe.recovery.steps == kept
+
+
+def test_a_record_never_stands_beside_a_file_of_another_recovery(tmp_path, monkeypatch):
+    trial = trial_of(0)
+    run = Finish(
+        bench=None, goal=None, baseline_file=b"", launcher=Failing(), clock=Clock(600.0), observer=Silence(),
+        folder=tmp_path, threads=1, steps_per_s=1.0,
+    )  # fmt: skip
+    run._keep(trial, trial.recipe, _product(trial))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finish, "write_whole", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run._keep(trial, trial.recipe, _product(trial))
+    assert run._kept(trial.recipe) is None

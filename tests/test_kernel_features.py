@@ -79,8 +79,8 @@ PATHS = {
     "product_nbits": Kernel(
         "microsoft.MatMulNBits", (f(1, 5, 64), Tensor("uint8", (4, 2, 16), True)), (f(1, 5, 4),), (("K", 64), ("N", 4))
     ),
-    "other_ConvTranspose": Kernel("ConvTranspose", (f(1, 4, 8, 8), f(4, 6, 2, 2, stored=True)), (f(1, 6, 16, 16),)),
-    "other_Einsum": Kernel("Einsum", (f(2, 5, 8), f(2, 8, 4)), (f(2, 5, 4),), (("equation", "bij,bjk->bik"),)),
+    "other:ConvTranspose": Kernel("ConvTranspose", (f(1, 4, 8, 8), f(4, 6, 2, 2, stored=True)), (f(1, 6, 16, 16),)),
+    "other:Einsum": Kernel("Einsum", (f(2, 5, 8), f(2, 8, 4)), (f(2, 5, 4),), (("equation", "bij,bjk->bik"),)),
     "recurrent_lstm": Kernel(
         "LSTM",
         (f(6, 1, 5), f(1, 16, 5, stored=True), f(1, 16, 4, stored=True)),

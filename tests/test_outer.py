@@ -16,7 +16,7 @@ from autocompress.passes import Student
 from autocompress.precision import Format
 from autocompress.recipe import Base, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
-from autocompress.search.allocation.choices import Choice
+from autocompress.search.allocation.choices import Choice, values_of
 from autocompress.search.candidates.draw import Sizes, counted
 from autocompress.search.goal import Goal
 from autocompress.search.outer import PARTS, STAND_IN_AIMS, WIDE_AIM, parts_of
@@ -87,12 +87,15 @@ def test_what_cannot_be_met_gives_no_recipe():
 
 def test_blocks_share_weights_where_the_space_has_that_and_what_it_spares_is_spent():
     whole = made_up_outer({}, name="deep residual")
-    outer = made_up_outer({Metric.SIZE: 0.5 * len(whole.allocator.choices) * UNIT_BYTES}, name="deep residual")
+    outer = made_up_outer({Metric.SIZE: 0.3 * len(whole.allocator.choices) * UNIT_BYTES}, name="deep residual")
     (knob,) = [knob for knob in outer.knobs() if knob.name == "tie"]
     assert outer.neutral()["tie"] == knob.choices[0] == "none"
     recipe = outer.recipe(outer.neutral() | {"tie": "2"})
     assert recipe.settings_of("share_layers")["groups"]
-    assert size_of(outer, outer.known(recipe)[0]) > size_of(outer, outer.allocation(outer.neutral()).picks)
+    chosen_size, limit = size_of(outer, outer.known(recipe)[0]), outer.limits[Metric.SIZE]
+    assert chosen_size > size_of(outer, outer.allocation(outer.neutral()).picks)
+    shared = outer.builder.steps(values_of(dict(enumerate(chosen(outer, outer.known(recipe)[0])))) | {"tie": "2"})
+    assert chosen_size * (1 - shared.tied_share) <= limit < chosen_size
     picks = np.array([outer.known(recipe)[0]])
     before = outer.allocator.model.costs(picks)
     outer.learn_costs([(recipe, made(outer, recipe, 0.1))])

@@ -110,7 +110,22 @@ def extremes_of(picks: tuple[int, ...]) -> tuple[Extreme, ...]:
     return (replace(each[0], facts=facts(300)), replace(each[1], facts=facts(500)), each[2])
 
 
-@pytest.mark.parametrize(("int8_ms", "computes"), [(2.0, None), (1.0, None), (0.5, None), (3.0, Format.FP32)])
+def unpruned(int8_ms: float, fp32_ms: float) -> Ladder:
+    """The network in int8 and in fp32."""
+    rungs = tuple(
+        Rung(
+            values={},
+            ratio=0.0,
+            precision=form,
+            recipe=Recipe(),
+            facts=facts(100).model_copy(update={"latency_ms": ms}),
+        )
+        for form, ms in ((Format.INT8, int8_ms), (Format.FP32, fp32_ms))
+    )
+    return Ladder(rungs=rungs, seconds=0.0)
+
+
+@pytest.mark.parametrize(("int8_ms", "computes"), [(2.0, Format.INT8), (0.5, Format.INT8), (3.0, Format.FP32)])
 def test_where_int8_is_slower_codebooks_and_students_are_computed_in_float(int8_ms, computes):
     found, (setting, _, _) = surveyed(limit=5_000, uniform=100)
     times = {Format.INT8: int8_ms, Format.FP32: 2.5}
@@ -128,4 +143,13 @@ def test_where_int8_is_slower_codebooks_and_students_are_computed_in_float(int8_
     builder = replace(setting.builder, space=load_space("default"))
     assert allocating.with_codebooks(builder, found.ladder).codebooks is computes
     students = allocating.students_of(replace(setting, builder=builder), found)
-    assert students.precision is (computes or Format.INT8)
+    assert students.precision is computes
+
+
+def test_what_codebooks_compute_in_is_decided_once(tmp_path):
+    _, (setting, _, _) = surveyed(limit=5_000, uniform=100)
+    builder = replace(setting.builder, space=load_space("default"))
+    for int8_ms in (3.0, 2.0):
+        decided = allocating.with_codebooks(builder, unpruned(int8_ms, 2.5), tmp_path / "kept")
+        assert decided.codebooks is Format.FP32
+    assert allocating.with_codebooks(builder, unpruned(2.0, 2.5)).codebooks is Format.INT8

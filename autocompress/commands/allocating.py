@@ -8,6 +8,7 @@ import numpy as np
 
 from autocompress.budget import Metric
 from autocompress.commands.survey import Survey
+from autocompress.facts import write_whole
 from autocompress.graph.layer_cost import estimated_time
 from autocompress.graph.layer_table import LayerFacts
 from autocompress.graph.units import by_units, units_of
@@ -26,6 +27,7 @@ from autocompress.search.setting import Setting
 from autocompress.search.student_arms import StudentArms
 from autocompress.students.family import families_for
 
+CODEBOOKS = "codebooks"  # a file
 MILLIS = 1e6  # nanoseconds
 FIRST_ROUNDS, FIRST_FILES = 2, 4  # the second where the first has moved the limits to
 LEAST_EPOCHS = 3.0  # below which random weights are not worth their time: a choice, not a measurement
@@ -41,7 +43,7 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, e
         folder: where measured losses are kept.
         epochs: that a full recovery will last, about.
     """
-    setting = replace(setting, builder=with_codebooks(setting.builder, found.ladder))
+    setting = replace(setting, builder=with_codebooks(setting.builder, found.ladder, folder / CODEBOOKS))
     table = measure_table(
         setting.bench, setting.builder, setting.launcher, limit_s=table_s, folder=folder, observer=setting.observer
     )
@@ -82,6 +84,7 @@ def outer_under(outer: Outer, setting: Setting) -> Outer:
         factors={},
         _picks={},
         _given=set(),
+        _values={},
         _learned=0,
         _results=[],
         _last=None,
@@ -94,11 +97,23 @@ def outer_under(outer: Outer, setting: Setting) -> Outer:
     return found
 
 
-def with_codebooks(builder: RecipeBuilder, ladder: Ladder) -> RecipeBuilder:
-    """Where int8 is no faster here, layers with a codebook compute in float, if the space has that."""
+def with_codebooks(builder: RecipeBuilder, ladder: Ladder, kept: Path | None = None) -> RecipeBuilder:
+    """Where int8 is no faster here, layers with a codebook compute in float, if the space has that.
+
+    ``kept`` is a file that holds what was decided first: a session that goes on measures anew, and must not decide
+    otherwise.
+    """
     quantize = builder.space.passes.quantize
     has_both = quantize is not None and {Format.INT8, Format.FP32} <= set(quantize.precision)
-    return replace(builder, codebooks=Format.FP32) if has_both and ladder.int8_pays() is False else builder
+    if not has_both:
+        return builder
+    decided = Format.FP32 if ladder.int8_pays() is False else Format.INT8
+    if kept is not None:
+        if kept.is_file():
+            decided = Format(kept.read_text())
+        else:
+            write_whole(kept, decided.value)
+    return replace(builder, codebooks=decided)
 
 
 def _measure_first(outer: Outer, setting: Setting) -> None:
@@ -127,8 +142,11 @@ def limits_of(goal: Goal) -> dict[Metric, float]:
 
 
 def stand_ins_of(goal: Goal) -> frozenset[Metric]:
-    """Of ``limits_of`` those that stand in for a limit on RAM."""
-    return frozenset() if _ram_share(goal) is None else frozenset({Metric.SIZE})
+    """Of ``limits_of`` those that stand in for a limit on RAM, and are no limits of the budget themselves."""
+    given = {row.metric: row.limit for row in goal.budget.cost_rows(goal.baseline, goal.baseline)}
+    found = limits_of(goal).get(Metric.SIZE, math.inf)
+    is_stand_in = _ram_share(goal) is not None and found < given.get(Metric.SIZE, math.inf)
+    return frozenset({Metric.SIZE}) if is_stand_in else frozenset()
 
 
 def _ram_share(goal: Goal) -> float | None:

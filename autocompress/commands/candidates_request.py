@@ -79,7 +79,7 @@ class Request(Facts):
                     "for example latency<=1ms"
                 )
             if limit.metric is Metric.ENERGY:
-                raise BudgetError("energy cannot be limited: no meter is read yet; limit latency instead")
+                raise BudgetError("energy cannot be limited: no search predicts or measures it; limit latency instead")
             if limit.metric is Metric.ACCURACY and self.data is None:
                 raise BudgetError(f"{limit} needs data to be judged on; give --data, or leave the limit out")
         limits = {limit.metric: limit.amount for limit in budget.costs}

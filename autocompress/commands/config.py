@@ -64,7 +64,7 @@ class RunConfig(Facts):
             Budget.parse(self.budget)
         _check_sweep([Budget.parse(budget) for budget in self.sweep])
         if self.minimize is Metric.ENERGY:
-            raise InputError("energy cannot be minimized: no meter is read yet; minimize latency instead")
+            raise InputError("energy cannot be minimized: no search predicts or measures it; minimize latency instead")
         if not self.minimize.is_cost:
             raise InputError(f"--minimize takes a cost (latency, size, ram, macs or params), got {self.minimize}")
         return self

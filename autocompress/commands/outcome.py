@@ -210,7 +210,9 @@ def _diagnosis(outcome: Outcome, ending: _Ending) -> Diagnosis:
         goal = replace(outcome.goal, baseline=_judged_by_test(ending.baseline))
         return diagnose(goal, [_judged_by_test(ending.facts)], others=[_judged_by_test(facts) for facts in others])
     measured = [finalist.facts for finalist in ending.finalists]
-    missing = [facts for facts in others if not measured or max(outcome.goal.violation(facts).values()) > 0]
+    missing = [
+        facts for facts in others if not measured or max(outcome.goal.violation(facts).values(), default=0.0) > 0
+    ]
     least = outcome.least
     if least is None and outcome.outer is not None and not outcome.goal.minimizes_cost:
         outer = outcome.outer

@@ -18,6 +18,7 @@ from autocompress.search.least import least_costs
 from autocompress.search.setting import Setting
 from autocompress.students.family import load_family, smallest
 
+NOT_UNIFORM = "no uniform recipe meets the budget; the smallest selections and students are tried"
 OFF_BY = 3.0  # times, that a student's estimated milliseconds may be before any was measured
 
 
@@ -39,7 +40,7 @@ def with_extremes(found: Survey, setting: Setting) -> Survey:
     """The survey with the smallest structures there are, where no uniform recipe meets the costs."""
     if not found.is_hopeless:
         return found
-    setting.observer.note("no uniform recipe meets the budget; the smallest selections and students are tried")
+    setting.observer.note(NOT_UNIFORM)
     builder = with_codebooks(replace(setting.builder, anatomy=by_units(found.anatomy)), found.ladder)
     choices = choices_by_unit(found.anatomy, builder.space, builder.codebooks)
     students = students_of(setting, found)

@@ -18,6 +18,7 @@ from autocompress.commands.compress import Opened, check_budget, has_ended, open
 from autocompress.commands.config import RunConfig
 from autocompress.commands.folder import BASELINE, CLOCK, CONFIG, REPORT, RESULT, WORK, check_folder, part
 from autocompress.commands.pipeline import Pipeline
+from autocompress.commands.reach import NOT_UNIFORM
 from autocompress.commands.survey import Survey, search_space
 from autocompress.delivery.sweep import write_page
 from autocompress.errors import BudgetError
@@ -116,10 +117,13 @@ class _Sweeping:
         # A limit on each metric that any budget limits: so the survey measures it.
         limits = {limit.metric: limit for text in self.config.sweep for limit in Budget.parse(text).limits}
         first = self._pipeline(",".join(map(str, limits.values())), self.out, self.work.clock)
-        basis = _Basis(found=first.look(), pace=None, outer=None, told=first.observer.notes)
+        found = first.look()
+        # That no uniform recipe meets all budgets at once says nothing of any.
+        first.observer.forget(NOT_UNIFORM)
+        basis = _Basis(found=found, pace=None, outer=None, told=first.observer.notes)
         if all(basis.under(budget).is_hopeless for budget in self.config.sweep):
             return basis
-        found, pace = first.train(basis.found)
+        found, pace = first.train(found)
         outer = first.score(found, pace)
         return _Basis(found=found, pace=pace, outer=outer, told=first.observer.notes)
 

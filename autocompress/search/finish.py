@@ -158,12 +158,13 @@ class Finish:
         self.observer.progress(len(finalists), len(chosen), "full recoveries")
         for done in self.launcher.run(self.bench, jobs):
             record, recipe = recipes[done.key]
+            before = self._kept(recipe, least=0.0)
             if done.product is None:
                 self.observer.note(f"the full recovery of trial {record.number} failed: {_last_line(done.error)}")
-                before = self._kept(recipe, least=0.0)
                 finalists += [] if before is None else [before]
                 continue
-            finalists.append(self._keep(record, recipe, done.product))
+            is_less = before is not None and done.product.steps <= before.recipe.recovery.steps  # time was up
+            finalists.append(before if before and is_less else self._keep(record, recipe, done.product))
             self.observer.progress(len(finalists), len(chosen), "full recoveries")
         return finalists
 
@@ -213,6 +214,7 @@ class Finish:
             changed=product.changed,
             trial_ms=None if trial.facts is None else trial.facts.latency_ms,
         )
+        (place / RECORD).unlink(missing_ok=True)  # of an earlier session: it must not stand beside what is new
         write_whole(place / FILE, product.file)
         write_whole(place / STRUCTURE, product.portable.structure)
         write_whole(place / WEIGHTS, product.portable.weights)

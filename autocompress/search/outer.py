@@ -1,9 +1,9 @@
 """A few outer parameters, and the full recipe that each choice of them means: one choice for every unit of the network.
 
-Samplers are weak in dozens of per-layer dimensions (``research/search.md``). So the study sees at most twenty: how much
-of each limit to use, and factors by which the measured losses of the sensitivity table are taken for more or less than
-they are, by stage and by technique; the recipe is what then loses least within the limits. All factors at 1 give the
-table's own allocation. The same idea, by layer: Frantar and Alistarh 2022, https://arxiv.org/abs/2201.13096.
+Samplers are weak in dozens of per-layer dimensions (``research/search.md``). So the study sees some twenty at most: how
+much of each limit to use, and factors by which the measured losses of the sensitivity table are taken for more or less
+than they are, by stage and by technique; the recipe is what then loses least within the limits. All factors at 1 give
+the table's own allocation. The same idea, by layer: Frantar and Alistarh 2022, https://arxiv.org/abs/2201.13096.
 """
 
 import math
@@ -135,14 +135,22 @@ class Outer:
     def _allocation_of_ties(
         self, values: Mapping[str, Value], noise: float, limits: Mapping[Metric, float]
     ) -> Allocation | None:
-        """The selection, whose costs are those of blocks that share nothing; what sharing them spares is spent."""
+        """The selection, whose costs are those of blocks that share nothing; what sharing them spares is spent.
+
+        Where the larger selection's blocks are no longer alike enough to share as much, it stays the smaller one.
+        """
         found = self.allocation(values, noise=noise, limits=limits)
         if found is None or str(values.get(TIE, UNUSED)) == UNUSED:
             return found
-        parameters = values_of(found.choices(self.allocator.choices)) | _of_all(values)
-        left = 1 - self.builder.steps(parameters).tied_share
+        left = self._left_by_ties(found, values)
         wider = {metric: limit / left if metric in STORED else limit for metric, limit in limits.items()}
-        return self.allocation(values, noise=noise, limits=wider)
+        more = self.allocation(values, noise=noise, limits=wider)
+        return more if more is not None and self._left_by_ties(more, values) <= left else found
+
+    def _left_by_ties(self, found: Allocation, values: Mapping[str, Value]) -> float:
+        """The share of a selection's bytes that is stored."""
+        parameters = values_of(found.choices(self.allocator.choices)) | _of_all(values)
+        return 1 - self.builder.steps(parameters).tied_share
 
     def allocation(
         self,

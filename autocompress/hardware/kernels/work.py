@@ -77,7 +77,9 @@ def _any_attention(kernel: Kernel) -> int:
 
 def _einsum(kernel: Kernel) -> int:
     """Each number of the output sums over the indices that it does not have."""
-    terms, _, made = str(kernel.attribute("equation", "")).replace(" ", "").partition("->")
+    terms, arrow, made = str(kernel.attribute("equation", "")).replace(" ", "").partition("->")
+    if not arrow:  # the output has the indices that stand there once
+        made = "".join(index for index in terms if terms.count(index) == 1)
     extents: dict[str, int] = {}
     for term, tensor in zip(terms.split(","), kernel.inputs, strict=False):
         named = term.replace("...", "")[::-1]  # what dots stand for comes first, and is in the output

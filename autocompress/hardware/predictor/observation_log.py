@@ -13,7 +13,7 @@ from autocompress.errors import ProfileError
 from autocompress.hardware.predictor.observation import Observation
 
 LOG = "observations.jsonl"
-NEXT_STEP = "take the line out, or make the profile anew with `autocompress profile --out DIR`"
+NEXT_STEP = "take the line out, or make the profile anew with `autocompress profile --anew`"
 
 
 def read_log(file: Path, last: int | None = None) -> tuple[tuple[Observation, ...], tuple[str, ...]]:

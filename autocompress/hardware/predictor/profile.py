@@ -24,7 +24,7 @@ from autocompress.hardware.kept import FOLDER, Circumstances, cache_folder
 from autocompress.hardware.machine import package_versions
 from autocompress.hardware.predictor.card import AccuracyCard
 from autocompress.hardware.predictor.circumstances import require_same
-from autocompress.hardware.predictor.energy import EnergyCoefficients
+from autocompress.hardware.predictor.energy import EnergyCoefficients, EnergySource
 from autocompress.hardware.predictor.memory import RamCoefficients
 from autocompress.hardware.predictor.observation import Observation
 from autocompress.hardware.predictor.observation_log import LOG, append_to_log, log_lock, read_log, unseen
@@ -143,6 +143,7 @@ def opened(folder: Path, circumstances: Circumstances) -> ProfileFacts:
 
 def put_aside(folder: Path) -> Path:
     """Move a profile away, in place of one that was moved before; where it lies now."""
+    folder = folder.resolve()
     aside = folder.with_name(f"{folder.name}{BEFORE}")
     with _writing(folder):
         if is_profile(aside):
@@ -187,9 +188,15 @@ def merge(folder: Path, other: Path) -> int:
             folder,
             measured_s=facts.measured_s + others.measured_s,
             ram=facts.ram or others.ram,
-            energy=facts.energy or others.energy,
+            energy=_the_better(facts.energy, others.energy),
         )
     return len(new)
+
+
+def _the_better(own: EnergyCoefficients | None, other: EnergyCoefficients | None) -> EnergyCoefficients | None:
+    """What a meter has shown, if either is that."""
+    is_metered = other is not None and other.source is EnergySource.METERED
+    return other if own is None or (is_metered and own.source is not EnergySource.METERED) else own
 
 
 @contextmanager

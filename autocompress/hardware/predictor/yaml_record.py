@@ -35,7 +35,7 @@ def read_record(kind: type[R], file: Path, schema: int) -> R:
     if isinstance(content.get("schema"), int) and content["schema"] != schema:
         raise ProfileError(
             f"{file}, line {_line(text, ['schema'])}: this version reads schema {schema}, got {content['schema']}; "
-            "update autocompress, or make the profile anew with `autocompress profile --out DIR`"
+            "update autocompress, or make the profile anew with `autocompress profile --anew`"
         )
     try:
         return kind.model_validate(content)
@@ -44,7 +44,7 @@ def read_record(kind: type[R], file: Path, schema: int) -> R:
         where = ".".join(map(str, first["loc"]))
         raise ProfileError(
             f"{file}, line {_line(text, first['loc'])}, at {where}: {first['msg']}, got {str(first['input'])[:80]!r}; "
-            "restore the file, or make the profile anew with `autocompress profile --out DIR`"
+            "restore the file, or make the profile anew with `autocompress profile --anew`"
         ) from error
 
 

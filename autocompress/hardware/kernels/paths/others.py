@@ -38,4 +38,4 @@ def other(kernel: Kernel) -> Description:
         starts=1.0, vector_steps=0.0, macs=float(macs), tiles=0.0, read_bytes=read_bytes, written_bytes=written_bytes
     )
     features = Features(macs=log(macs), read_bytes=log(read_bytes), written_bytes=log(written_bytes))
-    return Description(f"other_{kernel.op}", terms, features)
+    return Description(f"other:{kernel.op}", terms, features)
