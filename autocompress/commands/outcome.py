@@ -160,7 +160,7 @@ def _result(outcome: Outcome, ending: _Ending) -> Result:
     winner = None if best is None else best.kept.record.control
     return Result(
         status=Status.MET if met else Status.INFEASIBLE,
-        verdict=_verdict(facts, baseline, diagnosis) + _answered_by(winner),
+        verdict=_verdict(facts, baseline, diagnosis) + minimized(outcome.goal, facts, baseline) + _answered_by(winner),
         asked=config.budget,
         budget=ending.rows,
         baseline=baseline,
@@ -256,6 +256,18 @@ def _counts(records: tuple[TrialRecord, ...]) -> TrialCounts:
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAILED),
     )
+
+
+def minimized(goal: Goal, facts: ModelFacts | None, baseline: ModelFacts) -> str:
+    """What the minimized cost came to, where accuracy is all that is limited; said plainly where that is no less."""
+    if not goal.minimizes_cost or facts is None:
+        return ""
+    here, before = goal.minimize.of(facts), goal.minimize.of(baseline)
+    if here is None or before is None:
+        return ""
+    values = " against ".join(format_quantity(value, goal.minimize.kind) for value in (here, before))
+    no_less = ", no less than the original's" if here >= before else ""
+    return f" Minimized: {goal.minimize} {values}{no_less}."
 
 
 def _answered_by(control: str | None) -> str:
