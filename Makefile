@@ -29,13 +29,11 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch and torchvision are installed together and first: pip then picks a pair that fits, and keeps it.
-# What pip would compile one file after the other is compiled on all cores; some packages hold files that cannot be.
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed: make PYTHON=...'"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile torch torchvision
-	$(BIN)/python -m pip install --quiet --no-compile --editable .
-	-$(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib
+	$(BIN)/python -m pip install --quiet torch torchvision
+	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.runtime
