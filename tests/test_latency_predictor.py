@@ -12,6 +12,7 @@ from autocompress.errors import MeasurementError
 from autocompress.hardware.kept import circumstances_of
 from autocompress.hardware.kernels.kernel import Kernel
 from autocompress.hardware.predictor.fit import FEWEST_NETWORKS, fit, fit_and_judge, untimed_guesses
+from autocompress.hardware.predictor.kernel_model import UNRELATED_SPREAD
 from autocompress.hardware.predictor.kernel_times import kernel_times
 from autocompress.hardware.predictor.many import Known
 from autocompress.hardware.predictor.predictor import LatencyPredictor
@@ -92,6 +93,21 @@ def test_an_operator_never_seen_that_multiplies_takes_its_products_and_is_known_
     assert [row.source for row in rows] == ["roofline"] * 2
     assert all(row.high_us / row.low_us > 20 for row in rows)
     assert rows[1].us > 20 * rows[0].us
+
+
+def test_a_path_that_one_family_has_is_no_less_known_than_one_that_nobody_timed():
+    """Left out with its family, it is guessed from nothing; it is not as far off as that once it is known."""
+    alone = Kernel("com.vendor.Alone", (floats(1, 400, 100),), (floats(1, 400, 100),))
+    odd = [observed([*kernels, alone], number) for number, kernels in enumerate(KNOWN[:10])]
+    odd = [each.model_copy(update={"family": "odd", "kernels": slow_at_the_end(each.kernels)}) for each in odd]
+    made = fit([*observations(40, noise=NOISE), *odd], HERE)
+    assert made.predict(graph_of([*NEW[0], alone])).rows[-1].source == "measured"
+    assert max(path.spread for path in made.model.paths.values()) <= UNRELATED_SPREAD
+
+
+def slow_at_the_end(kernels):
+    *others, (*last, _) = kernels
+    return (*others, (*last, 5_000.0))
 
 
 def test_a_predictor_comes_back_from_json_and_says_the_same(predictor):

@@ -36,10 +36,10 @@ def main() -> None:
 
 def one(limit: str, options: argparse.Namespace) -> dict[str, object]:
     """One run in a folder of its own."""
-    limit_s = parse_quantity(limit, Kind.TIME) / 1e3
+    limit_s, compress = parse_quantity(limit, Kind.TIME) / 1e3, ac.compress  # which imports it
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
-        result = ac.compress(
+        result = compress(
             options.model, "digits", options.budget, Path(folder, "run"), time=limit, seed=options.seed,
             workers=options.workers, options=DataOptions(input_size=32),
         )  # fmt: skip

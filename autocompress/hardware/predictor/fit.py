@@ -10,7 +10,7 @@ from autocompress.hardware.kept import Circumstances
 from autocompress.hardware.kernels.features import ROUGH_STEPS, rough_us
 from autocompress.hardware.kernels.kernel import digest
 from autocompress.hardware.predictor.forest import Floats
-from autocompress.hardware.predictor.kernel_model import KernelModel, fit_kernels, weights
+from autocompress.hardware.predictor.kernel_model import UNRELATED_SPREAD, KernelModel, fit_kernels, weights
 from autocompress.hardware.predictor.kernel_times import (
     KernelTime,
     ProfilerCost,
@@ -175,8 +175,9 @@ def _spreads(networks: Sequence[Sequence[KernelTime]], guesses: Sequence[Sequenc
 
 
 def _spread(pairs: Floats) -> float:
+    """At most what kernels are off of which nothing like it was timed: left out, a path of one family is such a one."""
     errors = np.log(pairs[:, 1] / pairs[:, 0])
-    return float(np.sqrt(np.average(errors**2, weights=weights(pairs[:, 0]) ** 2)))
+    return min(UNRELATED_SPREAD, float(np.sqrt(np.average(errors**2, weights=weights(pairs[:, 0]) ** 2))))
 
 
 def _with_spreads(guesses: Sequence[Sequence[Guess]], spreads: dict[str, float]) -> list[list[Guess]]:
