@@ -1,11 +1,13 @@
 """How fast the original trains, and in which arithmetic."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_runs import tiny_net, tiny_task
 
 from autocompress.commands import baseline
-from autocompress.commands.baseline import PROBE_STEPS, Pace, measure_pace
+from autocompress.commands.baseline import LEAST_S, PROBE_STEPS, Pace, measure_pace, training_s
 from autocompress.recipe import Arithmetic
 from autocompress.recover.sample_stream import SampleStream
 
@@ -44,3 +46,18 @@ def test_the_model_is_left_as_it_was():
     assert pace.one_thread == pace.all_threads > 0
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "gone_s", "seconds"),
+    [
+        (300, 12, 90.0),  # its share
+        (80, 12, 0.35 * 68),  # of what is left
+        (60, 12, 12.0),  # all but what comes later
+        (100, 30, 10.0),  # which takes longer here
+        (60, 26, LEAST_S),
+    ],
+)
+def test_training_leaves_time_for_what_comes_later_and_more_on_a_slow_machine(limit_s, gone_s, seconds):
+    clock = SimpleNamespace(limit_s=limit_s, elapsed_s=gone_s, left_s=limit_s - gone_s)
+    assert training_s(clock) == pytest.approx(seconds)

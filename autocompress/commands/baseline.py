@@ -28,7 +28,9 @@ PROBE_STEPS = 3
 SET_UP_S = 1.0  # which the first step in an arithmetic may take, however fast the others are
 LEAST_S = 5.0  # of training, however little time there is
 MOST_OF_THE_REST = 0.35  # of the time that is left: short runs have spent much of theirs before they train
-LATER_S = 36.0  # of measuring, a few trials, their recovery and the certificate, however short the run is
+# Of measuring, a few trials, their recovery and the certificate, however short the run is: so long, and longer where
+# all before training took so long that this is twice as much.
+LATER_S, LATER_SHARE = 36.0, 2.0
 WEIGHTS = "model.safetensors"
 FILE = "model.onnx"
 
@@ -87,7 +89,7 @@ def ensure_trained(
         return
     torch.manual_seed(prepared.config.seed)
     settings = _baseline_settings(prepared, stream, pace)
-    limit_s = max(LEAST_S, min(BASELINE_SHARE * clock.limit_s, MOST_OF_THE_REST * clock.left_s, clock.left_s - LATER_S))
+    limit_s = training_s(clock)
     expected = max(1, min(settings.steps, int(limit_s * pace.all_threads)))
 
     def report(step: int, _most: int) -> None:
@@ -113,6 +115,12 @@ def measured_baseline(
         judged = accuracy_of(file, bench.task, "val", threads=bench.machine.cores)
         facts = facts.model_copy(update={"accuracy_val": judged.value, "accuracy_val_interval": judged.interval})
     return file, facts
+
+
+def training_s(clock: Clock) -> float:
+    """Seconds that training may take now."""
+    later_s = max(LATER_S, LATER_SHARE * clock.elapsed_s)
+    return max(LEAST_S, min(BASELINE_SHARE * clock.limit_s, MOST_OF_THE_REST * clock.left_s, clock.left_s - later_s))
 
 
 def _baseline_settings(prepared: Prepared, stream: SampleStream, pace: Pace) -> Recovery:
