@@ -128,18 +128,7 @@ def unpruned(int8_ms: float, fp32_ms: float) -> Ladder:
 @pytest.mark.parametrize(("int8_ms", "computes"), [(2.0, Format.INT8), (0.5, Format.INT8), (3.0, Format.FP32)])
 def test_where_int8_is_slower_codebooks_and_students_are_computed_in_float(int8_ms, computes):
     found, (setting, _, _) = surveyed(limit=5_000, uniform=100)
-    times = {Format.INT8: int8_ms, Format.FP32: 2.5}
-    rungs = tuple(
-        Rung(
-            values={},
-            ratio=0.0,
-            precision=form,
-            recipe=Recipe(),
-            facts=facts(100).model_copy(update={"latency_ms": ms}),
-        )
-        for form, ms in times.items()
-    )
-    found = replace(found, ladder=Ladder(rungs=rungs, seconds=0.0))
+    found = replace(found, ladder=unpruned(int8_ms, 2.5))
     builder = replace(setting.builder, space=load_space("default"))
     assert allocating.with_codebooks(builder, found.ladder).codebooks is computes
     students = allocating.students_of(replace(setting, builder=builder), found)
