@@ -242,7 +242,7 @@ def test_different_ways_have_different_paths():
 OPERATORS = (
     "ReduceSum", "Unheard", "com.vendor.Of",
     "Softmax", "Concat", "Split", "ReduceMean", "Transpose", "Add", "QLinearAdd", "Reshape",
-    "QuantizeLinear", "MaxPool", "nchwc.ReorderOutput", "Gather",
+    "QuantizeLinear", "MaxPool", "nchwc.ReorderOutput", "Gather", "ConvTranspose",
 )  # fmt: skip
 tensors = st.builds(
     Tensor,
@@ -265,8 +265,9 @@ attributes = st.fixed_dictionaries({}, optional={
 def test_every_operator_gets_a_path_and_finite_numbers(op, inputs, outputs, found, size):
     kernel = Kernel(op, tuple(inputs), tuple(outputs), tuple(sorted(found.items())))
     numbers = described(kernel, Context(size, size))
-    usual = described(moving("Relu", f(2, 7), out=(2, 7)))
-    assert numbers.path.startswith("move_")
+    multiplies = op == "ConvTranspose"
+    usual = described(PATHS["other:ConvTranspose"] if multiplies else moving("Relu", f(2, 7), out=(2, 7)))
+    assert numbers.path.startswith("other:" if multiplies else "move_")
     assert (len(numbers.terms), len(numbers.features)) == (len(usual.terms), len(usual.features))
     assert all(math.isfinite(value) for value in numbers.features)
     assert all(math.isfinite(value) and value >= 0 for value in numbers.terms)

@@ -1,8 +1,7 @@
 """What is measured of a few networks of a session beside their latency: peak RAM, and energy where a meter is.
 
 Each peak is that of one fresh process, where a certificate takes the highest of five: some files peak at one of two
-heights, and coefficients that were fitted here predict a usual start of them. Of 60 networks that were started five
-times, the highest start was at most 6 % above the lowest, and within 2 % for 55.
+heights, and coefficients that were fitted here predict a usual start of them.
 """
 
 import contextlib
