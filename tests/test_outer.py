@@ -14,7 +14,7 @@ from autocompress.events import Silence
 from autocompress.measurement import ModelFacts
 from autocompress.passes import Student
 from autocompress.precision import Format
-from autocompress.recipe import Base, Recovery
+from autocompress.recipe import Base, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.allocation.choices import Choice, values_of
 from autocompress.search.candidates.draw import Sizes, counted
@@ -276,6 +276,14 @@ def test_a_search_begins_with_the_tables_allocation_once_at_each_aim(stand_ins, 
     outer = replace(outer_at(0.6), stand_ins=frozenset(stand_ins))
     asked = []
     study = SimpleNamespace(enqueue=lambda values, control=None, recipe=None: asked.append((values, control, recipe)))
-    enqueue_outer(study, outer, {}, seed=0)
+    enqueue_outer(study, outer, {}, [], seed=0)
     alone = [values["aim.size"] for values, control, recipe in asked if control is None and recipe is None]
     assert alone == aims
+
+
+@pytest.mark.parametrize(("share", "tried"), [(0.0001, True), (0.5, False)])
+def test_what_was_measured_to_fit_is_tried_where_no_allocation_does(share, tried):
+    anchor, asked = Recipe(seed=77), []
+    study = SimpleNamespace(enqueue=lambda _values, _name=None, recipe=None: asked.append(recipe))
+    enqueue_outer(study, outer_at(share), {}, [anchor], seed=0)
+    assert (anchor in asked) is tried

@@ -207,10 +207,8 @@ class Pipeline:
             controls = control_values(setting, ladder, has_time=self.clock.search_left_s > 0)
             if outer is not None:
                 recipes = {name: setting.builder.recipe(values) for name, values in controls.items()}
-                enqueue_outer(study, outer, recipes, seed)
-                if outer.allocation(outer.neutral()) is None:  # what its choices do not reach, the space may
-                    for rung in ladder.anchors(setting.goal):
-                        study.enqueue(outer.neutral(), recipe=setting.builder.recipe(rung.values))
+                fitting = [setting.builder.recipe(rung.values) for rung in ladder.anchors(setting.goal)]
+                enqueue_outer(study, outer, recipes, fitting, seed)
                 for recipe in fitting_extremes(found, setting):
                     study.enqueue(outer.neutral(), recipe=recipe)
                 return

@@ -1,6 +1,6 @@
 """What an outer search begins with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from autocompress.recipe import Recipe
 from autocompress.search.controls import outer_controls
@@ -10,14 +10,19 @@ from autocompress.search.study import Study
 UNIFORMS = 4  # combinations that are tried as they are, the control among them
 
 
-def enqueue_outer(study: Study, outer: Outer, controls: Mapping[str, Recipe], seed: int) -> None:
+def enqueue_outer(
+    study: Study, outer: Outer, controls: Mapping[str, Recipe], anchors: Sequence[Recipe], seed: int
+) -> None:
     """Controls first, the table's allocation among them, then that at other aims where they are open.
 
-    At last uniform combinations and a student of each family.
+    At last uniform combinations and a student of each family. Where no allocation is within the limits, ``anchors``,
+    which were measured to be: the choices of the table do not reach all that the space does.
     """
     neutral = outer.neutral()
     for name, recipe in {**controls, **outer_controls(outer, seed)}.items():
         study.enqueue(neutral, name, recipe)
+    for recipe in anchors if outer.allocation(neutral) is None else ():
+        study.enqueue(neutral, recipe=recipe)
     for aim in outer.aims[1:]:
         study.enqueue(outer.neutral(aim))
     for picks in outer.uniforms(UNIFORMS)[1:]:
