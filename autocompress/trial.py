@@ -162,9 +162,9 @@ def judged(made: Made, task: Task, *, threads: int, most_samples: int | None) ->
 class Product:
     """What of a candidate leaves the worker: data only.
 
-    ``steps`` are those of the recovery. ``file`` is there for structures, last rungs and finalists, ``portable`` for
-    the latter two. ``layers`` (as they ended up), ``stored`` (how the file holds them, in words) and ``changed``
-    (``pass: layer`` → what was done) are there for finalists.
+    ``steps`` are those of the recovery. ``file`` is there for structures, last rungs and finalists. ``portable``,
+    ``layers`` (as they ended up), ``stored`` (how the file holds them, in words) and ``changed`` (``pass: layer`` →
+    what was done) are there for the latter two.
     """
 
     facts: ModelFacts
@@ -189,18 +189,12 @@ def product_of(made: Made, *, file: bool) -> Product:
     )
 
 
-def portable_of(made: Made, bench: Bench) -> Product:
-    """The file, and the network as data."""
-    preprocess = bench.task.preprocess
-    portable = to_portable(made.model, preprocess.shape, preprocess.dtype)
-    return replace(product_of(made, file=True), portable=portable)
-
-
 def finalist_of(made: Made, bench: Bench) -> Product:
     """All of ``made``, the network as data included."""
     preprocess = bench.task.preprocess
     return replace(
-        portable_of(made, bench),
+        product_of(made, file=True),
+        portable=to_portable(made.model, preprocess.shape, preprocess.dtype),
         layers=layer_table(made.composed.model, example_input(preprocess.shape, preprocess.dtype)),
         stored=stored_as(made.composed),
         changed=made.composed.changed,

@@ -64,6 +64,9 @@ class MadeUpLauncher:
     def slots(self) -> int:
         return 2
 
+    def ready(self) -> None:
+        pass
+
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:  # noqa: ARG002  # as the protocol has it
         for job in jobs:
             yield self.done(job)

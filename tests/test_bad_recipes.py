@@ -122,7 +122,7 @@ def no_work(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a bad recipe must be refused before any work")
 
-    for name in ("measure_pace", "ensure_trained", "measured_baseline", "run_trial", "open_folder"):
+    for name in ("measure_pace", "ensure_trained", "export_base", "measured_baseline", "run_trial", "open_folder"):
         monkeypatch.setattr(applying, name, refuse)
 
 

@@ -9,14 +9,15 @@ from autocompress.budget import Budget
 from autocompress.clock import Clock
 from autocompress.events import Silence
 from autocompress.graph.program import Portable
-from autocompress.measurement import Latency, ModelFacts
+from autocompress.measurement import Accuracy, Latency, ModelFacts
 from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search import finish
 from autocompress.search.finalist import Finalist
-from autocompress.search.finish import MEASURE_ATTEMPTS, Finish
+from autocompress.search.finish import FAILED, MEASURE_ATTEMPTS, NO_TIME, Finish
 from autocompress.search.full_recovery import fully_recovered
 from autocompress.search.goal import Goal
+from autocompress.search.kept_front import KeptFront
 from autocompress.search.launcher import Done, Job
 from autocompress.trial import Product
 
@@ -243,6 +244,41 @@ def test_recovered_again_for_fewer_steps_the_earlier_one_stays(tmp_path, monkeyp
     run._keep(trial, trial.recipe.with_steps(100), replace(_product(trial), steps=100))
     (finalist,) = run._recover([trial])
     assert finalist.recipe.recovery.steps == kept
+
+
+@pytest.mark.parametrize(
+    ("planned", "times", "jobs"),
+    [
+        (100, (600.0, 20.0), 0),  # as many steps as the trial had
+        (101, (600.0, 20.0), 1),
+        (101, (24.0, 20.0), 0),  # 16 s before the certificate for two trials, in two threads: less than one took
+        (101, (24.0, 8.0), 1),
+    ],
+)
+def test_a_trials_own_file_stands_where_a_full_recovery_would_be_no_more_or_fails(
+    tmp_path, monkeypatch, planned, times, jobs
+):
+    left_s, seconds = times
+    monkeypatch.setattr(Finish, "steps", lambda *_: planned)
+    monkeypatch.setattr(finish, "accuracy_of", lambda *_, **__: Accuracy(value=0.7, interval=(0.6, 0.8), samples=9))
+    trial = trial_of(0).model_copy(update={"seconds": seconds, "steps": 90, "notes": ("before",)})
+    trial = trial.model_copy(update={"recipe": trial.recipe.with_steps(100)})
+    kept, launcher = KeptFront(tmp_path / "front"), Failing()
+    kept.offer(0, trial.facts, replace(_product(trial), file=b"1234", changed={"pass: layer": "what"}))
+    run = Finish(
+        bench=SimpleNamespace(task=None), goal=None, baseline_file=b"", launcher=launcher, clock=Clock(left_s),
+        observer=Silence(), folder=tmp_path, threads=2, steps_per_s=1.0, trial_files=kept.files(),
+    )  # fmt: skip
+    (found,) = run._recover([trial, trial_of(1)])  # there is no file of the second one
+    assert len([job for job in launcher.jobs if job.key == 0]) == jobs
+    assert found.file() == b"1234"
+    assert found.kept.record.kind is TrialKind.FINALIST
+    assert found.recipe.recovery.steps == 90
+    assert (found.facts.size_bytes, found.facts.accuracy_val, found.facts.latency_ms) == (4, 0.7, MEASURED[0][0])
+    assert found.kept.changed == {"pass: layer": "what"}
+    assert found.kept.trial_ms == MEASURED[0][0]
+    assert found.kept.record.notes[0] == "before"
+    assert found.kept.record.notes[1:] == (FAILED if jobs else NO_TIME,)
 
 
 def test_a_record_never_stands_beside_a_file_of_another_recovery(tmp_path, monkeypatch):

@@ -10,11 +10,18 @@ from autocompress.measurement import Accuracy, Latency, ModelFacts
 from autocompress.recipe import PassStep, Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search import front_points
-from autocompress.search.finalist import FILE
+from autocompress.search.finalist import FILE, LAYERS, LayersOfFile
 from autocompress.search.front_points import MOST_POINTS, front_files
 from autocompress.search.kept_front import KeptFront
+from autocompress.trial import Product
 
 PORTABLE = Portable(structure="{}", weights=b"w")
+
+
+def product(file: bytes) -> Product:
+    return Product(
+        facts=facts(None, None), notes=(), seconds=1.0, file=file, portable=PORTABLE, changed={"quantize: fc": "int8"}
+    )
 
 
 def facts(accuracy: float | None, ms: float | None, size: int = 100) -> ModelFacts:
@@ -31,26 +38,28 @@ def record(number: int, found: ModelFacts, structure: int = -1) -> TrialRecord:
 def test_only_files_that_no_other_dominates_stay(tmp_path):
     kept = KeptFront(tmp_path)
     for number, found in enumerate([facts(0.8, 2.0), facts(0.7, 1.0), facts(0.6, 3.0), facts(0.9, 1.5)]):
-        kept.offer(number, found, b"%d" % number, PORTABLE)
+        kept.offer(number, found, product(b"%d" % number))
     assert list(kept.files()) == [1, 3]  # 2 came behind 0, which 3 then put out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3"]
     assert (kept.files()[3] / FILE).read_bytes() == b"3"
+    layers = LayersOfFile.from_json((kept.files()[3] / LAYERS).read_text())
+    assert layers.changed == {"quantize: fc": "int8"}
 
 
 @pytest.mark.parametrize("found", [facts(None, 1.0), facts(0.9, None)])
 def test_what_is_not_known_in_full_has_no_place(tmp_path, found):
     kept = KeptFront(tmp_path)
-    kept.offer(0, found, b"", PORTABLE)
+    kept.offer(0, found, product(b""))
     assert kept.files() == {}
 
 
 def test_a_later_session_goes_on_with_what_was_kept(tmp_path):
     first = KeptFront(tmp_path)
-    first.offer(0, facts(0.8, 2.0), b"old", PORTABLE)
+    first.offer(0, facts(0.8, 2.0), product(b"old"))
     later = KeptFront(tmp_path)
     later.take_up([record(0, facts(0.8, 2.0)), record(1, facts(0.99, 1.0))])
     assert list(later.files()) == [0]
-    later.offer(2, facts(0.9, 1.0), b"new", PORTABLE)
+    later.offer(2, facts(0.9, 1.0), product(b"new"))
     assert list(later.files()) == [2]
 
 
@@ -63,7 +72,7 @@ def taken_of(tmp_path, monkeypatch, count: int, *, left_s: float = 600.0, taken=
     kept = KeptFront(tmp_path)
     records = [record(number, facts(0.5 + number / 100, 1.0 + number), number) for number in range(count)]
     for each in records:
-        kept.offer(each.number, each.facts, b"file", PORTABLE)
+        kept.offer(each.number, each.facts, product(b"file"))
 
     def measure_files(baseline, files, target):
         return latency(20.0), {key: latency(2 * (1.0 + key)) for key in files}

@@ -2,7 +2,9 @@ import os
 import re
 import socket
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -13,9 +15,10 @@ from tiny_runs import tiny_bench
 from autocompress.errors import InputError
 from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.rungs import Rung, rungs_of
+from autocompress.search import launch_ray
 from autocompress.search import launcher as module
 from autocompress.search.launch_ray import RayLauncher
-from autocompress.search.launcher import Done, Job, SerialLauncher, Work, perform, perform_here
+from autocompress.search.launcher import Done, Job, SerialLauncher, Work, perform, perform_here, warm_up
 from autocompress.task import Array
 from autocompress.trial import Bench, Product
 
@@ -72,13 +75,13 @@ def without_time(product: Product | None) -> Product:
 
 
 def test_each_kind_of_work_sends_back_what_is_needed_of_it():
-    """A structure its file, a last rung also the network as data, a finalist everything."""
+    """A structure its file; a last rung and a finalist everything."""
     rung = rungs_of(INT8.recovery.steps)[-1]
     works = (Work.STRUCTURE, Work.RUNG, Work.FINALIST)
     ended = [perform_here(tiny_bench(), job_of(INT8, work, rung=rung)).product for work in works]
     assert [bool(product.file) for product in ended] == [True, True, True]
     assert [bool(product.portable) for product in ended] == [False, True, True]
-    assert [bool(product.layers) for product in ended] == [False, False, True]
+    assert [bool(product.layers) for product in ended] == [False, True, True]
     assert [product.facts.accuracy_val is not None for product in ended] == [False, True, True]
 
 
@@ -168,15 +171,39 @@ def test_a_port_where_nothing_listens_is_refused_at_once(monkeypatch, scheme):
             RayLauncher(workers=1, address=address)
 
 
+STARTED = "AUTOCOMPRESS_TEST_STARTED"
+
+
+def signed_warm_up() -> None:
+    """Ends a little later than the launcher's constructor, and leaves a file."""
+    warm_up()
+    time.sleep(1.0)
+    Path(os.environ[STARTED], f"{os.getpid()}").touch()
+
+
 @pytest.fixture(scope="module")
-def on_ray():
+def on_ray(tmp_path_factory):
     for own in (tiny_runs, sys.modules[__name__]):
         cloudpickle.register_pickle_by_value(own)
-    launcher = RayLauncher(workers=2)
+        ray.cloudpickle.register_pickle_by_value(own)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STARTED, str(tmp_path_factory.mktemp("started")))
+        patch.setattr(launch_ray, "warm_up", signed_warm_up)
+        launcher = RayLauncher(workers=2)
+        assert not list(Path(os.environ[STARTED]).iterdir())
+        launcher.ready()
+        launcher.started = [int(each.name) for each in Path(os.environ[STARTED]).iterdir()]
     yield launcher
     launcher.close()
     for own in (tiny_runs, sys.modules[__name__]):
         cloudpickle.unregister_pickle_by_value(own)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_it_is_ready_once_each_slot_has_a_process_that_has_loaded_all(on_ray):
+    assert len(set(on_ray.started)) == 2
+    on_ray.ready()  # at once
 
 
 @pytest.mark.slow

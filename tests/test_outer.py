@@ -21,6 +21,7 @@ from autocompress.search.candidates.draw import Sizes, counted
 from autocompress.search.goal import Goal
 from autocompress.search.outer import PARTS, STAND_IN_AIMS, WIDE_AIM, parts_of
 from autocompress.search.outer_start import enqueue_outer
+from autocompress.search.setting import Costed
 from autocompress.search.student_arms import DRAWS, StudentArms
 from autocompress.students.family import Architecture
 
@@ -262,13 +263,38 @@ def test_a_size_that_stands_in_for_ram_may_go_far_below_its_limit_and_others_may
     goal = Goal(budget=Budget.parse("latency<=90ms,ram<=50%"), baseline=baseline)
     watched = Silence()
     watched.note = notes.append
-    found = outer_under(outer, replace(setting, goal=goal, observer=watched))
+    found = outer_under(outer, replace(setting, goal=goal, observer=watched), limit_s=1.0, each_s=1.0)
     ranges = {knob.name: knob.range for knob in found.knobs() if knob.kind == "aim"}
     assert ranges["aim.size"] == WIDE_AIM
     assert ranges["aim.latency"].low > WIDE_AIM.low
     assert found.neutral()["aim.size"] == STAND_IN_AIMS[0]
     assert found.neutral()["aim.latency"] == 1.0
     assert [note for note in notes if "steers it by size" in note]
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "expected_s", "takes_s", "built"),
+    [
+        (100.0, 1.0, 1.0, [4, 4]),
+        (100.0, 25.0, 1.0, [4, 4]),
+        (100.0, 40.0, 20.0, [2, 3]),
+        (100.0, 40.0, 60.0, [2]),
+        (100.0, 101.0, 1.0, []),
+        (0.0, 1.0, 1.0, []),
+    ],
+)
+def test_as_many_files_correct_the_costs_as_there_is_time_for(monkeypatch, limit_s, expected_s, takes_s, built):
+    asked: list[int] = []
+    monkeypatch.setattr(allocating, "time", SimpleNamespace(monotonic=lambda: 7.0 + takes_s * sum(asked)))
+    costs: list[tuple[Recipe, str]] = []
+    recipes = [Recipe(recovery=Recovery(steps=steps)) for steps in range(4)]
+    outer = SimpleNamespace(samples=lambda count: asked.append(count) or recipes[:count], learn_costs=costs.extend)
+    setting = SimpleNamespace(
+        cost=lambda these, *_, always: Costed(facts={key: "facts" for key in these if key in always})
+    )
+    allocating._measure_first(outer, setting, limit_s, expected_s)
+    assert asked == built
+    assert costs == [(recipe, "facts") for count in built for recipe in recipes[:count]]
 
 
 @pytest.mark.parametrize(("stand_ins", "aims"), [({Metric.SIZE}, [*STAND_IN_AIMS[1:]]), (set(), [])])

@@ -1,6 +1,7 @@
 """The outer search of a run: its units and their choices, what those lose and cost, and who else is in the race."""
 
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,10 +71,11 @@ def outer_of(setting: Setting, found: Survey, *, table_s: float, folder: Path, e
     return outer
 
 
-def outer_under(outer: Outer, setting: Setting) -> Outer:
+def outer_under(outer: Outer, setting: Setting, *, limit_s: float, each_s: float) -> Outer:
     """The same for the setting's budget, with nothing tried yet; its costs are corrected where the limits are.
 
-    Whatever costs are corrected by holds for all budgets: ``outer`` learns it, too.
+    Whatever costs are corrected by holds for all budgets: ``outer`` learns it, too. ``limit_s`` is what the files for
+    that may take, ``each_s`` what one of them takes, about.
     """
     goal = setting.goal
     found = replace(
@@ -93,7 +95,7 @@ def outer_under(outer: Outer, setting: Setting) -> Outer:
         setting.observer.note(
             "RAM shows only in a file: the search steers it by size, and measures it of every candidate"
         )
-    _measure_first(found, setting)
+    _measure_first(found, setting, limit_s, each_s)
     return found
 
 
@@ -116,12 +118,21 @@ def with_codebooks(builder: RecipeBuilder, ladder: Ladder, kept: Path | None = N
     return replace(builder, codebooks=decided)
 
 
-def _measure_first(outer: Outer, setting: Setting) -> None:
-    """Correct the costs where the limits are: by files of what the table would choose there, measured untrained."""
+def _measure_first(outer: Outer, setting: Setting, limit_s: float, each_s: float) -> None:
+    """Correct the costs where the limits are: by files of what the table would choose there, measured untrained.
+
+    As many as there is time for.
+    """
+    until_s = time.monotonic() + limit_s
     for _ in range(FIRST_ROUNDS):
-        recipes = dict(enumerate(outer.samples(FIRST_FILES)))
+        began_s = time.monotonic()
+        count = min(FIRST_FILES, int((until_s - began_s) / each_s))
+        if count <= 0:
+            return
+        recipes = dict(enumerate(outer.samples(count)))
         facts = setting.cost(recipes, "first allocations", always=recipes).facts
         outer.learn_costs([(recipes[key], each) for key, each in facts.items()])
+        each_s = (time.monotonic() - began_s) / max(1, len(recipes))
 
 
 def limits_of(goal: Goal) -> dict[Metric, float]:

@@ -27,7 +27,7 @@ from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.train import training_losses
 from autocompress.search.costing import measure_files, measure_ram
 from autocompress.task import Task
-from autocompress.trial import Bench, accuracy_of, finalist_of, pass_context, run_trial
+from autocompress.trial import Bench, accuracy_of, export_base, finalist_of, pass_context, run_trial
 
 TRIED_SAMPLES = 2  # BatchNorm in training mode needs more than one
 
@@ -83,7 +83,8 @@ def apply(
     weights_bytes = 4 * sum(parameter.numel() for parameter in prepared.model.parameters())
     open_folder(out, config, weights_bytes, overwrite=overwrite)
     _train_base(prepared, out, observer)
-    file, baseline = measured_baseline(bench, accuracy=True)
+    file = export_base(bench)
+    baseline = measured_baseline(file, bench, accuracy=True)
     write_whole(out / BASELINE / "model.onnx", file)
     digest = weights_digest(prepared.model)
     if recipe.base is not None and recipe.base.sha256 not in ("", digest):

@@ -19,7 +19,7 @@ from autocompress.recipe import Arithmetic, Recovery
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.train import step_times, train_baseline
 from autocompress.search.costing import measure_files, measure_ram
-from autocompress.trial import Bench, accuracy_of, export_base, facts_of
+from autocompress.trial import Bench, accuracy_of, facts_of
 
 BATCH = 64
 MOST_EPOCHS = 40
@@ -101,20 +101,19 @@ def ensure_trained(
 
 
 def measured_baseline(
-    bench: Bench, *, accuracy: bool, rounds: int = 12, ram_bytes: int | None = None
-) -> tuple[bytes, ModelFacts]:
-    """The exported base and its facts: costs, and the validation accuracy if it has been trained.
+    file: bytes, bench: Bench, *, accuracy: bool, rounds: int = 12, ram_bytes: int | None = None
+) -> ModelFacts:
+    """Facts of the exported base: costs, and the validation accuracy if it has been trained.
 
     ``ram_bytes`` is the peak RAM where it is known: training does not change it.
     """
-    file = export_base(bench)
     latency, _ = measure_files(file, {}, bench.target, rounds=rounds, window_ms=60.0)
     facts = facts_of(file).with_latency(latency)
     facts = facts.model_copy(update={"peak_ram_bytes": ram_bytes or measure_ram(file, bench.target)})
     if accuracy:
         judged = accuracy_of(file, bench.task, "val", threads=bench.machine.cores)
         facts = facts.model_copy(update={"accuracy_val": judged.value, "accuracy_val_interval": judged.interval})
-    return file, facts
+    return facts
 
 
 def training_s(clock: Clock) -> float:

@@ -43,10 +43,11 @@ from autocompress.search.outer_start import enqueue_outer
 from autocompress.search.respend import respent
 from autocompress.search.setting import Setting
 from autocompress.search.study import Study
-from autocompress.trial import Bench
+from autocompress.trial import Bench, export_base
 
 CLIMB_SHARE = 0.2  # of the whole time, for uniform recipes
 TABLE_SHARE = 0.2  # of the search's time
+FIRST_SHARE = 0.25  # of what is left of that, for the first files of allocations
 LEAST_OUTER_SHARE = 0.05  # of the whole time that must be left to the search for choosing unit by unit
 ALIKE = "alike"  # marks a run that had no time for that
 ATTRIBUTION_SHARE = 0.02  # of the whole time
@@ -145,7 +146,8 @@ class Pipeline:
         """The survey with the trained baseline's file, costs and validation accuracy."""
         with self._stage("measure", "the trained baseline"):
             known = found.goal.baseline.peak_ram_bytes
-            file, baseline = measured_baseline(found.bench, accuracy=True, ram_bytes=known)
+            file = export_base(found.bench)
+            baseline = measured_baseline(file, found.bench, accuracy=True, ram_bytes=known)
             write_whole(self.out / BASELINE / FILE, file)
         self.observer.baseline(baseline)
         return replace(found, baseline_file=file, goal=replace(found.goal, baseline=baseline))
@@ -172,7 +174,8 @@ class Pipeline:
         if not outer.can_choose:
             return setting
         with self._stage("sensitivity", "what the first allocations cost"):
-            return replace(setting, outer=outer_under(outer, setting))
+            limit_s = FIRST_SHARE * max(0.0, self.clock.search_left_s)
+            return replace(setting, outer=outer_under(outer, setting, limit_s=limit_s, each_s=found.ladder.each_s))
 
     def _is_short(self) -> bool:
         """Whether there is no time for the outer search; a run that goes on does as it did before."""
@@ -252,6 +255,7 @@ class Pipeline:
             steps_per_s=pace.all_threads / (1 + TEACHER_SHARE / FINALISTS),
             forecaster=found.forecaster,
             respend=lambda record, number: respent(setting, record, number),
+            trial_files=kept.files(),
         )
         found = self._with_teacher(found, recovery, finish.steps(FINALISTS) * recovery.batch)
         finish = replace(finish, bench=found.bench)
@@ -277,7 +281,7 @@ class Pipeline:
     def give_up(self, found: Survey, records: tuple[TrialRecord, ...] = (), outer: Outer | None = None) -> Result:
         """No structure meets the costs: say so, with the original's accuracy where that needs no training."""
         if found.goal.baseline.accuracy_val is None and not self.prepared.needs_training:
-            _, baseline = measured_baseline(found.bench, accuracy=True, rounds=6)
+            baseline = measured_baseline(found.baseline_file, found.bench, accuracy=True, rounds=6)
             found = replace(found, goal=replace(found.goal, baseline=baseline))
         write_whole(self.out / BASELINE / FILE, found.baseline_file)
         return write_outcome(self._outcome(found, records, outer), None, [], self.observer)

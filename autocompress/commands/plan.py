@@ -88,7 +88,7 @@ def plan(
             launcher.close()
     baseline = found.goal.baseline
     if not prepared.needs_training:
-        _, baseline = measured_baseline(found.bench, accuracy=True, rounds=6)
+        baseline = measured_baseline(found.baseline_file, found.bench, accuracy=True, rounds=6)
     pace = measure_pace(prepared.model, SampleStream(prepared.task, config.seed), prepared.machine.cores)
     torch.set_num_threads(prepared.machine.cores)
     nearest = found.ladder.nearest(found.goal)

@@ -26,7 +26,7 @@ from autocompress.search.parameters import RecipeBuilder
 from autocompress.search.setting import Setting
 from autocompress.search.space import SearchSpace, load_space
 from autocompress.students.family import Architecture
-from autocompress.trial import Bench
+from autocompress.trial import Bench, export_base
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,9 @@ def survey(prepared: Prepared, launcher: Launcher, observer: Observer, limit_s: 
     """Look at the network and measure its reach, in ``limit_s`` as far as possible; the model is left alone."""
     config = prepared.config
     bench, anatomy = look(prepared, observer, search_space(config).passes.names())
-    file, baseline = measured_baseline(bench, accuracy=False, rounds=6)
+    file = export_base(bench)
+    launcher.ready()
+    baseline = measured_baseline(file, bench, accuracy=False, rounds=6)
     observer.baseline(baseline)
     goal = Goal(budget=Budget.parse(config.budget), baseline=baseline, minimize=config.minimize)
     forecaster = forecaster_for(prepared.machine, config.target, anatomy, observer)

@@ -1,8 +1,8 @@
 """Full recovery of the best candidates, measured side by side with the baseline. Finished work is kept on disk."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,21 @@ from autocompress.measurement import Latency, ModelFacts
 from autocompress.recipe import Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.costing import measure_files, measure_ram
-from autocompress.search.finalist import FILE, RECORD, STRUCTURE, WEIGHTS, Finalist, KeptRecord
+from autocompress.search.finalist import (
+    FILE,
+    LAYERS,
+    RECORD,
+    Finalist,
+    KeptRecord,
+    LayersOfFile,
+    keep_files,
+    layers_of,
+)
 from autocompress.search.forecast import Forecaster
 from autocompress.search.full_recovery import fully_recovered
 from autocompress.search.goal import Goal
 from autocompress.search.launcher import Job, Launcher, Work
-from autocompress.trial import Bench, Product
+from autocompress.trial import Bench, Product, accuracy_of
 
 FINALISTS = 2  # recovered in full; more would each get less time
 MOST_EPOCHS, MOST_STEPS = 30, 400  # of a full recovery: whichever is more
@@ -36,6 +45,8 @@ LEAST_RESPEND_S = 30.0  # of time for recoveries, in which two more files may be
 USED_SHARE = 0.8  # of the time that a full recovery has is planned for its steps; exporting and judging take some
 ENOUGH_STEPS = 0.8  # of those planned now, for which a finalist of an earlier session is not recovered again
 OVERTIME = 0.05  # of the limit, where there would be no answer without
+NO_TIME = "recovery: the trial's own file: there was no time for more than the trial had"
+FAILED = "recovery: the trial's own file: recovering it further failed"
 
 Measured = tuple[Latency, dict[int, Latency]]  # the baseline's, and each file's
 
@@ -45,6 +56,8 @@ class Finish:
     """What finishing works with; ``run`` does it.
 
     ``respend`` makes, of a candidate and a number for it, one that uses the limits better: see ``respend.respent``.
+    ``trial_files`` are folders of trials' own files by their numbers, as ``KeptFront`` has them: they stand where there
+    is no time for more than the trial had, or where that fails.
     """
 
     bench: Bench
@@ -58,6 +71,7 @@ class Finish:
     steps_per_s: float
     forecaster: Forecaster | None = None
     respend: Callable[[TrialRecord, int], TrialRecord | None] | None = None
+    trial_files: Mapping[int, Path] = field(default_factory=dict)
 
     def run(self, records: tuple[TrialRecord, ...]) -> tuple[Latency, list[Finalist]]:
         """Finalists, the best first, and the baseline's latency from the measurement that they share.
@@ -145,28 +159,37 @@ class Finish:
 
     def _recover(self, chosen: list[TrialRecord]) -> list[Finalist]:
         steps = self.steps(len(chosen))
-        jobs, recipes = [], {}
+        jobs, recipes, finalists = [], {}, []
         for record in chosen:
             recipe = fully_recovered(record.recipe, steps)
-            kept = self._kept(recipe)
             recipes[record.number] = (record, recipe)
+            kept = self._kept(recipe)
+            if kept is None and not self._may_gain(record, steps, len(chosen)):
+                kept = self._as_tried(record, NO_TIME)
             if kept is None:
                 jobs.append(Job(key=record.number, work=Work.FINALIST, recipe=recipe, threads=self.threads))
+            else:
+                finalists.append(kept)
         limit_s = self._limit_s(len(jobs))
         jobs = [replace(job, limit_s=limit_s) for job in jobs]
-        finalists = [kept for _, recipe in recipes.values() if (kept := self._kept(recipe)) is not None]
         self.observer.progress(len(finalists), len(chosen), "full recoveries")
         for done in self.launcher.run(self.bench, jobs):
             record, recipe = recipes[done.key]
             before = self._kept(recipe, least=0.0)
             if done.product is None:
                 self.observer.note(f"the full recovery of trial {record.number} failed: {_last_line(done.error)}")
-                finalists += [] if before is None else [before]
+                instead = before or self._as_tried(record, FAILED)
+                finalists += [] if instead is None else [instead]
                 continue
             is_less = before is not None and done.product.steps <= before.recipe.recovery.steps  # time was up
             finalists.append(before if before and is_less else self._keep(record, recipe, done.product))
             self.observer.progress(len(finalists), len(chosen), "full recoveries")
         return finalists
+
+    def _may_gain(self, trial: TrialRecord, steps: int, count: int) -> bool:
+        """Whether a full recovery of so many steps, one of ``count``, would be more than the trial was."""
+        each_s = max(0.0, self.clock.finish_left_s) / count
+        return steps > trial.recipe.recovery.steps and each_s > (trial.seconds or 0.0) / self.threads
 
     def _limit_s(self, count: int) -> float:
         """Seconds after which each of so many recoveries must have ended, on a machine that has become slower, too."""
@@ -190,8 +213,6 @@ class Finish:
 
     def _keep(self, trial: TrialRecord, recipe: Recipe, product: Product) -> Finalist:
         place = self._place(recipe)
-        assert product.file is not None
-        assert product.portable is not None
         notes = product.notes
         if product.steps < recipe.recovery.steps:
             notes += (f"recovery: steps: time was up after {product.steps} of {recipe.recovery.steps} steps",)
@@ -206,20 +227,30 @@ class Finish:
                 "steps": product.steps,
             }
         )
-        kept = KeptRecord(
-            record=record,
-            layers={layer.name: str(layer) for layer in product.layers},
-            layer_params={layer.name: layer.params for layer in product.layers},
-            stored={layer.name: product.stored[layer.name] for layer in product.layers},
-            changed=product.changed,
-            trial_ms=None if trial.facts is None else trial.facts.latency_ms,
-        )
+        kept = _remembered(record, trial, layers_of(product))
         (place / RECORD).unlink(missing_ok=True)  # of an earlier session: it must not stand beside what is new
-        write_whole(place / FILE, product.file)
-        write_whole(place / STRUCTURE, product.portable.structure)
-        write_whole(place / WEIGHTS, product.portable.weights)
+        keep_files(place, product)
         write_whole(place / RECORD, kept.to_json())
         return Finalist(folder=place, kept=kept)
+
+    def _as_tried(self, trial: TrialRecord, why: str) -> Finalist | None:
+        """A trial's own file, judged on the whole validation split; None if it was not kept."""
+        place = self.trial_files.get(trial.number)
+        if place is None or trial.facts is None or not (place / LAYERS).is_file():
+            return None
+        file = (place / FILE).read_bytes()
+        judged = accuracy_of(file, self.bench.task, "val", threads=self.threads)
+        now = {"size_bytes": len(file), "accuracy_val": judged.value, "accuracy_val_interval": judged.interval}
+        record = trial.model_copy(
+            update={
+                "kind": TrialKind.FINALIST,
+                "recipe": trial.recipe if trial.steps is None else trial.recipe.with_steps(trial.steps),
+                "facts": trial.facts.model_copy(update=now),
+                "notes": (*trial.notes, why),
+            }
+        )
+        layers = LayersOfFile.from_json((place / LAYERS).read_text())
+        return Finalist(folder=place, kept=_remembered(record, trial, layers))
 
     def _measure(self, finalists: list[Finalist]) -> tuple[Latency, list[Finalist]]:
         """All finalists again beside the baseline, alone on the machine, for as long as a certificate takes."""
@@ -312,6 +343,11 @@ def _with_prediction(facts: ModelFacts, trial: ModelFacts | None) -> ModelFacts:
     if trial is None or trial.latency_predicted_ms is None or trial.latency_predicted_interval_ms is None:
         return facts
     return facts.with_prediction(trial.latency_predicted_ms, trial.latency_predicted_interval_ms)
+
+
+def _remembered(record: TrialRecord, trial: TrialRecord, layers: LayersOfFile) -> KeptRecord:
+    trial_ms = None if trial.facts is None else trial.facts.latency_ms
+    return KeptRecord(record=record, trial_ms=trial_ms, **dict(layers))
 
 
 def _last_line(text: str | None) -> str:

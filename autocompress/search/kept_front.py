@@ -7,11 +7,11 @@ from pathlib import Path
 
 from autocompress.budget import Metric
 from autocompress.facts import write_whole
-from autocompress.graph.program import Portable
 from autocompress.measurement import ModelFacts
 from autocompress.result import TrialRecord
-from autocompress.search.finalist import FILE, STRUCTURE, WEIGHTS
+from autocompress.search.finalist import FILE, LAYERS, keep_files, layers_of
 from autocompress.search.selection import dominates
+from autocompress.trial import Product
 
 
 @dataclass
@@ -27,17 +27,15 @@ class KeptFront:
             if record.facts is not None and is_placed(record.facts) and (self.place(record.number) / FILE).is_file():
                 self._facts[record.number] = record.facts
 
-    def offer(self, number: int, facts: ModelFacts, file: bytes, portable: Portable) -> None:
+    def offer(self, number: int, facts: ModelFacts, product: Product) -> None:
         """Keep a trained file if it belongs to the front so far; those that it dominates go."""
         if not is_placed(facts) or any(dominates(other, facts) for other in self._facts.values()):
             return
         for behind in [key for key, other in self._facts.items() if dominates(facts, other)]:
             del self._facts[behind]
             shutil.rmtree(self.place(behind), ignore_errors=True)
-        place = self.place(number)
-        write_whole(place / STRUCTURE, portable.structure)
-        write_whole(place / WEIGHTS, portable.weights)
-        write_whole(place / FILE, file)  # last: what lies there is whole
+        write_whole(self.place(number) / LAYERS, layers_of(product).to_json())
+        keep_files(self.place(number), product)
         self._facts[number] = facts
 
     def files(self) -> Mapping[int, Path]:

@@ -50,6 +50,11 @@ class Ladder:
     rungs: tuple[Rung, ...]
     seconds: float
 
+    @property
+    def each_s(self) -> float:
+        """Seconds of one rung, about, of those that were built side by side."""
+        return self.seconds / len(self.rungs)
+
     def reachable(self, metric: Metric) -> float | None:
         """The lowest value of a cost over all rungs."""
         values = [value for rung in self.rungs if (value := metric.of(rung.facts)) is not None]

@@ -15,7 +15,7 @@ import cloudpickle
 import ray
 
 from autocompress.errors import InputError
-from autocompress.search.launcher import Done, Job, perform
+from autocompress.search.launcher import Done, Job, perform, warm_up
 from autocompress.trial import Bench
 
 POLL_S = 1.0
@@ -40,12 +40,18 @@ class RayLauncher:
             _connect(workers, address)
         # Two values, so that what a rung leaves is handed on without coming here.
         self._work = ray.remote(max_retries=3, num_returns=2)(perform)
+        self._starting = [ray.remote(warm_up).remote() for _ in range(self.slots())]
         self._bench: tuple[Bench, Any] | None = None
         self._flying: dict[Any, tuple[int, Any]] = {}
 
     def slots(self) -> int:
         """CPUs of the cluster now; nodes may come and go."""
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def ready(self) -> None:
+        """Wait until each slot has a process that has loaded what jobs need."""
+        while self._starting:
+            _, self._starting = ray.wait(self._starting, num_returns=len(self._starting), timeout=POLL_S)
 
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
         """Each job's end. A task whose workers die again and again ends in an error."""

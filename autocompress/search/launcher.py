@@ -12,10 +12,12 @@ from typing import Any, Protocol
 import torch
 
 from autocompress.divergence import divergence, original_of
+from autocompress.export.onnx_file import to_onnx
 from autocompress.recipe import Recipe
 from autocompress.result import SCORED_SAMPLES
 from autocompress.rungs import Rung, keep_state, run_rung
-from autocompress.trial import Bench, Product, finalist_of, make_structure, portable_of, product_of, run_trial
+from autocompress.task import Layout, Preprocess
+from autocompress.trial import Bench, Product, finalist_of, make_structure, product_of, run_trial
 
 
 class Work(StrEnum):
@@ -69,6 +71,9 @@ class Launcher(Protocol):
     def slots(self) -> int:
         """How many one-thread jobs run at once now."""
 
+    def ready(self) -> None:
+        """Wait until its workers have started: before that, nothing can be measured in peace."""
+
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
         """Each job's end, in the order in which they end. An error in a job is part of its ``Done``."""
 
@@ -92,6 +97,9 @@ class SerialLauncher:
         """One."""
         return 1
 
+    def ready(self) -> None:
+        """Always."""
+
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
         """Each job in turn."""
         return (perform_here(bench, job) for job in jobs)
@@ -106,6 +114,11 @@ class SerialLauncher:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+def warm_up() -> None:
+    """Import what jobs need, and export something: the first of them in a process takes seconds longer than others."""
+    to_onnx(torch.nn.Linear(1, 1), Preprocess(layout=Layout.AS_STORED, shape=(1,)), batch=1)
 
 
 def perform_here(bench: Bench, job: Job) -> Done:
@@ -163,4 +176,4 @@ def _product(bench: Bench, job: Job, state: Any) -> tuple[Product, Any]:
     )
     if job.keep is not None:
         keep_state(left, job.keep)
-    return portable_of(made, bench) if job.rung.is_final else product_of(made, file=False), left
+    return finalist_of(made, bench) if job.rung.is_final else product_of(made, file=False), left

@@ -232,9 +232,8 @@ class Session:
     def _keep_file(self, candidate: Candidate, done: Done) -> None:
         """The trained file of a candidate that came to its end, as long as it belongs to the front."""
         made = done.product
-        if self.front is None or made is None or candidate.facts is None or not (made.file and made.portable):
-            return
-        self.front.offer(candidate.key, candidate.facts, made.file, made.portable)
+        if self.front is not None and made is not None and made.file and made.portable and candidate.facts is not None:
+            self.front.offer(candidate.key, candidate.facts, made)
 
     def _sort(self, candidate: Candidate) -> None:
         """A candidate that was built: to be measured, or known well enough."""
