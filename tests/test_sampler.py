@@ -10,6 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from autocompress.errors import SpaceError
 from autocompress.search.parameters import Knob
+from autocompress.search.proposal import _per_cost
 from autocompress.search.sampler import SurrogateSampler
 from autocompress.search.space import Range
 from autocompress.search.study import Sampler, Study, optuna_sampler
@@ -132,6 +133,32 @@ def test_broken_limits_are_learned_from_what_is_told():
     two_best = sorted(max(row) - np.sort(row)[-2] for row in EFFECTS)
     best = EFFECTS.max(axis=1).sum() - sum(two_best[:3])
     assert study.best_value == pytest.approx(best)
+
+
+def test_what_kept_the_limits_is_not_forgotten_among_many_that_broke_them():
+    study = study_of(SurrogateSampler(CHOICES, seed=0))
+    words = list(itertools.product("abcd", repeat=5))
+    kept = [word for word in words if word[0] == "a"][::20]
+    broken = [word for word in words if word[0] != "a"][::3]
+    for word in (*kept, *broken):
+        params, is_kept = dict(zip(CHOICES, word, strict=True)), word in kept
+        study.add_trial(
+            create_trial(
+                params=params,
+                distributions=CHOICES,
+                value=additive(params) if is_kept else None,
+                state=TrialState.COMPLETE if is_kept else TrialState.PRUNED,
+                constraints={"size": -0.5 if is_kept else 1.0},
+            )
+        )
+    asked = [study.ask(CHOICES).params["op0"] for _ in range(10)]
+    assert asked.count("a") >= 7
+
+
+def test_a_miss_costs_a_tenth_of_a_trial():
+    """Of one that is tried in half of the cases: half a trial is had for 0.55."""
+    tried = np.exp(_per_cost(np.log([1.0, 0.5, 0.001])))
+    assert tried == pytest.approx([1.0, 0.5 / 0.55, 0.001 / 0.1009])
 
 
 def test_before_anything_kept_the_limits_what_breaks_them_least_is_followed():

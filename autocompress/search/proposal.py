@@ -22,28 +22,29 @@ Array = NDArray[np.float64]
 LEAST_ROWS = 3  # finished trials below which there is nothing to learn from
 # Rows that a prediction rests on, half the best, half the latest: keeps a proposal to tens of milliseconds.
 MOST_ROWS = 240
-MOST_VIOLATIONS = 160  # the latest: a violation is close to additive and needs fewer
+MOST_VIOLATIONS = 160  # half those nearest to the limit, half the latest: close to additive, they need fewer
 KERNEL_EVERY = 1.25  # growth of the past after which the kernel is learned anew
 RANDOM, NEAR_BEST, NEAR_LIKELY = 300, 400, 300  # sizes of a pool's parts
 PARENTS = 8
 TRIES = 10  # pools of random configurations until one holds an allowed one
 LIKELY = np.log(0.5)  # of the probability to keep all limits
 VIOLATION = (-1.0, 3.0)  # beyond which a violation says no more
+MISS_COST = 0.1  # of what breaks a limit and is ruled out for it, as a share of what a whole trial costs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
     """What is known: rows of codes with scores to be maximized, in the order in which they were asked for.
 
-    ``violation`` is at most 0 where all limits were kept and NaN where none was told. ``ruled_out`` were told a
-    violation and no score. ``pending`` are on their way. ``seen`` are the keys of all.
+    ``violation`` is at most 0 where all limits were kept and NaN where none was told. ``judged`` were told a violation,
+    with a score or without. ``pending`` are on their way. ``seen`` are the keys of all.
     """
 
     codes: Array
     scores: Array
     violation: Array
-    ruled_out: Array
-    ruled_out_violation: Array
+    judged: Array
+    judged_violation: Array
     pending: Array
     seen: set[bytes]
 
@@ -93,8 +94,7 @@ class Proposer:
 
     def _at_random(self, past: Past, rng: np.random.Generator) -> Array:
         """New and allowed if there is any, else new, else anything; what likely keeps the limits goes first."""
-        enough = np.count_nonzero(~np.isnan(past.violation)) + len(past.ruled_out) >= self._startup
-        limits = self._limits(past) if enough else None
+        limits = self._limits(past) if len(past.judged) >= self._startup else None
         fallback = self._space.draw(rng, 1)
         for _ in range(1 if self._listed is not None else TRIES):
             drawn = self._drawn(past, rng)
@@ -113,8 +113,8 @@ class Proposer:
         if self._listed is not None:
             return rng.permutation(self._remaining(past))
         rows = self._space.draw(rng, RANDOM)
-        if len(past.ruled_out):
-            least = past.ruled_out[np.argsort(past.ruled_out_violation, kind="stable")[:PARENTS]]
+        if len(past.judged):
+            least = past.judged[np.argsort(past.judged_violation, kind="stable")[:PARENTS]]
             rows = np.vstack([rows, self._space.mutated(rng, least, RANDOM)])
         return self._new(rows, past)
 
@@ -154,18 +154,16 @@ class Proposer:
             assert limits is not None, "some limit was broken"
             return limits
         aim = self._improvement(past) if past.scores.shape[1] == 1 else self._gain(past)
-        return aim if limits is None else lambda rows: aim(rows) + limits(rows)
+        return aim if limits is None else lambda rows: aim(rows) + _per_cost(limits(rows))
 
     def _limits(self, past: Past) -> Worth | None:
         """Logarithm of the probability that all limits are kept; None if none was ever broken."""
-        told = ~np.isnan(past.violation)
-        codes = np.vstack([past.codes[told], past.ruled_out])
-        violation = np.clip(np.concatenate([past.violation[told], past.ruled_out_violation]), *VIOLATION)
-        if not (violation > 0).any():
+        if not (past.judged_violation > 0).any():
             return None
-        kernel = self._kernel("violation", codes, violation)
-        latest = slice(-MOST_VIOLATIONS, None)
-        surrogate = fit(self._features, codes[latest], violation[latest], kernel=kernel)
+        violation = np.clip(past.judged_violation, *VIOLATION)
+        kernel = self._kernel("violation", past.judged, violation)
+        rows = _rows(-np.abs(violation), MOST_VIOLATIONS)
+        surrogate = fit(self._features, past.judged[rows], violation[rows], kernel=kernel)
         return lambda rows: log_feasible(*surrogate.of(rows))
 
     def _improvement(self, past: Past) -> Worth:
@@ -198,7 +196,7 @@ class Proposer:
 
     def _belief(self, past: Past, objective: int) -> "_Belief":
         scores = past.scores[:, objective]
-        rows = _rows(scores)
+        rows = _rows(scores, MOST_ROWS)
         scale = NormalScores(scores[rows])
         kernel = self._kernel(objective, past.codes, scores)
         prior = (
@@ -254,11 +252,16 @@ def _judged(rows: Array, worth: Worth) -> Array:
     return worth(rows) if len(rows) else np.zeros(0)
 
 
-def _rows(scores: Array) -> NDArray[np.intp]:
+def _per_cost(chance: Array) -> Array:
+    """Logarithm of how often one is tried, by the logarithm of the chance that it may be, for the cost of one trial."""
+    return np.asarray(chance - np.log(MISS_COST + (1 - MISS_COST) * np.exp(chance)))
+
+
+def _rows(scores: Array, most: int) -> NDArray[np.intp]:
     """Which of the past to keep: all while they are few, then the best and the latest."""
-    if len(scores) <= MOST_ROWS:
+    if len(scores) <= most:
         return np.arange(len(scores))
-    half = MOST_ROWS // 2
+    half = most // 2
     early = np.argsort(-scores[:-half], kind="stable")[:half]
     return np.concatenate([np.sort(early), np.arange(len(scores) - half, len(scores))])
 

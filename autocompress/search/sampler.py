@@ -104,14 +104,15 @@ class SurrogateSampler(BaseSampler):
         """What Optuna knows; trials without all of the space's parameters are left out."""
         told = [trial for trial in trials if self._row(trial) is not None]
         complete = [trial for trial in told if trial.state is TrialState.COMPLETE and trial.values is not None]
-        ruled_out = [trial for trial in told if trial.state is TrialState.PRUNED and trial.constraints]
+        finished = (TrialState.COMPLETE, TrialState.PRUNED)
+        judged = [trial for trial in told if trial.state in finished and trial.constraints]
         pending = [trial for trial in told if trial.state is TrialState.RUNNING]
         return Past(
             codes=self._stacked(complete),
             scores=np.array([trial.values for trial in complete], dtype=np.float64).reshape(-1, len(signs)) * signs,
             violation=self._violations(complete),
-            ruled_out=self._stacked(ruled_out),
-            ruled_out_violation=self._violations(ruled_out),
+            judged=self._stacked(judged),
+            judged_violation=self._violations(judged),
             pending=self._stacked(pending),
             seen=set(keys(self._stacked(told))),
         )
