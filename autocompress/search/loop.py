@@ -1,9 +1,11 @@
 """A search from its first ask to its last record, and the guesses that it begins with."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from autocompress.clock import Clock
 from autocompress.errors import RunError
@@ -41,14 +43,16 @@ class Search:
         """
         if self.front is not None:
             self.front.take_up(self.study.records())
-        Session(
+        session = Session(
             setting=self.setting,
             study=self.study,
             clock=self.clock,
             most_trials=self.most_trials,
             keep=self.keep,
             front=self.front,
-        ).work()
+        )
+        with beside_workers():
+            session.work()
         self.clock.save()
         records = self.study.records()
         _raise_if_all_failed(records)
@@ -64,6 +68,12 @@ class Search:
     def trained(self) -> int:
         """How many candidates were trained, or failed to be; controls apart."""
         return count_trained(self.study.records())
+
+
+def beside_workers() -> AbstractContextManager[object]:
+    """One thread for NumPy's matrices, which are small: more would wait for cores that the workers are using."""
+    found: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+    return found
 
 
 def _raise_if_all_failed(records: tuple[TrialRecord, ...]) -> None:

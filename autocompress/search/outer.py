@@ -22,7 +22,7 @@ from autocompress.recipe import Recipe, Recovery
 from autocompress.result import TrialRecord, TrialState
 from autocompress.search.allocation.allocate import Allocation, Allocator
 from autocompress.search.allocation.choices import Choice, values_of
-from autocompress.search.allocation.correction import Result, factors
+from autocompress.search.allocation.correction import Result, factors, shares_of
 from autocompress.search.parameters import Knob, RecipeBuilder
 from autocompress.search.space import Range
 from autocompress.search.steps import UNUSED, Value
@@ -191,7 +191,7 @@ class Outer:
         self.learn_costs([(record.recipe, record.facts) for record in new if record.facts is not None])
         if new:
             self._results += self._results_of(new)
-            self.factors = factors(self.allocator.loss, self._parts_at, self._results[-MOST_RESULTS:])
+            self.factors = factors(self._results[-MOST_RESULTS:])
 
     def _recall(self, record: TrialRecord) -> None:
         """Know a record's recipe as that of its selection, if that is one of this search."""
@@ -282,16 +282,14 @@ class Outer:
             if picks is not None and record.state is TrialState.COMPLETE and record.facts is not None:
                 accuracy = record.facts.accuracy_val
                 if accuracy is not None:
-                    found.append(Result(picks=picks, lost=self.original_accuracy - accuracy))
+                    shares = shares_of(self.allocator.loss, self._parts, picks)
+                    found.append(Result(shares=shares, lost=self.original_accuracy - accuracy))
         return found
 
     @cached_property
     def parts_of_choices(self) -> list[list[frozenset[str]]]:
         """Of each unit and choice its passes, with what of ``PARTS`` it uses."""
         return [[choice.technique_names | parts_of(choice) for choice in row] for row in self.allocator.choices]
-
-    def _parts_at(self, unit: int, place: int) -> frozenset[str]:
-        return self._parts[unit][place]
 
     def _knobs(self) -> Iterator[Knob]:
         for metric in self.limits:

@@ -1,6 +1,8 @@
 """An Optuna sampler that learns a surrogate of what trials return; how it chooses is in ``proposal``."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,8 +53,7 @@ class SurrogateSampler(BaseSampler):
         self._seed, self._startup = seed, startup
         self._feasible, self._known, self._prior = feasible, dict(known or {}), prior
         self._others = RandomSampler(seed=seed)
-        self._rows: dict[int, Array] = {}
-        self._broken: dict[int, float] = {}
+        self._told: list[_Told] = []  # of the first trials, all of which have ended
         self._proposer: Proposer | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002  # as Optuna calls it
@@ -102,41 +103,54 @@ class SurrogateSampler(BaseSampler):
 
     def _past(self, trials: list[FrozenTrial], signs: Array) -> Past:
         """What Optuna knows; trials without all of the space's parameters are left out."""
-        told = [trial for trial in trials if self._row(trial) is not None]
-        complete = [trial for trial in told if trial.state is TrialState.COMPLETE and trial.values is not None]
-        finished = (TrialState.COMPLETE, TrialState.PRUNED)
-        judged = [trial for trial in told if trial.state in finished and trial.constraints]
-        pending = [trial for trial in told if trial.state is TrialState.RUNNING]
+        while len(self._told) < len(trials) and trials[len(self._told)].state.is_finished():
+            self._told.append(self._of_trial(trials[len(self._told)]))
+        later = map(self._of_trial, trials[len(self._told) :])
+        told = [each for each in (*self._told, *later) if each.row is not None]
+        complete = [each for each in told if each.values is not None]
+        judged = [each for each in told if not np.isnan(each.violation)]
         return Past(
             codes=self._stacked(complete),
-            scores=np.array([trial.values for trial in complete], dtype=np.float64).reshape(-1, len(signs)) * signs,
-            violation=self._violations(complete),
+            scores=np.array([each.values for each in complete], dtype=np.float64).reshape(-1, len(signs)) * signs,
+            violation=_violations(complete),
             judged=self._stacked(judged),
-            judged_violation=self._violations(judged),
-            pending=self._stacked(pending),
-            seen=set(keys(self._stacked(told))),
+            judged_violation=_violations(judged),
+            pending=self._stacked([each for each in told if each.is_running]),
+            seen={each.key for each in told},
         )
 
-    def _stacked(self, trials: list[FrozenTrial]) -> Array:
-        return np.array([self._row(trial) for trial in trials], dtype=np.float64).reshape(len(trials), len(self._space))
+    def _stacked(self, told: list["_Told"]) -> Array:
+        return np.array([each.row for each in told], dtype=np.float64).reshape(len(told), len(self._space))
 
-    def _row(self, trial: FrozenTrial) -> Array | None:
-        """A trial's codes, kept once it is finished."""
-        if trial.number in self._rows:
-            return self._rows[trial.number]
-        if not all(name in trial.params for name in self._space):
-            return None
-        row = np.array([_code(way, trial.params[name]) for name, way in self._space.items()])
-        if trial.state.is_finished():
-            self._rows[trial.number] = row
-        return row
+    def _of_trial(self, trial: FrozenTrial) -> "_Told":
+        is_whole, state = all(name in trial.params for name in self._space), trial.state
+        row = [_code(way, trial.params[name]) for name, way in self._space.items()] if is_whole else None
+        may_judge = state in (TrialState.COMPLETE, TrialState.PRUNED)
+        return _Told(
+            row=None if row is None else np.array(row, dtype=np.float64),
+            values=tuple(trial.values) if state is TrialState.COMPLETE and trial.values is not None else None,
+            violation=max(trial.constraints.values(), default=np.nan) if may_judge else np.nan,
+            is_running=state is TrialState.RUNNING,
+        )
 
-    def _violations(self, trials: list[FrozenTrial]) -> Array:
-        """The largest of each trial's constraints; NaN without any. Those of finished trials are kept."""
-        for trial in trials:
-            if trial.number not in self._broken:
-                self._broken[trial.number] = max(trial.constraints.values(), default=np.nan)
-        return np.array([self._broken[trial.number] for trial in trials], dtype=np.float64)
+
+@dataclass(frozen=True)
+class _Told:
+    """One trial: its codes, None where it lacks parameters; values; the largest of its constraints, NaN without any."""
+
+    row: Array | None
+    values: tuple[float, ...] | None
+    violation: float
+    is_running: bool
+
+    @cached_property
+    def key(self) -> bytes:
+        """What tells its codes apart."""
+        return b"" if self.row is None else keys(self.row[None])[0]
+
+
+def _violations(told: list[_Told]) -> Array:
+    return np.array([each.violation for each in told], dtype=np.float64)
 
 
 def _by_codes(

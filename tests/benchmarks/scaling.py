@@ -45,7 +45,7 @@ from autocompress.search.allocation.choices import Choice, choices_by_unit
 from autocompress.search.allocation.costs import CostModel
 from autocompress.search.allocation.network_costs import NetworkCosts, UniformFile
 from autocompress.search.launcher import Done, Job, Work
-from autocompress.search.loop import Search
+from autocompress.search.loop import Search, beside_workers
 from autocompress.search.outer import Outer, stages_of_units
 from autocompress.search.parameters import RecipeBuilder
 from autocompress.search.setting import Setting
@@ -99,7 +99,8 @@ def driver(journal: Path, trials: int) -> dict[str, object]:
     began = time.perf_counter()
     study = Study(journal, space, seed=0, minimize=False, startup=12)
     opening_s = time.perf_counter() - began
-    spent = _tried(study, outer, LAST, made)
+    with beside_workers():
+        spent = _tried(study, outer, LAST, made)
     parts = {name: round(1e3 * float(np.median(values)), 2) for name, values in spent.items()}
     return {
         "finished": trials,

@@ -5,7 +5,7 @@ than of what another does, and losses do not quite add up. So the losses of each
 fitted on the trials so far; with few trials all of them stay near one another.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,28 +21,40 @@ MOST = 8.0  # that a factor is, and one over it the least
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A trained recipe: the choice of each unit, and what it lost, in points of accuracy or any other one unit."""
+    """A trained recipe: see ``shares_of``; what it lost, in points of accuracy or any other one unit."""
 
-    picks: tuple[int, ...]
+    shares: Mapping[str, float]
     lost: float
 
 
-def factors(
-    loss: Sequence[Sequence[float]], parts: Callable[[int, int], frozenset[str]], results: Sequence[Result]
+def shares_of(
+    loss: Sequence[Sequence[float]], parts: Sequence[Sequence[frozenset[str]]], picks: Sequence[int]
 ) -> dict[str, float]:
-    """Part → factor of the losses of choices that use it; empty while there are too few results.
+    """What of a recipe's loss each part has caused by the table.
 
     Args:
         loss: of each unit and choice, see ``SensitivityTable``.
-        parts: of a unit's choice, which parts it uses; its loss is shared equally among them.
-        results: of recipes that were all recovered alike.
+        parts: of each unit and choice, which parts it uses; its loss is shared equally among them.
+        picks: the choice of each unit.
+    """
+    found: dict[str, float] = {}
+    for losses, used, place in zip(loss, parts, picks, strict=True):
+        for part in used[place]:
+            found[part] = found.get(part, 0.0) + losses[place] / len(used[place])
+    return found
+
+
+def factors(results: Sequence[Result]) -> dict[str, float]:
+    """Part → factor of the losses of choices that use it; empty while there are too few results.
+
+    ``results`` are of recipes that were all recovered alike.
     """
     if len(results) < LEAST_RESULTS:
         return {}
-    names = sorted({part for each in results for unit, place in enumerate(each.picks) for part in parts(unit, place)})
+    names = sorted({part for each in results for part in each.shares})
     if len(names) < 2:
         return {}
-    rows = np.array([_shares(loss, parts, each.picks, names) for each in results])
+    rows = np.array([[each.shares.get(name, 0.0) for name in names] for each in results])
     lost = np.array([each.lost for each in results])
     total = rows.sum(axis=1)
     # What is lost beside all compression, such as by a recovery that is short for all, is no part's doing.
@@ -52,21 +64,6 @@ def factors(
     weights = _ridge(rows * scale, lost - offset)
     middle = float(np.exp(np.mean(np.log(np.clip(weights, 1 / MOST, MOST)))))
     return {name: float(np.clip(w / middle, 1 / MOST, MOST)) for name, w in zip(names, weights, strict=True)}
-
-
-def _shares(
-    loss: Sequence[Sequence[float]],
-    parts: Callable[[int, int], frozenset[str]],
-    picks: Sequence[int],
-    names: Sequence[str],
-) -> list[float]:
-    """What of a recipe's loss each part has caused by the table."""
-    found = dict.fromkeys(names, 0.0)
-    for unit, place in enumerate(picks):
-        used = parts(unit, place)
-        for part in used:
-            found[part] += loss[unit][place] / len(used)
-    return list(found.values())
 
 
 def _line(x: Floats, y: Floats) -> tuple[float, float]:
