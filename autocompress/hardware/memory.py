@@ -10,15 +10,15 @@ from autocompress.target import Target
 PROCESSES = 5
 
 
-def measure_peak_ram(file: Path, target: Target, *, processes: int = PROCESSES, timeout_s: float = 120.0) -> int:
+def measure_peak_ram(file: Path, target: Target, *, processes: int | None = None, timeout_s: float = 120.0) -> int:
     """Bytes by which a process grows at most while it loads the file and runs it three times, the runtime's own aside.
 
-    The highest of so many processes: a limit on memory is one that no start may exceed.
+    The highest of so many processes, ``PROCESSES`` by default: a limit on memory is one that no start may exceed.
 
     Raises:
         MeasurementError: the runtime cannot load or run the file, or the time is over.
     """
-    return max(_growth_bytes(file, target, timeout_s) for _ in range(processes))
+    return max(_growth_bytes(file, target, timeout_s) for _ in range(processes or PROCESSES))
 
 
 def _growth_bytes(file: Path, target: Target, timeout_s: float) -> int:
