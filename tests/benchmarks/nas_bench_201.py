@@ -13,7 +13,8 @@ architectures of six choices each, with validation accuracy (mean of the table's
 asks for nothing that breaks the limit, for ``hypervolume`` it knows one of the two values of all. TPE, NSGA-II and
 random have nothing of the kind, as Optuna takes none; ``surrogate-blind`` is ours without.
 
-Medians over seeds, and the worst of them.
+Medians over seeds, and the worst of them; ``asked``: how many were asked for until then, those that break the limit and
+repeats included.
 """
 
 import argparse
@@ -88,12 +89,12 @@ def sampler_of(name: str, seed: int, table: Table, task: str) -> BaseSampler:
     return SurrogateSampler(SPACE, seed=seed, startup=STARTUP, known={1: latency})
 
 
-def evaluated(name: str, seed: int, table: Table, task: str) -> list[int]:
-    """Architectures in the order in which they were evaluated."""
+def evaluated(name: str, seed: int, table: Table, task: str) -> dict[int, int]:
+    """Architectures in the order in which they were evaluated, each with how many were asked for until then."""
     ways = ["maximize"] if task == "distance" else ["maximize", "minimize"]
     study = optuna.create_study(sampler=sampler_of(name, seed, table, task), directions=ways)
-    found: dict[int, None] = {}
-    for _ in range(MOST_ASKED):
+    found: dict[int, int] = {}
+    for asked in range(1, MOST_ASKED + 1):
         trial = study.ask(SPACE)
         place = table.of(trial.params)
         over = table.latency_ms[place] / table.limit_ms - 1
@@ -104,10 +105,10 @@ def evaluated(name: str, seed: int, table: Table, task: str) -> list[int]:
             continue
         values = [table.accuracy[place], table.latency_ms[place]]
         study.tell(trial, values[: len(ways)])
-        found[place] = None
+        found.setdefault(place, asked)
         if len(found) >= AFTER[task][-1]:
             break
-    return list(found)
+    return found
 
 
 def figure(places: list[int], table: Table, task: str) -> float:
@@ -120,9 +121,10 @@ def figure(places: list[int], table: Table, task: str) -> float:
 
 def row(name: str, seeds: int, table: Table, task: str) -> dict[str, object]:
     runs = [evaluated(name, seed, table, task) for seed in range(seeds)]
-    found = np.array([[figure(places[:count], table, task) for count in AFTER[task]] for places in runs])
+    found = np.array([[figure(list(run)[:count], table, task) for count in AFTER[task]] for run in runs])
     worst = found.max(axis=0) if task == "distance" else found.min(axis=0)
-    columns = {"median": np.median(found, axis=0), "worst": worst}
+    asked = np.median([[[*run.values()][:count][-1] for count in AFTER[task]] for run in runs], axis=0)
+    columns = {"median": np.median(found, axis=0), "worst": worst, "asked": asked}
     return {key: dict(zip(AFTER[task], np.round(values, 3).tolist(), strict=True)) for key, values in columns.items()}
 
 
