@@ -35,7 +35,7 @@ class TrialKind(StrEnum):
 
     SEARCH = "search"
     CONTROL = "control"
-    FINALIST = "finalist"  # recovered in full
+    FINALIST = "finalist"  # recovered in full, or as tried where there was no time for that
 
 
 class TrialRecord(Facts):

@@ -6,7 +6,7 @@ whose ranks say what longer ones come to (Li et al. 2020, https://arxiv.org/abs/
 with different numbers of steps can be compared. On ``digits`` (six recipes, 270 steps; ``tests/benchmarks/rungs.py``)
 one long schedule that is cut ranks them as well: Spearman with the end after a ninth and a third of the steps is 0.89
 and 1.0, with restarts 0.89 and 0.94. But the restarts end higher, at 66.9 against 65.9 %. What is delivered is
-recovered anew in one schedule.
+recovered anew in one schedule, where there is time for more than the trial had.
 
 The moments of AdamW are not carried on: they belong to the rates before the restart, are found again during the
 warm-up, and would triple the state.

@@ -43,6 +43,9 @@ class Judge:
     def slots(self) -> int:
         return 1
 
+    def ready(self) -> None:
+        pass
+
     def run(self, _bench, jobs):
         for job in jobs:
             settings = job.recipe.passes[0].settings

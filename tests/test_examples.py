@@ -1,5 +1,6 @@
 """The examples and the README's commands do what they say, run as a user runs them, with less time."""
 
+import json
 import re
 import runpy
 import shlex
@@ -51,15 +52,18 @@ def run_script(monkeypatch, capsys):
 
 
 def test_the_python_call_ends_in_a_verdict_and_a_module(run_script, tmp_path):
-    """With timm's smallest network of the kind."""
+    """With timm's smallest network of the kind, and no time for more than one trial, which then is the answer."""
     example = (ROOT / "examples/python_call.py").read_text()
     assert '"resnet10t"' in example
     (script := tmp_path / "python_call.py").write_text(example.replace('"resnet10t"', '"test_resnet"'))
 
-    said = run_script(script, "--out", str(tmp_path / "run"), "--time", "4s")
+    said = run_script(script, "--out", str(tmp_path / "run"), "--time", "1s")
 
     assert said.startswith("Met:")
     assert re.search(r"^\d+ parameters$", said, re.MULTILINE)
+    notes = json.loads((tmp_path / "run/result.json").read_text())["notes"]
+    assert [note for note in notes if "there was no time for more than the trial had" in note]
+    assert "This model was not recovered in full" in (tmp_path / "run/best/README.md").read_text()
 
 
 def test_a_recipe_replayed_gives_the_same_file(run_script, tmp_path):

@@ -229,16 +229,24 @@ def test_a_finalist_of_an_earlier_session_is_recovered_again_where_there_is_more
     assert [each.recipe.recovery.steps for each in finalists] == [100]  # better than none, where that fails
 
 
+class Ending(Failing):
+    """Recoveries that end after ``made`` steps."""
+
+    def __init__(self, made: int) -> None:
+        super().__init__()
+        self.made = made
+
+    def run(self, bench, jobs):  # noqa: ARG002  # as the protocol has it
+        self.jobs += jobs
+        yield from (Done(key=job.key, product=replace(_product(trial_of(0)), steps=self.made)) for job in jobs)
+
+
 @pytest.mark.parametrize(("made", "kept"), [(60, 100), (130, 130)])
 def test_recovered_again_for_fewer_steps_the_earlier_one_stays(tmp_path, monkeypatch, made, kept):
-    class Ending(Failing):
-        def run(self, bench, jobs):  # noqa: ARG002  # as the protocol has it
-            yield from (Done(key=job.key, product=replace(_product(trial), steps=made)) for job in jobs)
-
     monkeypatch.setattr(Finish, "steps", lambda *_: 130)
     trial = trial_of(0)
     run = Finish(
-        bench=None, goal=None, baseline_file=b"", launcher=Ending(), clock=Clock(600.0), observer=Silence(),
+        bench=None, goal=None, baseline_file=b"", launcher=Ending(made), clock=Clock(600.0), observer=Silence(),
         folder=tmp_path, threads=1, steps_per_s=1.0,
     )  # fmt: skip
     run._keep(trial, trial.recipe.with_steps(100), replace(_product(trial), steps=100))
@@ -246,39 +254,88 @@ def test_recovered_again_for_fewer_steps_the_earlier_one_stays(tmp_path, monkeyp
     assert finalist.recipe.recovery.steps == kept
 
 
+def tried(bits: int = 8, seconds: float = 20.0) -> TrialRecord:
+    """A trial that had time for 90 of 100 steps."""
+    trial = trial_of(0).model_copy(update={"seconds": seconds, "steps": 90, "notes": ("before",)})
+    quantize = PassStep(name="quantize", settings={"default": {"weights": f"int{bits}", "activations": "int8"}})
+    recipe = trial.recipe.with_steps(100)
+    return trial.model_copy(update={"recipe": recipe.model_copy(update={"passes": (*recipe.passes, quantize)})})
+
+
+def finish_with_files(folder, monkeypatch, trial, *, planned, left_s, launcher) -> Finish:
+    """Trial 0 has a file of its own, of four bytes."""
+    monkeypatch.setattr(Finish, "steps", lambda *_: planned)
+    monkeypatch.setattr(finish, "accuracy_of", lambda *_, **__: Accuracy(value=0.7, interval=(0.6, 0.8), samples=9))
+    monkeypatch.setattr(finish, "facts_of", lambda file: ModelFacts(size_bytes=len(file), macs=2, params=3))
+    kept = KeptFront(folder / "front")
+    kept.offer(0, trial.facts, replace(_product(trial), file=b"1234", changed={"pass: layer": "what"}))
+    return Finish(
+        bench=SimpleNamespace(task=None), goal=None, baseline_file=b"", launcher=launcher, clock=Clock(left_s),
+        observer=Silence(), folder=folder, threads=2, steps_per_s=1.0, trial_files=kept.files(),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("planned", "times", "jobs"),
+    ("trial", "plan", "jobs"),
     [
-        (100, (600.0, 20.0), 0),  # as many steps as the trial had
-        (101, (600.0, 20.0), 1),
-        (101, (24.0, 20.0), 0),  # 16 s before the certificate for two trials, in two threads: less than one took
-        (101, (24.0, 8.0), 1),
+        (tried(), (90, 600.0), []),  # no more steps than the trial had
+        (tried(bits=3), (90, 600.0), [0, 1]),  # which are then trained with their roundings
+        (tried(), (91, 600.0), [0, 1]),
+        (tried(), (91, 24.0), [0]),  # 16 s before the certificate: two threads need 10 for what the trial did
+        (tried(seconds=8.0), (91, 24.0), [0, 1]),
+        (tried(), (91, 12.0), []),
     ],
 )
 def test_a_trials_own_file_stands_where_a_full_recovery_would_be_no_more_or_fails(
-    tmp_path, monkeypatch, planned, times, jobs
+    tmp_path, monkeypatch, trial, plan, jobs
 ):
-    left_s, seconds = times
-    monkeypatch.setattr(Finish, "steps", lambda *_: planned)
-    monkeypatch.setattr(finish, "accuracy_of", lambda *_, **__: Accuracy(value=0.7, interval=(0.6, 0.8), samples=9))
-    trial = trial_of(0).model_copy(update={"seconds": seconds, "steps": 90, "notes": ("before",)})
-    trial = trial.model_copy(update={"recipe": trial.recipe.with_steps(100)})
-    kept, launcher = KeptFront(tmp_path / "front"), Failing()
-    kept.offer(0, trial.facts, replace(_product(trial), file=b"1234", changed={"pass: layer": "what"}))
-    run = Finish(
-        bench=SimpleNamespace(task=None), goal=None, baseline_file=b"", launcher=launcher, clock=Clock(left_s),
-        observer=Silence(), folder=tmp_path, threads=2, steps_per_s=1.0, trial_files=kept.files(),
-    )  # fmt: skip
-    (found,) = run._recover([trial, trial_of(1)])  # there is no file of the second one
-    assert len([job for job in launcher.jobs if job.key == 0]) == jobs
+    """Of trial 1 there is no file: nothing is left of it. ``plan``: steps, and seconds until the end."""
+    planned, left_s = plan
+    launcher = Failing()
+    run = finish_with_files(tmp_path, monkeypatch, trial, planned=planned, left_s=left_s, launcher=launcher)
+    (found,) = run._recover([trial, trial_of(1)])
+    assert [job.key for job in launcher.jobs] == jobs
     assert found.file() == b"1234"
+    assert (
+        found.note
+        == "not recovered in full: trained for 90 steps as a trial of the search, and exported as it was then"
+    )
     assert found.kept.record.kind is TrialKind.FINALIST
     assert found.recipe.recovery.steps == 90
-    assert (found.facts.size_bytes, found.facts.accuracy_val, found.facts.latency_ms) == (4, 0.7, MEASURED[0][0])
+    assert (found.facts.size_bytes, found.facts.macs, found.facts.accuracy_val) == (4, 2, 0.7)
+    assert (found.facts.latency_ms, found.facts.latency_predicted_ms, found.facts.peak_ram_bytes) == (None, 1.5, None)
     assert found.kept.changed == {"pass: layer": "what"}
     assert found.kept.trial_ms == MEASURED[0][0]
-    assert found.kept.record.notes[0] == "before"
-    assert found.kept.record.notes[1:] == (FAILED if jobs else NO_TIME,)
+    assert found.kept.record.notes == ("before", FAILED if jobs else NO_TIME)
+
+
+def test_without_any_file_the_best_is_recovered_however_late_it_is(tmp_path, monkeypatch):
+    launcher = Failing()
+    run = finish_with_files(tmp_path, monkeypatch, tried(), planned=1, left_s=1.0, launcher=launcher)
+    assert run._recover([trial_of(1), trial_of(2)]) == []
+    assert [job.key for job in launcher.jobs] == [1]
+
+
+@pytest.mark.parametrize(("made", "steps"), [(50, 90), (89, 90), (90, 90), (130, 130)])
+def test_a_recovery_that_time_cut_short_of_the_trials_own_is_not_taken(tmp_path, monkeypatch, made, steps):
+    trial = tried()
+    run = finish_with_files(tmp_path, monkeypatch, trial, planned=130, left_s=600.0, launcher=Ending(made))
+    (found,) = run._recover([trial])
+    assert found.recipe.recovery.steps == steps
+    assert (found.file() == b"1234") is (made < 90)
+    assert bool(found.note) is (made < 90)
+
+
+@pytest.mark.parametrize(("before", "steps"), [(50, 90), (100, 100)])
+def test_without_time_the_longer_of_the_trials_own_file_and_an_earlier_finalist_stands(
+    tmp_path, monkeypatch, before, steps
+):
+    trial, launcher = tried(), Failing()
+    run = finish_with_files(tmp_path, monkeypatch, trial, planned=500, left_s=12.0, launcher=launcher)
+    run._keep(trial, trial.recipe.with_steps(before), replace(_product(trial), steps=before))
+    (found,) = run._recover([trial])
+    assert found.recipe.recovery.steps == steps
+    assert launcher.jobs == []
 
 
 def test_a_record_never_stands_beside_a_file_of_another_recovery(tmp_path, monkeypatch):

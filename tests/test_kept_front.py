@@ -9,7 +9,7 @@ from autocompress.graph.program import Portable
 from autocompress.measurement import Accuracy, Latency, ModelFacts
 from autocompress.recipe import PassStep, Recipe
 from autocompress.result import TrialKind, TrialRecord, TrialState
-from autocompress.search import front_points
+from autocompress.search import front_points, kept_front
 from autocompress.search.finalist import FILE, LAYERS, LayersOfFile
 from autocompress.search.front_points import MOST_POINTS, front_files
 from autocompress.search.kept_front import KeptFront
@@ -44,6 +44,30 @@ def test_only_files_that_no_other_dominates_stay(tmp_path):
     assert (kept.files()[3] / FILE).read_bytes() == b"3"
     layers = LayersOfFile.from_json((kept.files()[3] / LAYERS).read_text())
     assert layers.changed == {"quantize: fc": "int8"}
+
+
+def test_a_file_that_a_killed_session_left_under_a_number_is_never_taken_for_a_later_one(tmp_path):
+    killed = KeptFront(tmp_path)
+    killed.offer(1, facts(0.8, 2.0), product(b"old"))
+    later = KeptFront(tmp_path)
+    later.offer(0, facts(0.9, 1.0), product(b"better"))
+    later.offer(1, facts(0.8, 2.0), product(b"new"))  # behind the better one
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
+
+
+def test_what_it_puts_out_stays_until_the_new_file_is_whole(tmp_path, monkeypatch):
+    kept = KeptFront(tmp_path)
+    kept.offer(0, facts(0.8, 2.0), product(b"old"))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kept_front, "keep_files", killed)
+    with pytest.raises(KeyboardInterrupt):
+        kept.offer(1, facts(0.9, 1.0), product(b"new"))
+    later = KeptFront(tmp_path)
+    later.take_up([record(0, facts(0.8, 2.0)), record(1, facts(0.9, 1.0))])
+    assert list(later.files()) == [0]
 
 
 @pytest.mark.parametrize("found", [facts(None, 1.0), facts(0.9, None)])

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from made_up_forecasts import ForecastingCosting, MadeUpForecaster
 from made_up_search import MadeUpLauncher, facts_of, latency_ms, made_up_setting
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from autocompress.budget import Metric
 from autocompress.clock import Clock
@@ -51,6 +52,24 @@ def trained(setting: Setting) -> list[Recipe]:
 
 def ended(records: tuple[TrialRecord, ...], state: TrialState) -> list[TrialRecord]:
     return [record for record in records if record.state is state]
+
+
+def test_small_matrices_take_one_thread_beside_the_workers(tmp_path):
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    class Watched(MadeUpLauncher):
+        def submit(self, bench, job):
+            seen.append(threads())
+            super().submit(bench, job)
+
+    seen: list[set[int]] = []
+    setting = replace(made_up_setting("latency<=9ms"), launcher=Watched())
+    with threadpool_limits(limits=2, user_api="blas"):
+        search_in(tmp_path, setting, trials=1).run()
+        assert threads() == {2}
+    assert seen
+    assert set().union(*seen) == {1}
 
 
 def test_as_many_candidates_are_trained_as_were_asked_for_controls_apart(tmp_path):

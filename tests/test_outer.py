@@ -285,6 +285,7 @@ def test_a_size_that_stands_in_for_ram_may_go_far_below_its_limit_and_others_may
 )
 def test_as_many_files_correct_the_costs_as_there_is_time_for(monkeypatch, limit_s, expected_s, takes_s, built):
     asked: list[int] = []
+    notes: list[str] = []
     monkeypatch.setattr(allocating, "time", SimpleNamespace(monotonic=lambda: 7.0 + takes_s * sum(asked)))
     costs: list[tuple[Recipe, str]] = []
     recipes = [Recipe(recovery=Recovery(steps=steps)) for steps in range(4)]
@@ -292,7 +293,9 @@ def test_as_many_files_correct_the_costs_as_there_is_time_for(monkeypatch, limit
     setting = SimpleNamespace(
         cost=lambda these, *_, always: Costed(facts={key: "facts" for key in these if key in always})
     )
+    setting.observer = SimpleNamespace(note=notes.append)
     allocating._measure_first(outer, setting, limit_s, expected_s)
+    assert bool(notes) is (built == [])
     assert asked == built
     assert costs == [(recipe, "facts") for count in built for recipe in recipes[:count]]
 

@@ -10,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from autocompress.errors import SpaceError
 from autocompress.search.parameters import Knob
-from autocompress.search.proposal import _per_cost
+from autocompress.search.proposal import MISS_COST, _per_cost
 from autocompress.search.sampler import SurrogateSampler
 from autocompress.search.space import Range
 from autocompress.search.study import Sampler, Study, optuna_sampler
@@ -88,8 +88,10 @@ def test_the_same_seed_proposes_the_same_and_another_does_not(space):
 def test_a_new_sampler_goes_on_as_the_old_one_would_have():
     """What it keeps in memory only spares time."""
     one = study_of(SurrogateSampler(CHOICES, seed=0))
-    for _ in range(30):
-        trial = one.ask(CHOICES)
+    asked = [one.ask(CHOICES) for _ in range(4)]
+    for _ in range(26):  # they end in another order than they began, the first one never
+        asked.append(one.ask(CHOICES))
+        trial = asked.pop(1 if len(asked) % 2 else 3)
         one.tell(trial, additive(trial.params))
     other = study_of(SurrogateSampler(CHOICES, seed=0))
     other.add_trials(one.trials)
@@ -157,8 +159,16 @@ def test_what_kept_the_limits_is_not_forgotten_among_many_that_broke_them():
 
 def test_a_miss_costs_a_tenth_of_a_trial():
     """Of one that is tried in half of the cases: half a trial is had for 0.55."""
-    tried = np.exp(_per_cost(np.log([1.0, 0.5, 0.001])))
+    tried = np.exp(_per_cost(np.log([1.0, 0.5, 0.001]), MISS_COST))
     assert tried == pytest.approx([1.0, 0.5 / 0.55, 0.001 / 0.1009])
+
+
+@pytest.mark.parametrize(("minimize", "share"), [(False, MISS_COST), (True, 1.0)])
+def test_a_miss_that_only_training_shows_costs_a_whole_trial(tmp_path: Path, minimize, share):
+    knobs = (Knob(name="ratio", range=Range(low=0.0, high=0.8)),)
+    study = Study(tmp_path / "journal", knobs, seed=0, minimize=minimize, startup=4)
+    assert study._study.sampler._miss_cost == share
+    assert np.exp(_per_cost(np.log([0.25]), 1.0)) == pytest.approx([0.25])
 
 
 def test_before_anything_kept_the_limits_what_breaks_them_least_is_followed():
@@ -210,9 +220,11 @@ def test_a_thousand_finished_trials_take_no_time():
     space = {f"x{place}": FloatDistribution(0, 1) for place in range(10)}
     space |= {f"c{place}": CategoricalDistribution(tuple("abcd")) for place in range(10)}
     study, rng = study_of(SurrogateSampler(space, seed=0)), np.random.default_rng(0)
-    for _ in range(1000):
+    for place in range(1000):
         params = {name: rng.random() if name[0] == "x" else str(rng.choice(list("abcd"))) for name in space}
         study.add_trial(create_trial(params=params, distributions=space, value=params["x0"] - params["x1"] ** 2))
+        if place == 2:
+            study.ask(space)  # and waits between rungs all the time
     seconds = []
     for _ in range(6):
         started = time.process_time()  # other programs' work does not count

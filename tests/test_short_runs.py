@@ -7,12 +7,14 @@ import pytest
 from made_up_search import made_up_setting
 
 from autocompress.commands import outcome, pipeline
+from autocompress.commands import survey as surveying
 from autocompress.commands.folder import JOURNAL, WORK
 from autocompress.commands.pipeline import ALIKE, Pipeline
 from autocompress.events import Remembering, Silence
 from autocompress.recipe import Recipe
 from autocompress.search.controls import UNIFORM_INT8
 from autocompress.search.ladder import climb
+from autocompress.search.launcher import SerialLauncher
 
 
 def is_short(out, left_s: float) -> bool:
@@ -33,6 +35,26 @@ def test_a_run_that_goes_on_does_as_before(tmp_path, left_s):
     assert not is_short(tmp_path, left_s)
     (tmp_path / WORK / ALIKE).touch()
     assert is_short(tmp_path, left_s)
+
+
+def test_nothing_is_measured_before_the_workers_have_started(monkeypatch):
+    done: list[str] = []
+
+    class Starting(SerialLauncher):
+        def ready(self) -> None:
+            done.append("ready")
+
+    def measured(file, *_, **__):
+        done.append(f"measured {file}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(surveying, "look", lambda *_: (None, None))
+    monkeypatch.setattr(surveying, "search_space", lambda _: SimpleNamespace(passes=SimpleNamespace(names=tuple)))
+    monkeypatch.setattr(surveying, "export_base", lambda _: done.append("exported") or "the file")
+    monkeypatch.setattr(surveying, "measured_baseline", measured)
+    with pytest.raises(KeyboardInterrupt):
+        surveying.survey(SimpleNamespace(config=None), Starting(), Silence())
+    assert done == ["exported", "ready", "measured the file"]
 
 
 @pytest.mark.parametrize("extremes", [[Recipe(seed=9)], []])

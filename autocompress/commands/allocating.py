@@ -124,15 +124,17 @@ def _measure_first(outer: Outer, setting: Setting, limit_s: float, each_s: float
     As many as there is time for.
     """
     until_s = time.monotonic() + limit_s
+    if limit_s < each_s:
+        setting.observer.note("the first allocations were not measured: the time was up; give more --time")
     for _ in range(FIRST_ROUNDS):
         began_s = time.monotonic()
         count = min(FIRST_FILES, int((until_s - began_s) / each_s))
         if count <= 0:
-            return
+            break
         recipes = dict(enumerate(outer.samples(count)))
         facts = setting.cost(recipes, "first allocations", always=recipes).facts
         outer.learn_costs([(recipes[key], each) for key, each in facts.items()])
-        each_s = (time.monotonic() - began_s) / max(1, len(recipes))
+        each_s = max(1e-3, (time.monotonic() - began_s) / max(1, len(recipes)))
 
 
 def limits_of(goal: Goal) -> dict[Metric, float]:

@@ -40,6 +40,7 @@ def raced(
         networks = [_built(each, task, request.seed) for each in field]
         slowest = max(range(len(field)), key=lambda index: field[index].facts.macs)
         stream = SampleStream(task, request.seed)
+        launcher.ready()
         pace = measure_pace(networks[slowest], stream, machine.cores)
         torch.set_num_threads(machine.cores)
         most = max(1, MOST_EPOCHS * stream.epoch_length // BATCH // GROWTH)

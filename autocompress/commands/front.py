@@ -14,11 +14,9 @@ from autocompress.graph.program import Portable
 from autocompress.measurement import Latency, ModelFacts
 from autocompress.recipe import Recipe
 from autocompress.result import FrontPoint
-from autocompress.search.finalist import Finalist
+from autocompress.search.finalist import SHORT, Finalist
 from autocompress.search.front_points import FrontFile
 from autocompress.search.selection import front
-
-SHORT = "not recovered in full: trained for {} steps as a trial of the search, and exported as it was then"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +69,7 @@ def _of_finalists(finalists: Sequence[Finalist]) -> Iterator[_Model]:
             file=each.file(),
             recipe=each.recipe,
             portable=each.portable(),
+            note=each.note,
         )
 
 

@@ -101,7 +101,7 @@ def write_outcome(
         certificate = certificate_of(
             outcome.prepared, best.file(), best.recipe, facts=facts, baseline=baseline, rows=rows, latency=best.latency
         )
-        write_bundle(outcome.out / BEST, best.file(), best.portable(), best.recipe, certificate)
+        write_bundle(outcome.out / BEST, best.file(), best.portable(), best.recipe, certificate, note=best.note)
     ending = _Ending(
         baseline=baseline,
         facts=facts,

@@ -30,7 +30,7 @@ NOTES = {
     AT_RANDOM: "part by part at random, as far as it fits",
 }
 NOT_MADE = "was not tried: nothing of this kind meets the costs, or time was up"
-ANSWER = "the answer: this one was recovered in full and is returned"
+ANSWER = "the answer: this one is returned"
 STEPS = (0.0, 0.04, 0.08)  # beyond the interpolated ratio, tried at once: the least that fits is taken
 
 

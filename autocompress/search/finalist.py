@@ -12,6 +12,7 @@ from autocompress.trial import Product
 
 FILE, STRUCTURE, WEIGHTS, RECORD = "model.onnx", "structure.json", "model.safetensors", "record.json"
 LAYERS = "layers.json"
+SHORT = "not recovered in full: trained for {} steps as a trial of the search, and exported as it was then"
 
 
 class LayersOfFile(Facts):
@@ -24,10 +25,14 @@ class LayersOfFile(Facts):
 
 
 class KeptRecord(LayersOfFile):
-    """What is remembered of a finalist beside its files. ``trial_ms``: what its trial took, if it was measured."""
+    """What is remembered of a finalist beside its files. ``trial_ms``: what its trial took, if it was measured.
+
+    ``is_as_tried``: the file is its trial's own.
+    """
 
     record: TrialRecord
     trial_ms: float | None = None
+    is_as_tried: bool = False
 
 
 def layers_of(product: Product) -> LayersOfFile:
@@ -67,6 +72,11 @@ class Finalist:
     def recipe(self) -> Recipe:
         """The recipe with the recovery that it had."""
         return self.kept.record.recipe
+
+    @property
+    def note(self) -> str:
+        """What was not done to it, if anything."""
+        return SHORT.format(self.recipe.recovery.steps) if self.kept.is_as_tried else ""
 
     def file(self) -> bytes:
         """The bytes of the ONNX file."""

@@ -28,8 +28,8 @@ from autocompress.search.finalist import (
 from autocompress.search.forecast import Forecaster
 from autocompress.search.full_recovery import fully_recovered
 from autocompress.search.goal import Goal
-from autocompress.search.launcher import Job, Launcher, Work
-from autocompress.trial import Bench, Product, accuracy_of
+from autocompress.search.launcher import Done, Job, Launcher, Work
+from autocompress.trial import Bench, Product, accuracy_of, facts_of
 
 FINALISTS = 2  # recovered in full; more would each get less time
 MOST_EPOCHS, MOST_STEPS = 30, 400  # of a full recovery: whichever is more
@@ -158,38 +158,65 @@ class Finish:
         return int(np.clip(usable * self.steps_per_s, 1, max(MOST_STEPS, epochs)))
 
     def _recover(self, chosen: list[TrialRecord]) -> list[Finalist]:
-        steps = self.steps(len(chosen))
-        jobs, recipes, finalists = [], {}, []
-        for record in chosen:
-            recipe = fully_recovered(record.recipe, steps)
-            recipes[record.number] = (record, recipe)
-            kept = self._kept(recipe)
-            if kept is None and not self._may_gain(record, steps, len(chosen)):
-                kept = self._as_tried(record, NO_TIME)
-            if kept is None:
-                jobs.append(Job(key=record.number, work=Work.FINALIST, recipe=recipe, threads=self.threads))
-            else:
-                finalists.append(kept)
-        limit_s = self._limit_s(len(jobs))
-        jobs = [replace(job, limit_s=limit_s) for job in jobs]
-        self.observer.progress(len(finalists), len(chosen), "full recoveries")
-        for done in self.launcher.run(self.bench, jobs):
-            record, recipe = recipes[done.key]
-            before = self._kept(recipe, least=0.0)
-            if done.product is None:
-                self.observer.note(f"the full recovery of trial {record.number} failed: {_last_line(done.error)}")
-                instead = before or self._as_tried(record, FAILED)
-                finalists += [] if instead is None else [instead]
-                continue
-            is_less = before is not None and done.product.steps <= before.recipe.recovery.steps  # time was up
-            finalists.append(before if before and is_less else self._keep(record, recipe, done.product))
-            self.observer.progress(len(finalists), len(chosen), "full recoveries")
+        count = next((count for count in range(len(chosen), 0, -1) if self._may_gain(chosen[:count])), 0)
+        steps = self.steps(max(1, count))
+        recipes = {record.number: fully_recovered(record.recipe, steps) for record in chosen}
+        records = {record.number: record for record in chosen}
+        finalists = [
+            stands
+            for place, record in enumerate(chosen)
+            if (stands := self._standing(record, recipes[record.number], recovers=place < count)) is not None
+        ]
+        stand = {finalist.kept.record.number for finalist in finalists}
+        open_ = [
+            record for record in (chosen[:count] if finalists or count else chosen[:1]) if record.number not in stand
+        ]
+        limit_s = self._limit_s(len(open_))
+        jobs = [
+            Job(
+                key=record.number,
+                work=Work.FINALIST,
+                recipe=recipes[record.number],
+                threads=self.threads,
+                limit_s=limit_s,
+            )
+            for record in open_
+        ]
+        self.observer.progress(len(finalists), len(finalists) + len(jobs), "full recoveries")
+        for done in self.launcher.run(self.bench, jobs) if jobs else ():
+            found = self._ended(done, records[done.key], recipes[done.key])
+            finalists += [] if found is None else [found]
+            self.observer.progress(len(finalists), len(finalists) + len(jobs), "full recoveries")
         return finalists
 
-    def _may_gain(self, trial: TrialRecord, steps: int, count: int) -> bool:
-        """Whether a full recovery of so many steps, one of ``count``, would be more than the trial was."""
-        each_s = max(0.0, self.clock.finish_left_s) / count
-        return steps > trial.recipe.recovery.steps and each_s > (trial.seconds or 0.0) / self.threads
+    def _may_gain(self, trials: list[TrialRecord]) -> bool:
+        """Whether there is time to recover all of them for more than their trials were, at the pace of all cores."""
+        each_s, steps = max(0.0, self.clock.finish_left_s) / len(trials), self.steps(len(trials))
+        return all(
+            each_s > (trial.seconds or 0.0) / self.threads
+            and (steps > _steps_of(trial) or fully_recovered(trial.recipe, steps).recovery.quantize_aware)
+            for trial in trials
+        )
+
+    def _standing(self, trial: TrialRecord, recipe: Recipe, *, recovers: bool) -> Finalist | None:
+        """What there is already: of an earlier session, or the trial's own file where it is not recovered now."""
+        if recovers:
+            return self._kept(recipe)
+        kept = self._kept(recipe, least=0.0)
+        if kept is not None and kept.recipe.recovery.steps >= _steps_of(trial):
+            return kept
+        return self._as_tried(trial, NO_TIME) or kept
+
+    def _ended(self, done: Done, trial: TrialRecord, recipe: Recipe) -> Finalist | None:
+        """What a full recovery comes to: what stood before it stays where time was up too soon."""
+        before = self._kept(recipe, least=0.0)
+        if done.product is None:
+            self.observer.note(f"the full recovery of trial {trial.number} failed: {_last_line(done.error)}")
+            return before or self._as_tried(trial, FAILED)
+        if before is not None and done.product.steps <= before.recipe.recovery.steps:
+            return before
+        instead = self._as_tried(trial, NO_TIME) if done.product.steps < _steps_of(trial) else None
+        return instead or self._keep(trial, recipe, done.product)
 
     def _limit_s(self, count: int) -> float:
         """Seconds after which each of so many recoveries must have ended, on a machine that has become slower, too."""
@@ -240,17 +267,19 @@ class Finish:
             return None
         file = (place / FILE).read_bytes()
         judged = accuracy_of(file, self.bench.task, "val", threads=self.threads)
-        now = {"size_bytes": len(file), "accuracy_val": judged.value, "accuracy_val_interval": judged.interval}
+        accuracy = {"accuracy_val": judged.value, "accuracy_val_interval": judged.interval}
         record = trial.model_copy(
             update={
                 "kind": TrialKind.FINALIST,
-                "recipe": trial.recipe if trial.steps is None else trial.recipe.with_steps(trial.steps),
-                "facts": trial.facts.model_copy(update=now),
+                "recipe": trial.recipe.with_steps(_steps_of(trial)),
+                "facts": _with_prediction(facts_of(file), trial.facts).model_copy(update=accuracy),
                 "notes": (*trial.notes, why),
             }
         )
         layers = LayersOfFile.from_json((place / LAYERS).read_text())
-        return Finalist(folder=place, kept=_remembered(record, trial, layers))
+        kept = _remembered(record, trial, layers).model_copy(update={"is_as_tried": True})
+        self.observer.note(f"{why.removeprefix('recovery: ')}; it may be the answer, give more --time")
+        return Finalist(folder=place, kept=kept)
 
     def _measure(self, finalists: list[Finalist]) -> tuple[Latency, list[Finalist]]:
         """All finalists again beside the baseline, alone on the machine, for as long as a certificate takes."""
@@ -343,6 +372,11 @@ def _with_prediction(facts: ModelFacts, trial: ModelFacts | None) -> ModelFacts:
     if trial is None or trial.latency_predicted_ms is None or trial.latency_predicted_interval_ms is None:
         return facts
     return facts.with_prediction(trial.latency_predicted_ms, trial.latency_predicted_interval_ms)
+
+
+def _steps_of(trial: TrialRecord) -> int:
+    """Of the recovery that a trial had."""
+    return trial.recipe.recovery.steps if trial.steps is None else trial.steps
 
 
 def _remembered(record: TrialRecord, trial: TrialRecord, layers: LayersOfFile) -> KeptRecord:

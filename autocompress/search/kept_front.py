@@ -29,14 +29,20 @@ class KeptFront:
 
     def offer(self, number: int, facts: ModelFacts, product: Product) -> None:
         """Keep a trained file if it belongs to the front so far; those that it dominates go."""
+        self._remove(number)  # of a session that was killed before it told of this trial
         if not is_placed(facts) or any(dominates(other, facts) for other in self._facts.values()):
             return
-        for behind in [key for key, other in self._facts.items() if dominates(facts, other)]:
-            del self._facts[behind]
-            shutil.rmtree(self.place(behind), ignore_errors=True)
         write_whole(self.place(number) / LAYERS, layers_of(product).to_json())
         keep_files(self.place(number), product)
+        for behind in [key for key, other in self._facts.items() if dominates(facts, other)]:
+            self._remove(behind)
         self._facts[number] = facts
+
+    def _remove(self, number: int) -> None:
+        """The file goes first: a folder that has it is whole."""
+        self._facts.pop(number, None)
+        (self.place(number) / FILE).unlink(missing_ok=True)
+        shutil.rmtree(self.place(number), ignore_errors=True)
 
     def files(self) -> Mapping[int, Path]:
         """Number of the trial → where its files are."""

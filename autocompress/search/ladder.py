@@ -53,7 +53,7 @@ class Ladder:
     @property
     def each_s(self) -> float:
         """Seconds of one rung, about, of those that were built side by side."""
-        return self.seconds / len(self.rungs)
+        return max(1e-3, self.seconds / len(self.rungs))
 
     def reachable(self, metric: Metric) -> float | None:
         """The lowest value of a cost over all rungs."""

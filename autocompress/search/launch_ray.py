@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from autocompress.search.launcher import Done, Job, perform, warm_up
 from autocompress.trial import Bench
 
 POLL_S = 1.0
+READY_S = 60.0  # that workers may take to start
 ANSWER_S = 10.0  # within which a cluster's port answers
 
 
@@ -49,9 +51,11 @@ class RayLauncher:
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
     def ready(self) -> None:
-        """Wait until each slot has a process that has loaded what jobs need."""
-        while self._starting:
+        """Wait until each slot has loaded what jobs need, or a minute: CPUs of a shared cluster may be taken."""
+        until_s = time.monotonic() + READY_S
+        while self._starting and time.monotonic() < until_s:
             _, self._starting = ray.wait(self._starting, num_returns=len(self._starting), timeout=POLL_S)
+        self._starting = []
 
     def run(self, bench: Bench, jobs: Sequence[Job]) -> Iterator[Done]:
         """Each job's end. A task whose workers die again and again ends in an error."""

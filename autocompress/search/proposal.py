@@ -1,8 +1,9 @@
 """The next configuration to try, from what became of those before it.
 
 Few random ones first; then the one, of a pool that holds the whole space if that is small, whose expected improvement
-(two objectives: expected hypervolume gain) is largest, times the probability that it keeps all limits. What is being
-tried counts as if it had come out as believed. What is proposed depends on the past and the seed alone.
+(two objectives: expected hypervolume gain) is largest for what it should cost: what likely breaks a limit is ruled out
+before it is trained, and costs little. What is being tried counts as if it had come out as believed. What is proposed
+depends on the past and the seed alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ PARENTS = 8
 TRIES = 10  # pools of random configurations until one holds an allowed one
 LIKELY = np.log(0.5)  # of the probability to keep all limits
 VIOLATION = (-1.0, 3.0)  # beyond which a violation says no more
-MISS_COST = 0.1  # of what breaks a limit and is ruled out for it, as a share of what a whole trial costs
+MISS_COST = 0.1  # of what is ruled out before training: a choice, near the share of a trial that building it takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Rules:
     allowed: Callable[[Array], NDArray[np.bool_]] | None = None
     known: Mapping[int, Callable[[Array], Array]] = field(default_factory=dict)
     prior: Callable[[Array], Array] | None = None
+    miss_cost: float = MISS_COST
 
 
 Worth = Callable[[Array], Array]
@@ -109,7 +111,7 @@ class Proposer:
         return np.asarray(fallback[0])
 
     def _drawn(self, past: Past, rng: np.random.Generator) -> Array:
-        """New ones in random order; of a large space, after some time without success also ones near the least bad."""
+        """New ones in random order; of a large space, behind them some near those that broke limits least."""
         if self._listed is not None:
             return rng.permutation(self._remaining(past))
         rows = self._space.draw(rng, RANDOM)
@@ -154,7 +156,7 @@ class Proposer:
             assert limits is not None, "some limit was broken"
             return limits
         aim = self._improvement(past) if past.scores.shape[1] == 1 else self._gain(past)
-        return aim if limits is None else lambda rows: aim(rows) + _per_cost(limits(rows))
+        return aim if limits is None else lambda rows: aim(rows) + _per_cost(limits(rows), self._rules.miss_cost)
 
     def _limits(self, past: Past) -> Worth | None:
         """Logarithm of the probability that all limits are kept; None if none was ever broken."""
@@ -252,9 +254,9 @@ def _judged(rows: Array, worth: Worth) -> Array:
     return worth(rows) if len(rows) else np.zeros(0)
 
 
-def _per_cost(chance: Array) -> Array:
+def _per_cost(chance: Array, miss_cost: float) -> Array:
     """Logarithm of how often one is tried, by the logarithm of the chance that it may be, for the cost of one trial."""
-    return np.asarray(chance - np.log(MISS_COST + (1 - MISS_COST) * np.exp(chance)))
+    return np.asarray(chance - np.log(miss_cost + (1 - miss_cost) * np.exp(chance)))
 
 
 def _rows(scores: Array, most: int) -> NDArray[np.intp]:

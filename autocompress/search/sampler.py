@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autocompress.errors import SpaceError
 from autocompress.search.pool import Axis, Space, keys
-from autocompress.search.proposal import Past, Proposer, Rules
+from autocompress.search.proposal import MISS_COST, Past, Proposer, Rules
 
 Array = NDArray[np.float64]
 Params = Mapping[str, Any]
@@ -35,6 +35,7 @@ class SurrogateSampler(BaseSampler):
             allowed one can be found. A space of up to ``pool.MOST_LISTED`` configurations is asked about as a whole.
         known: by the place of an objective: its values for many configurations at once.
         prior: what to expect of many configurations at once, in any unit that grows as the only objective improves.
+        miss_cost: what one that breaks a limit costs, as a share of a whole trial; 1 where only a whole trial shows it.
     """
 
     def __init__(
@@ -46,14 +47,16 @@ class SurrogateSampler(BaseSampler):
         feasible: Callable[[Sequence[Params]], Sequence[bool]] | None = None,
         known: Mapping[int, Callable[[Sequence[Params]], Sequence[float]]] | None = None,
         prior: Callable[[Sequence[Params]], Sequence[float]] | None = None,
+        miss_cost: float = MISS_COST,
     ) -> None:
         self._space = {name: distribution for name, distribution in space.items() if not distribution.single()}
         self._fixed = {name: _only(distribution) for name, distribution in space.items() if distribution.single()}
         self._axes = Space(axes=tuple(map(_axis, self._space.values())))
         self._seed, self._startup = seed, startup
         self._feasible, self._known, self._prior = feasible, dict(known or {}), prior
+        self._miss_cost = miss_cost
         self._others = RandomSampler(seed=seed)
-        self._told: list[_Told] = []  # of the first trials, all of which have ended
+        self._told: dict[int, _Told] = {}  # of trials that have ended, by number
         self._proposer: Proposer | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002  # as Optuna calls it
@@ -93,6 +96,7 @@ class SurrogateSampler(BaseSampler):
             allowed=None if feasible is None else lambda codes: feasible(codes) > 0,
             known={at: _by_codes(function, self._many, signs[at]) for at, function in self._known.items()},
             prior=None if self._prior is None else _by_codes(self._prior, self._many, 1.0),
+            miss_cost=self._miss_cost,
         )
 
     def _many(self, codes: Array) -> list[dict[str, Any]]:
@@ -103,10 +107,7 @@ class SurrogateSampler(BaseSampler):
 
     def _past(self, trials: list[FrozenTrial], signs: Array) -> Past:
         """What Optuna knows; trials without all of the space's parameters are left out."""
-        while len(self._told) < len(trials) and trials[len(self._told)].state.is_finished():
-            self._told.append(self._of_trial(trials[len(self._told)]))
-        later = map(self._of_trial, trials[len(self._told) :])
-        told = [each for each in (*self._told, *later) if each.row is not None]
+        told = [each for each in map(self._of_trial, trials) if each.row is not None]
         complete = [each for each in told if each.values is not None]
         judged = [each for each in told if not np.isnan(each.violation)]
         return Past(
@@ -123,18 +124,24 @@ class SurrogateSampler(BaseSampler):
         return np.array([each.row for each in told], dtype=np.float64).reshape(len(told), len(self._space))
 
     def _of_trial(self, trial: FrozenTrial) -> "_Told":
+        known = self._told.get(trial.number)
+        if known is not None:
+            return known
         is_whole, state = all(name in trial.params for name in self._space), trial.state
         row = [_code(way, trial.params[name]) for name, way in self._space.items()] if is_whole else None
         may_judge = state in (TrialState.COMPLETE, TrialState.PRUNED)
-        return _Told(
+        found = _Told(
             row=None if row is None else np.array(row, dtype=np.float64),
             values=tuple(trial.values) if state is TrialState.COMPLETE and trial.values is not None else None,
             violation=max(trial.constraints.values(), default=np.nan) if may_judge else np.nan,
             is_running=state is TrialState.RUNNING,
         )
+        if state.is_finished():
+            self._told[trial.number] = found
+        return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Told:
     """One trial: its codes, None where it lacks parameters; values; the largest of its constraints, NaN without any."""
 

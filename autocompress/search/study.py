@@ -26,6 +26,7 @@ from autocompress.recipe import Recipe
 from autocompress.result import TrialRecord
 from autocompress.result import TrialState as RecordState
 from autocompress.search.parameters import Knob, Value
+from autocompress.search.proposal import MISS_COST
 from autocompress.search.sampler import SurrogateSampler
 
 STUDY = "autocompress"
@@ -86,7 +87,10 @@ class Study:
         self._journal = _Journal(journal)
         storage = JournalStorage(self._journal)
         if sampler is Sampler.SURROGATE:
-            chosen: BaseSampler = SurrogateSampler(self._space, seed=seed, startup=startup, feasible=feasible)
+            miss_cost = 1.0 if minimize else MISS_COST  # floors of accuracy are known once it is trained
+            chosen: BaseSampler = SurrogateSampler(
+                self._space, seed=seed, startup=startup, feasible=feasible, miss_cost=miss_cost
+            )
         else:
             chosen = optuna_sampler(sampler, seed=seed + _finished(storage), startup=startup)
         self._study = optuna.create_study(

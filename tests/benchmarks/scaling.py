@@ -278,18 +278,13 @@ def workers(folder: Path, seconds: float) -> dict[str, object]:
     for count in (1, 2):
         launcher = RayLauncher(workers=count)
         try:
-            list(launcher.run(tiny_runs.tiny_bench(), [_warm_up(key) for key in range(count)]))
+            launcher.ready()
             setting = _setting(launcher, Recovery(steps=270, batch=32))
             records = _search(folder / f"{count}.journal", setting, seconds).run()
         finally:
             launcher.close()
         counts[count] = sum(record.rung is not None for record in records)
     return {"seconds": seconds, "trials": counts, "ratio": round(counts[2] / max(1, counts[1]), 2)}
-
-
-def _warm_up(key: int) -> Job:
-    """Its worker has loaded everything once."""
-    return Job(key=key, work=Work.STRUCTURE, recipe=Recipe())
 
 
 if __name__ == "__main__":
