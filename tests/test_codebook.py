@@ -122,14 +122,19 @@ def test_the_same_weight_gives_the_same_codebook():
     assert torch.equal(first.indices, second.indices)
 
 
-def test_the_largest_layers_take_less_than_a_second():
+def test_the_largest_layers_take_less_than_four_times_what_sorting_them_does():
+    """That is about a second where other guests slow the machine down."""
     weight = normal(512, 512, 3, 3)
-    seconds = []
-    for _ in range(3):  # other guests of the machine slow some of them down
+
+    def seconds_of(work) -> float:
         started = time.thread_time()
-        codebook(weight, 256)
-        seconds.append(time.thread_time() - started)
-    assert min(seconds) < 1
+        work()
+        return time.thread_time() - started
+
+    sorting, taken = zip(
+        *[(seconds_of(weight.flatten().sort), seconds_of(lambda: codebook(weight, 256))) for _ in range(3)], strict=True
+    )
+    assert min(taken) < 4 * min(sorting)
 
 
 def test_entries_are_ascending_and_the_last_is_repeated():

@@ -41,7 +41,7 @@ from autocompress.search.allocation.table import SensitivityTable
 from autocompress.search.candidate import Reached
 from autocompress.search.candidates.facts import Closeness
 from autocompress.search.candidates.scores import Scores
-from autocompress.search.finalist import KeptRecord
+from autocompress.search.finalist import KeptRecord, LayersOfFile
 from autocompress.search.space import load_space
 from autocompress.students.architecture_file import ArchitectureFile
 from autocompress.students.family import load_family, smallest
@@ -92,6 +92,7 @@ SAMPLES: list[Facts] = [
         stored={"a": "int8"},
         changed={"a": "b"},
     ),
+    LayersOfFile(layers={"a": "rank 3"}, layer_params={"a": 7}, stored={"a": "int8"}, changed={"a": "b"}),
     RunConfig(model="m", data="d", budget="size<=50%", trials=3, techniques=("quantize",), input=RESULT.input),
     load_space("default"),
     load_space("everything"),
