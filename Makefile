@@ -6,6 +6,7 @@ SOURCES := autocompress tests examples
 
 .PHONY: demo test lint clean
 
+demo: export PYTHONDONTWRITEBYTECODE =
 demo: $(VENV)/.runtime
 	$(BIN)/autocompress compress resnet18 --data digits --input-size 32 \
 	  --budget "latency<=60%,size<=35%" --time 3m --out runs/demo --overwrite
@@ -29,17 +30,18 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch and torchvision are installed together and first: pip then picks a pair that fits, and keeps it.
+# Python compiles what is imported when it first is: much less than all that is installed.
 $(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed: make PYTHON=...'"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet torch torchvision
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --no-compile torch torchvision
+	$(BIN)/python -m pip install --quiet --no-compile --editable .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[test]"
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --editable ".[lint]"
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[lint]"
 	touch $@
