@@ -115,8 +115,9 @@ class Proposer:
         if self._listed is not None:
             return rng.permutation(self._remaining(past))
         rows = self._space.draw(rng, RANDOM)
-        if len(past.judged):
-            least = past.judged[np.argsort(past.judged_violation, kind="stable")[:PARENTS]]
+        order = np.argsort(past.judged_violation, kind="stable")
+        least = past.judged[order[past.judged_violation[order] > 0][:PARENTS]]
+        if len(least):
             rows = np.vstack([rows, self._space.mutated(rng, least, RANDOM)])
         return self._new(rows, past)
 
