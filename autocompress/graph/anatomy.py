@@ -49,8 +49,13 @@ class Anatomy:
 
     def droppable(self, stage: int) -> tuple[str, ...]:
         """The blocks without which the network runs and whose first layer lies in a stage, in definition order."""
+        return tuple(name for name, first in self._stage_of_block.items() if first == stage)
+
+    @cached_property
+    def _stage_of_block(self) -> dict[str, int]:
+        """Block without which the network runs → the stage of its first layer, in definition order."""
         firsts = {block.name: self.layers_in(block.name)[:1] for block in self.blocks or () if not block.reason}
-        return tuple(name for name, first in firsts.items() if first and self.stage_of[first[0].name] == stage)
+        return {name: self.stage_of[first[0].name] for name, first in firsts.items() if first}
 
     def widths_after(self, layer: LayerFacts, kept: dict[str, int]) -> tuple[int, int]:
         """Input and output channels of ``layer`` when each group in ``kept`` keeps that many."""

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import LinearConstraint, linprog, milp
+from scipy.optimize import LinearConstraint, milp
 from scipy.sparse import coo_array
+
+from autocompress.search.allocation.prices import Priced
 
 Floats = npt.NDArray[np.float64]
 Picks = npt.NDArray[np.intp]
@@ -172,20 +174,13 @@ class _Problem:
 
     def relaxed(self) -> tuple[float, Floats | None]:
         """The least loss if choices could be mixed, and what picking each adds to it; None if nothing fits."""
-        if not len(self.limits):
-            prices = np.zeros(0)
-        else:
-            ones = coo_array((np.ones(len(self.owner)), (self.owner, np.arange(len(self.owner)))))
-            result = linprog(
-                self.loss, A_ub=self.costs.T, b_ub=self.limits + _TOLERANCE, A_eq=ones.tocsr(),
-                b_eq=np.ones(ones.shape[0]), bounds=(0, None), method="highs", options=_OPTIONS,
-            )  # fmt: skip
-            if result.status == _INFEASIBLE:
-                return np.inf, None
-            prices = np.zeros(len(self.limits)) if result.x is None else result.ineqlin.marginals
-        priced = self.loss - self.costs @ prices
+        limits = self.limits + _TOLERANCE
+        prices = Priced(loss=self.loss, costs=self.costs, limits=limits, starts=self.starts).prices()
+        if prices is None:
+            return np.inf, None
+        priced = self.loss + self.costs @ prices
         least = np.minimum.reduceat(priced, self.starts)
-        return float(least.sum() + prices @ self.limits), priced - least[self.owner]
+        return float(least.sum() - prices @ limits), priced - least[self.owner]
 
     def listed(
         self, added: Floats, kept: npt.NDArray[np.bool_], most: float, rows: int
