@@ -12,13 +12,15 @@ from autocompress.graph.program import Portable
 from autocompress.measurement import Accuracy, Latency, ModelFacts
 from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
-from autocompress.search import finish
+from autocompress.search import calm_latency, recoveries
+from autocompress.search.calm_latency import ATTEMPTS, CalmLatency
 from autocompress.search.finalist import Finalist
-from autocompress.search.finish import FAILED, MEASURE_ATTEMPTS, NO_TIME, Finish
+from autocompress.search.finish import Finish
 from autocompress.search.full_recovery import fully_recovered
 from autocompress.search.goal import Goal
 from autocompress.search.kept_front import KeptFront
 from autocompress.search.launcher import Done, Job
+from autocompress.search.recoveries import FAILED, NO_TIME, Recoveries
 from autocompress.trial import Product
 
 
@@ -30,7 +32,7 @@ def latency(*, noisy: bool) -> Latency:
 
 @pytest.mark.parametrize(
     ("noise", "time_s", "measured"),
-    [([False], 600.0, 1), ([True, False], 600.0, 2), ([True] * 9, 600.0, MEASURE_ATTEMPTS), ([True] * 9, 1.0, 1)],
+    [([False], 600.0, 1), ([True, False], 600.0, 2), ([True] * 9, 600.0, ATTEMPTS), ([True] * 9, 1.0, 1)],
     ids=["calm", "calm at the second time", "never calm", "never calm and time is up"],
 )
 def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, time_s, measured):
@@ -40,16 +42,12 @@ def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, 
         calls.append(baseline)
         return latency(noisy=False), {0: latency(noisy=next(pending))}
 
-    monkeypatch.setattr(finish, "measure_files", measure_files)
-    monkeypatch.setattr(finish, "PAUSE_S", 0.0)
-    run = SimpleNamespace(
-        baseline_file=b"",
-        bench=SimpleNamespace(target=None),
-        observer=SimpleNamespace(note=notes.append),
-        clock=Clock(time_s),
-    )
+    monkeypatch.setattr(calm_latency, "measure_files", measure_files)
+    monkeypatch.setattr(calm_latency, "PAUSE_S", 0.0)
+    observer = SimpleNamespace(note=notes.append)
+    latencies = CalmLatency(baseline_file=b"", target=None, observer=observer, clock=Clock(time_s))
 
-    _, found = Finish._measure_calmly(run, {0: b""}, {})
+    _, found = latencies.of({0: b""}, {})
 
     assert len(calls) == measured
     is_never_calm = noise[measured - 1]
@@ -71,11 +69,11 @@ def test_finalists_that_take_another_share_than_their_trials_are_measured_again(
         ms = next(pending)
         return latency(noisy=False), {0: latency(noisy=ms < 0).model_copy(update={"median_ms": abs(ms)})}
 
-    monkeypatch.setattr(finish, "measure_files", measure_files)
-    monkeypatch.setattr(finish, "PAUSE_S", 0.0)
-    run = SimpleNamespace(baseline_file=b"", bench=SimpleNamespace(target=None), observer=Silence(), clock=Clock(600.0))
+    monkeypatch.setattr(calm_latency, "measure_files", measure_files)
+    monkeypatch.setattr(calm_latency, "PAUSE_S", 0.0)
+    latencies = CalmLatency(baseline_file=b"", target=None, observer=Silence(), clock=Clock(600.0))
 
-    _, found = Finish._measure_calmly(run, {0: b""}, {0: 0.48})
+    _, found = latencies.of({0: b""}, {0: 0.48})
 
     assert found[0].median_ms == kept
     assert next(pending, None) is None
@@ -130,11 +128,15 @@ def test_a_budget_is_surely_met_where_the_interval_lies_within(budget, interval_
     assert (goal.sure_violation(facts) <= 0) is sure
 
 
-class Candidates(Finish):
-    """Finishing without training or measuring: what ``measured`` says of each trial's latency."""
+class Kept(Recoveries):
+    """Recovering without training."""
 
-    def _recover(self, chosen):
+    def finalists(self, chosen):
         return [self._keep(each, each.recipe, _product(each)) for each in chosen]
+
+
+class Candidates(Finish):
+    """Finishing without measuring: what ``MEASURED`` says of each trial's latency."""
 
     def _measure(self, finalists):
         found = []
@@ -168,12 +170,17 @@ def trial_of(number: int) -> TrialRecord:
     )  # fmt: skip
 
 
+def recoveries_in(folder, launcher, *, left_s=600.0, kind=Recoveries, **others) -> Recoveries:
+    return kind(**{
+        "bench": None, "launcher": launcher, "clock": Clock(left_s), "observer": Silence(), "folder": folder,
+        "threads": 1, "steps_per_s": 1.0, **others,
+    })  # fmt: skip
+
+
 def finish_of(folder, numbers) -> list[Finalist]:
     goal = Goal(budget=Budget.parse("latency<=5ms"), baseline=facts_at(10.0, (10.0, 10.0)))
-    run = Candidates(
-        bench=None, goal=goal, baseline_file=b"", launcher=None, clock=Clock(600.0), observer=Silence(),
-        folder=folder, threads=1, steps_per_s=1.0,
-    )  # fmt: skip
+    made = recoveries_in(folder, launcher=None, kind=Kept)
+    run = Candidates(goal=goal, clock=Clock(600.0), observer=Silence(), recoveries=made, latency=None)
     return run.run(tuple(map(trial_of, numbers)))[1]
 
 
@@ -217,14 +224,11 @@ class Failing:
 def test_a_finalist_of_an_earlier_session_is_recovered_again_where_there_is_more_time_now(
     tmp_path, monkeypatch, planned, again
 ):
-    monkeypatch.setattr(Finish, "steps", lambda *_: planned)
+    monkeypatch.setattr(Recoveries, "steps", lambda *_: planned)
     launcher, trial = Failing(), trial_of(0)
-    run = Finish(
-        bench=None, goal=None, baseline_file=b"", launcher=launcher, clock=Clock(600.0), observer=Silence(),
-        folder=tmp_path, threads=1, steps_per_s=1.0,
-    )  # fmt: skip
+    run = recoveries_in(tmp_path, launcher)
     run._keep(trial, trial.recipe.with_steps(100), replace(_product(trial), steps=100))
-    finalists = run._recover([trial])
+    finalists = run.finalists([trial])
     assert bool(launcher.jobs) is again
     assert [each.recipe.recovery.steps for each in finalists] == [100]  # better than none, where that fails
 
@@ -243,14 +247,11 @@ class Ending(Failing):
 
 @pytest.mark.parametrize(("made", "kept"), [(60, 100), (130, 130)])
 def test_recovered_again_for_fewer_steps_the_earlier_one_stays(tmp_path, monkeypatch, made, kept):
-    monkeypatch.setattr(Finish, "steps", lambda *_: 130)
+    monkeypatch.setattr(Recoveries, "steps", lambda *_: 130)
     trial = trial_of(0)
-    run = Finish(
-        bench=None, goal=None, baseline_file=b"", launcher=Ending(made), clock=Clock(600.0), observer=Silence(),
-        folder=tmp_path, threads=1, steps_per_s=1.0,
-    )  # fmt: skip
+    run = recoveries_in(tmp_path, Ending(made))
     run._keep(trial, trial.recipe.with_steps(100), replace(_product(trial), steps=100))
-    (finalist,) = run._recover([trial])
+    (finalist,) = run.finalists([trial])
     assert finalist.recipe.recovery.steps == kept
 
 
@@ -262,17 +263,16 @@ def tried(bits: int = 8, seconds: float = 20.0) -> TrialRecord:
     return trial.model_copy(update={"recipe": recipe.model_copy(update={"passes": (*recipe.passes, quantize)})})
 
 
-def finish_with_files(folder, monkeypatch, trial, *, planned, left_s, launcher) -> Finish:
+def recoveries_with_files(folder, monkeypatch, trial, *, planned, left_s, launcher) -> Recoveries:
     """Trial 0 has a file of its own, of four bytes."""
-    monkeypatch.setattr(Finish, "steps", lambda *_: planned)
-    monkeypatch.setattr(finish, "accuracy_of", lambda *_, **__: Accuracy(value=0.7, interval=(0.6, 0.8), samples=9))
-    monkeypatch.setattr(finish, "facts_of", lambda file: ModelFacts(size_bytes=len(file), macs=2, params=3))
+    monkeypatch.setattr(Recoveries, "steps", lambda *_: planned)
+    monkeypatch.setattr(recoveries, "accuracy_of", lambda *_, **__: Accuracy(value=0.7, interval=(0.6, 0.8), samples=9))
+    monkeypatch.setattr(recoveries, "facts_of", lambda file: ModelFacts(size_bytes=len(file), macs=2, params=3))
     kept = KeptFront(folder / "front")
     kept.offer(0, trial.facts, replace(_product(trial), file=b"1234", changed={"pass: layer": "what"}))
-    return Finish(
-        bench=SimpleNamespace(task=None), goal=None, baseline_file=b"", launcher=launcher, clock=Clock(left_s),
-        observer=Silence(), folder=folder, threads=2, steps_per_s=1.0, trial_files=kept.files(),
-    )  # fmt: skip
+    return recoveries_in(
+        folder, launcher, left_s=left_s, bench=SimpleNamespace(task=None), threads=2, trial_files=kept.files()
+    )
 
 
 @pytest.mark.parametrize(
@@ -292,8 +292,8 @@ def test_a_trials_own_file_stands_where_a_full_recovery_would_be_no_more_or_fail
     """Of trial 1 there is no file: nothing is left of it. ``plan``: steps, and seconds until the end."""
     planned, left_s = plan
     launcher = Failing()
-    run = finish_with_files(tmp_path, monkeypatch, trial, planned=planned, left_s=left_s, launcher=launcher)
-    (found,) = run._recover([trial, trial_of(1)])
+    run = recoveries_with_files(tmp_path, monkeypatch, trial, planned=planned, left_s=left_s, launcher=launcher)
+    (found,) = run.finalists([trial, trial_of(1)])
     assert [job.key for job in launcher.jobs] == jobs
     assert found.file() == b"1234"
     assert (
@@ -311,16 +311,16 @@ def test_a_trials_own_file_stands_where_a_full_recovery_would_be_no_more_or_fail
 
 def test_without_any_file_the_best_is_recovered_however_late_it_is(tmp_path, monkeypatch):
     launcher = Failing()
-    run = finish_with_files(tmp_path, monkeypatch, tried(), planned=1, left_s=1.0, launcher=launcher)
-    assert run._recover([trial_of(1), trial_of(2)]) == []
+    run = recoveries_with_files(tmp_path, monkeypatch, tried(), planned=1, left_s=1.0, launcher=launcher)
+    assert run.finalists([trial_of(1), trial_of(2)]) == []
     assert [job.key for job in launcher.jobs] == [1]
 
 
 @pytest.mark.parametrize(("made", "steps"), [(50, 90), (89, 90), (90, 90), (130, 130)])
 def test_a_recovery_that_time_cut_short_of_the_trials_own_is_not_taken(tmp_path, monkeypatch, made, steps):
     trial = tried()
-    run = finish_with_files(tmp_path, monkeypatch, trial, planned=130, left_s=600.0, launcher=Ending(made))
-    (found,) = run._recover([trial])
+    run = recoveries_with_files(tmp_path, monkeypatch, trial, planned=130, left_s=600.0, launcher=Ending(made))
+    (found,) = run.finalists([trial])
     assert found.recipe.recovery.steps == steps
     assert (found.file() == b"1234") is (made < 90)
     assert bool(found.note) is (made < 90)
@@ -331,25 +331,22 @@ def test_without_time_the_longer_of_the_trials_own_file_and_an_earlier_finalist_
     tmp_path, monkeypatch, before, steps
 ):
     trial, launcher = tried(), Failing()
-    run = finish_with_files(tmp_path, monkeypatch, trial, planned=500, left_s=12.0, launcher=launcher)
+    run = recoveries_with_files(tmp_path, monkeypatch, trial, planned=500, left_s=12.0, launcher=launcher)
     run._keep(trial, trial.recipe.with_steps(before), replace(_product(trial), steps=before))
-    (found,) = run._recover([trial])
+    (found,) = run.finalists([trial])
     assert found.recipe.recovery.steps == steps
     assert launcher.jobs == []
 
 
 def test_a_record_never_stands_beside_a_file_of_another_recovery(tmp_path, monkeypatch):
     trial = trial_of(0)
-    run = Finish(
-        bench=None, goal=None, baseline_file=b"", launcher=Failing(), clock=Clock(600.0), observer=Silence(),
-        folder=tmp_path, threads=1, steps_per_s=1.0,
-    )  # fmt: skip
+    run = recoveries_in(tmp_path, Failing())
     run._keep(trial, trial.recipe, _product(trial))
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finish, "write_whole", killed)
+    monkeypatch.setattr(recoveries, "write_whole", killed)
     with pytest.raises(KeyboardInterrupt):
         run._keep(trial, trial.recipe, _product(trial))
     assert run._kept(trial.recipe) is None

@@ -31,6 +31,7 @@ from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import Teacher, teacher_outputs
 from autocompress.result import AttributionRow, Result, TrialRecord
 from autocompress.search.attribution import attribution
+from autocompress.search.calm_latency import CalmLatency
 from autocompress.search.confirm import search_and_confirm
 from autocompress.search.controls import control_values, fitting_first
 from autocompress.search.finish import FINALISTS, Finish
@@ -40,6 +41,7 @@ from autocompress.search.launcher import Launcher
 from autocompress.search.loop import Search, first_guesses
 from autocompress.search.outer import Outer
 from autocompress.search.outer_start import enqueue_outer
+from autocompress.search.recoveries import Recoveries
 from autocompress.search.respend import respent
 from autocompress.search.setting import Setting
 from autocompress.search.study import Study
@@ -243,22 +245,28 @@ class Pipeline:
         recovery = trained[0].recipe.recovery
         with self._stage("attribution", "what each technique brought"):
             brought = self._attribution(found, setting, records)
-        finish = Finish(
+        recoveries = Recoveries(
             bench=found.bench,
-            goal=found.goal,
-            baseline_file=found.baseline_file,
             launcher=self.launcher,
             clock=self.clock,
             observer=self.observer,
             folder=self.out / WORK / "finalists",
             threads=found.bench.machine.cores,
             steps_per_s=pace.all_threads / (1 + TEACHER_SHARE / FINALISTS),
-            forecaster=found.forecaster,
-            respend=lambda record, number: respent(setting, record, number),
             trial_files=kept.files(),
         )
-        found = self._with_teacher(found, recovery, finish.steps(FINALISTS) * recovery.batch)
-        finish = replace(finish, bench=found.bench)
+        found = self._with_teacher(found, recovery, recoveries.steps(FINALISTS) * recovery.batch)
+        finish = Finish(
+            goal=found.goal,
+            clock=self.clock,
+            observer=self.observer,
+            recoveries=replace(recoveries, bench=found.bench),
+            latency=CalmLatency(
+                baseline_file=found.baseline_file, target=found.bench.target, clock=self.clock, observer=self.observer
+            ),
+            forecaster=found.forecaster,
+            respend=lambda record, number: respent(setting, record, number),
+        )
         with self._stage("finish", "full recovery of the best"):
             latency, finalists = finish.run(records)
         with self._stage("front", "the files of other trials that are worth taking"):
