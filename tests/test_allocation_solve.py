@@ -115,6 +115,13 @@ def test_a_unit_without_any_choice_is_refused():
         solve([np.zeros(2), np.full(2, np.inf)], [np.ones((2, 1))] * 2, np.array([5.0]))
 
 
+@pytest.mark.parametrize("cost", [np.nan, np.inf])
+@pytest.mark.parametrize("solver", [solve, relaxed])
+def test_a_cost_that_is_no_finite_number_is_refused(solver, cost):
+    with pytest.raises(ValueError, match="costs must be finite, those of unit 1 are not"):
+        solver([np.zeros(1)] * 2, [np.ones((1, 1)), np.array([[cost]])], np.ones(1))
+
+
 def test_only_choices_that_another_beats_are_dropped():
     loss = np.array([0.0, 1.0, 1.0, 2.0, np.inf])
     costs = np.array([[3.0, 3.0], [2.0, 2.0], [2.0, 2.0], [2.0, 1.0], [0.0, 0.0]])

@@ -13,7 +13,7 @@ from autocompress.measurement import Accuracy, Latency, ModelFacts
 from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search import calm_latency, recoveries
-from autocompress.search.calm_latency import ATTEMPTS, CalmLatency
+from autocompress.search.calm_latency import MEASURE_ATTEMPTS, CalmLatency
 from autocompress.search.finalist import Finalist
 from autocompress.search.finish import Finish
 from autocompress.search.full_recovery import fully_recovered
@@ -32,7 +32,7 @@ def latency(*, noisy: bool) -> Latency:
 
 @pytest.mark.parametrize(
     ("noise", "time_s", "measured"),
-    [([False], 600.0, 1), ([True, False], 600.0, 2), ([True] * 9, 600.0, ATTEMPTS), ([True] * 9, 1.0, 1)],
+    [([False], 600.0, 1), ([True, False], 600.0, 2), ([True] * 9, 600.0, MEASURE_ATTEMPTS), ([True] * 9, 1.0, 1)],
     ids=["calm", "calm at the second time", "never calm", "never calm and time is up"],
 )
 def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, time_s, measured):
@@ -180,7 +180,7 @@ def recoveries_in(folder, launcher, *, left_s=600.0, kind=Recoveries, **others) 
 def finish_of(folder, numbers) -> list[Finalist]:
     goal = Goal(budget=Budget.parse("latency<=5ms"), baseline=facts_at(10.0, (10.0, 10.0)))
     made = recoveries_in(folder, launcher=None, kind=Kept)
-    run = Candidates(goal=goal, clock=Clock(600.0), observer=Silence(), recoveries=made, latency=None)
+    run = Candidates(goal=goal, clock=Clock(600.0), observer=Silence(), recoveries=made, measuring=None)
     return run.run(tuple(map(trial_of, numbers)))[1]
 
 

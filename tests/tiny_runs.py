@@ -28,7 +28,7 @@ from autocompress.recipe import Distill, Recovery
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.train import recover
 from autocompress.result import Result
-from autocompress.search import costing, finish
+from autocompress.search import calm_latency, costing, recoveries
 from autocompress.search.launcher import SerialLauncher
 from autocompress.target import Machine, Target
 from autocompress.task import Layout, Preprocess, Split, Task
@@ -157,8 +157,8 @@ def brief_measuring(rounds: int = 3, window_ms: float = 8.0, first_rung: int = T
     with (
         mock.patch.object(costing, "measure_latency", brief),
         mock.patch.object(memory, "PROCESSES", 1),
-        mock.patch.object(finish, "MEASURE_ATTEMPTS", 1),
-        mock.patch.multiple(finish, MOST_EPOCHS=0, MOST_STEPS=FULL_STEPS),
+        mock.patch.object(calm_latency, "MEASURE_ATTEMPTS", 1),
+        mock.patch.multiple(recoveries, MOST_EPOCHS=0, MOST_STEPS=FULL_STEPS),
         mock.patch.object(rungs, "LEAST_STEPS", first_rung),
         mock.patch.object(allocating, "FIRST_ROUNDS", 1),
         mock.patch.object(allocating, "FIRST_FILES", 2),

@@ -261,7 +261,7 @@ class Pipeline:
             clock=self.clock,
             observer=self.observer,
             recoveries=replace(recoveries, bench=found.bench),
-            latency=CalmLatency(
+            measuring=CalmLatency(
                 baseline_file=found.baseline_file, target=found.bench.target, clock=self.clock, observer=self.observer
             ),
             forecaster=found.forecaster,

@@ -11,7 +11,7 @@ from autocompress.target import Target
 
 ROUNDS = 12
 WINDOW_MS = 60.0
-ATTEMPTS = 3
+MEASURE_ATTEMPTS = 3  # while something else disturbs them
 MOST_STRAY = 0.1  # of the share of the baseline's time that a file took as a trial
 PAUSE_S = 5.0
 REPORT_S = 3.0  # from the last measurement to the end
@@ -29,7 +29,7 @@ class CalmLatency:
     observer: Observer
 
     def of(self, files: dict[int, bytes], expected: dict[int, float]) -> Measured:
-        """Measure until nothing disturbs it and nothing strays from what its trial took, a few times at most.
+        """The baseline's latency and each file's, once they are calm and none strays from what its trial took.
 
         Integer kernels alone can be slow for seconds while the machine seems calm. Of the calm measurements, or of all
         if there is none, the middle one counts; of two the slower one.
@@ -41,7 +41,7 @@ class CalmLatency:
         found: list[Measured] = []
         calm: list[Measured] = []
         taken_s = 0.0
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MEASURE_ATTEMPTS):
             if attempt and self.clock.left_s < PAUSE_S + taken_s + REPORT_S:
                 break
             if attempt:

@@ -33,7 +33,7 @@ class Finish:
     clock: Clock
     observer: Observer
     recoveries: Recoveries
-    latency: CalmLatency
+    measuring: CalmLatency
     forecaster: Forecaster | None = None
     respend: Callable[[TrialRecord, int], TrialRecord | None] | None = None
 
@@ -121,7 +121,7 @@ class Finish:
         self.observer.stage("measure", "finalists beside the baseline")
         files = {index: finalist.file() for index, finalist in enumerate(finalists)}
         forecasts = self.forecaster.of_files(files) if self.forecaster is not None else {}
-        baseline, latencies = self.latency.of(files, self._expected(finalists))
+        baseline, latencies = self.measuring.of(files, self._expected(finalists))
         if self.forecaster is not None:
             calm = {key: each.median_ms for key, each in latencies.items() if not each.noisy}
             self.forecaster.learn(files, calm)
@@ -131,7 +131,7 @@ class Finish:
             facts = finalist.facts.with_latency(latencies[index])
             if index in forecasts and facts.latency_predicted_ms is None:
                 facts = forecasts[index].filled_in(facts)
-            ram = facts.peak_ram_bytes or measure_ram(files[index], self.latency.target)
+            ram = facts.peak_ram_bytes or measure_ram(files[index], self.measuring.target)
             facts = facts.model_copy(update={"peak_ram_bytes": ram})
             within = goal.within_costs(facts)
             record = finalist.kept.record.model_copy(update={"facts": facts, "within_budget": within})

@@ -58,7 +58,7 @@ class Recoveries:
         return int(np.clip(usable * self.steps_per_s, 1, max(MOST_STEPS, epochs)))
 
     def finalists(self, chosen: list[TrialRecord]) -> list[Finalist]:
-        """Of those that can be had in the time there is; fewer than chosen where some fail."""
+        """Of the chosen trials: recovered, of an earlier session, or the trial's own file; fewer where some fail."""
         count = next((count for count in range(len(chosen), 0, -1) if self._may_gain(chosen[:count])), 0)
         steps = self.steps(max(1, count))
         recipes = {record.number: fully_recovered(record.recipe, steps) for record in chosen}

@@ -3,6 +3,6 @@
 ``choices`` what a unit may become · ``table`` what each choice loses: ``sensitivity`` measures that, ``interpolate``
 fills in what there was no time for, ``kept_losses`` keeps it, ``correction`` sets it right by results ·
 ``network_costs`` what selections cost by calculation, from ``parts``, ``layer_bytes`` and ``layer_times`` · ``costs``
-the same corrected by measured files · ``solve`` the selection that loses least by sums · ``exchange`` and ``allocate``
-the one that does by true costs.
+the same corrected by measured files · ``solve`` the selection that loses least by sums, ``prices`` what its limits are
+worth · ``exchange`` and ``allocate`` the one that does by true costs.
 """

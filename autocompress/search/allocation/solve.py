@@ -59,7 +59,7 @@ def solve(
         None where no selection meets the limits.
 
     Raises:
-        ValueError: a unit without a choice that may be picked.
+        ValueError: a unit without a choice that may be picked; a cost that is no finite number.
     """
     bound = np.isfinite(limits)
     kept = [undominated(values, cost[:, bound]) for values, cost in zip(loss, costs, strict=True)]
@@ -79,8 +79,9 @@ def solve(
 def relaxed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> tuple[Picks, float] | None:
     """The choice of each unit in the solution that may mix choices, and that one's loss: nothing loses less.
 
-    Takes milliseconds, not tens of them. Of a unit that mixes, as at most one for each limit does, the choice that
-    costs least: the selection need not meet the limits. Arguments, None and errors are those of ``solve``.
+    Takes milliseconds for up to three limits, tens of them for four. Of a unit that mixes, as at most one for each
+    limit does, the choice that costs least: the selection need not meet the limits. Arguments, None and errors are
+    those of ``solve``.
     """
     problem = _posed(loss, costs, limits, [np.flatnonzero(np.isfinite(values)) for values in loss])
     bound, added = problem.relaxed()
@@ -98,6 +99,8 @@ def _posed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats, kept
     for place, rows in enumerate(kept):
         if not len(rows):
             raise ValueError(f"each unit needs a choice of finite loss, unit {place} has none of {len(loss[place])}")
+        if not np.isfinite(costs[place]).all():
+            raise ValueError(f"costs must be finite, those of unit {place} are not; predict or measure them again")
     bound = np.isfinite(limits)
     scale = _scales(costs, limits)[bound]
     return _Problem(
