@@ -1,6 +1,7 @@
 """Finishing: what is measured again, what is trained with its roundings, and which finalist is returned."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +15,8 @@ from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search import calm_latency, recoveries
 from autocompress.search.calm_latency import MEASURE_ATTEMPTS, CalmLatency
-from autocompress.search.finalist import Finalist
-from autocompress.search.finish import Finish
+from autocompress.search.finalist import Finalist, KeptRecord
+from autocompress.search.finish import Finish, _best_first
 from autocompress.search.full_recovery import fully_recovered
 from autocompress.search.goal import Goal
 from autocompress.search.kept_front import KeptFront
@@ -198,6 +199,33 @@ def test_a_finalist_that_is_surely_inside_goes_before_a_better_one_that_is_not(t
 
 def test_where_none_is_surely_inside_the_best_by_its_median_is_returned(tmp_path):
     assert numbers_of(finish_of(tmp_path, [0, 1])) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("recovered", "is_as_tried", "first"),
+    [(0.75, True, 1), (0.71, True, 2), (0.75, False, 2)],
+    ids=["better beyond chance", "better by chance", "both were recovered"],
+)
+def test_a_trials_own_file_that_is_surely_inside_gives_way_to_one_that_is_better_beyond_chance(
+    recovered, is_as_tried, first
+):
+    """Accuracies within 0.02; trial 1 is at the limit, trial 2 inside, trial 0 beyond it."""
+
+    def finalist(number, accuracy, ms, high_ms, as_tried=False):
+        facts = facts_at(ms, (ms, high_ms), accuracy)
+        facts = facts.model_copy(update={"accuracy_val_interval": (accuracy - 0.02, accuracy + 0.02)})
+        record = trial_of(number).model_copy(update={"facts": facts})
+        kept = KeptRecord(record=record, layers={}, layer_params={}, stored={}, changed={}, is_as_tried=as_tried)
+        return Finalist(folder=Path(), kept=kept)
+
+    goal = Goal(budget=Budget.parse("latency<=5ms"), baseline=facts_at(10.0, (10.0, 10.0)))
+    finalists = [
+        finalist(0, 0.9, 5.1, 5.2),
+        finalist(1, recovered, 4.98, 5.1),
+        finalist(2, 0.7, 4.9, 4.95, as_tried=is_as_tried),
+    ]
+
+    assert numbers_of(_best_first(goal, finalists)) == [first, 3 - first, 0]
 
 
 def test_a_finalist_keeps_what_was_predicted_before_anything_was_measured(tmp_path):

@@ -42,7 +42,8 @@ class Finish:
 
         A finalist that breaks the budget when it is measured alone, or meets it only within the noise of that
         measurement, is followed by candidates that lie further inside: whoever measures the file again must find the
-        budget met, too. A median at the limit would be found above it every second time.
+        budget met, too. A median at the limit would be found above it every second time. Where time is left for trials'
+        own files only, that is not worth an accuracy that is lower beyond chance.
 
         Raises:
             RunError: there is no candidate to finish, or none could be finished.
@@ -70,7 +71,7 @@ class Finish:
                 break
         if baseline_latency is None:
             raise RunError("no candidate could be finished; see the failed trials in study.journal for the reasons")
-        return baseline_latency, sorted(finished, key=lambda finalist: _rank(goal, finalist.facts))
+        return baseline_latency, _best_first(goal, finished)
 
     def _goal_beside(self, latency: Latency) -> Goal:
         """The goal whose shares are those of the baseline as it was measured beside the finalists."""
@@ -145,6 +146,23 @@ class Finish:
         known = {index: finalist.kept.trial_ms for index, finalist in enumerate(finalists)}
         baseline_ms = self.goal.baseline.latency_ms
         return {index: ms / baseline_ms for index, ms in known.items() if ms and baseline_ms}
+
+
+def _best_first(goal: Goal, finalists: list[Finalist]) -> list[Finalist]:
+    """By rank; but before a trial's own file goes what was recovered, is better beyond chance and met the costs."""
+    ranked = sorted(finalists, key=lambda finalist: _rank(goal, finalist.facts))
+    if not ranked[0].kept.is_as_tried:
+        return ranked
+    better = [each for each in ranked if _is_surely_better(goal, each.facts, ranked[0].facts)]
+    return [*better[:1], *(each for each in ranked if each not in better[:1])]
+
+
+def _is_surely_better(goal: Goal, unsure: ModelFacts, sure: ModelFacts) -> bool:
+    """Whether what meets the costs, if only within the noise, is more accurate by more than both intervals allow."""
+    if unsure.accuracy_val_interval is None or sure.accuracy_val_interval is None:
+        return False
+    is_near = goal.within_costs(unsure) and goal.sure_violation(unsure) > 0
+    return is_near and unsure.accuracy_val_interval[0] > sure.accuracy_val_interval[1]
 
 
 def _rank(goal: Goal, facts: ModelFacts) -> tuple[float, ...]:
