@@ -41,6 +41,7 @@ from autocompress.search.launcher import Launcher
 from autocompress.search.loop import Search, first_guesses
 from autocompress.search.outer import Outer
 from autocompress.search.outer_start import enqueue_outer
+from autocompress.search.pace import training_s_of_trial
 from autocompress.search.recoveries import Recoveries
 from autocompress.search.respend import respent
 from autocompress.search.setting import Setting
@@ -53,9 +54,6 @@ FIRST_SHARE = 0.25  # of what is left of that, for the first files of allocation
 LEAST_OUTER_SHARE = 0.05  # of the whole time that must be left to the search for choosing unit by unit
 ALIKE = "alike"  # marks a run that had no time for that
 ATTRIBUTION_SHARE = 0.02  # of the whole time
-TRIALS_AIMED = 16  # trained candidates that a run's search time should hold
-OVERHEAD_S = 5.0  # of a trial beside training: building, exporting, judging
-TRIAL_S = (3.0, 120.0)
 MOST_EPOCHS_A_TRIAL = 10
 LOSSES = "losses"
 FRONT = "front"
@@ -114,7 +112,7 @@ class Pipeline:
     def search(self, found: Survey, pace: Pace) -> Result:
         """From a trained baseline to the finished folder."""
         setting = self._with_outer(found, self._setting(found, Recovery()), pace)
-        recovery = self._trial_recovery(found.bench, pace)
+        recovery = self._trial_recovery(found, pace)
         study = self._study(found, setting)
         if study.records():
             recovery = recovery.model_copy(update={"steps": study.records()[0].recipe.recovery.steps})
@@ -157,12 +155,11 @@ class Pipeline:
     def _setting(self, found: Survey, recovery: Recovery) -> Setting:
         return setting_of(self.prepared, found, self.launcher, self.observer, recovery)
 
-    def _trial_recovery(self, bench: Bench, pace: Pace) -> Recovery:
-        """Recovery of a trial: short enough that the search sees some variety."""
-        slots = self.launcher.slots()
-        share = self.clock.search_left_s * slots / TRIALS_AIMED - OVERHEAD_S
-        seconds = min(max(share, TRIAL_S[0]), TRIAL_S[1]) * (1 - TEACHER_SHARE)
-        recovery = default_recovery(bench.base, pace)
+    def _trial_recovery(self, found: Survey, pace: Pace) -> Recovery:
+        """Recovery of a trial; see ``training_s_of_trial``."""
+        training_s = training_s_of_trial(self.clock.search_left_s, self.launcher.slots(), found.ladder.each_s)
+        seconds = training_s * (1 - TEACHER_SHARE)
+        recovery = default_recovery(found.bench.base, pace)
         most = max(60, MOST_EPOCHS_A_TRIAL * self._stream.epoch_length // recovery.batch)
         return recovery.model_copy(update={"steps": max(10, min(most, int(seconds * pace.one_thread)))})
 

@@ -1,8 +1,29 @@
-"""How long each kind of work has taken so far, to know what there is still time for."""
+"""How long a trial should train, and each kind of work has taken so far, to know what there is still time for."""
 
 from dataclasses import dataclass, field
 
 from autocompress.rungs import Rung
+
+TRIALS_AIMED = 16  # trained candidates that a run's search time should hold
+OVERHEAD_S = 5.0  # at least, of a trial beside training: building, exporting, judging
+TRAINING_S = (3.0, 120.0)
+
+
+def training_s_of_trial(search_s: float, slots: int, file_s: float) -> float:
+    """Seconds that a trial trains.
+
+    As long as so many trials allow; but no shorter than all that a trial takes beside it, where two in a row have time
+    for that: more trials that are hardly trained would take nearly as long, and tell less.
+
+    Args:
+        search_s: that are left to the search.
+        slots: on which trials run side by side.
+        file_s: what an untrained file took to be built, exported and measured, by the clock, on all slots.
+    """
+    overhead_s = max(OVERHEAD_S, slots * file_s)
+    shortest, longest = TRAINING_S
+    worth_s = min(overhead_s, search_s / 2 - overhead_s)
+    return min(max(search_s * slots / TRIALS_AIMED - overhead_s, worth_s, shortest), longest)
 
 
 @dataclass
