@@ -14,11 +14,14 @@ class Latency(Facts):
     rounds; ``p95_ms`` the 95th percentile of single inferences in the kept rounds. ``noisy`` says that the interval is
     wider than the protocol accepts (3 % to either side), or that the machine was disturbed in most rounds. ``unrest``
     says whether other guests of the machine took its caches or half of its core: up to 1 they did not.
+    ``share_interval`` is, where asked for, the 95 % interval of its time as a share of the time of the file that was
+    measured first, round by round: a machine that gets slower for both leaves it alone.
     """
 
     median_ms: float = Field(gt=0)
     p95_ms: float = Field(gt=0)
     interval_ms: Interval
+    share_interval: Interval | None = None
     rounds: int = Field(ge=1)
     rejected_rounds: int = Field(0, ge=0)
     runs: int = Field(ge=1)
@@ -53,6 +56,9 @@ class ModelFacts(Facts):
     latency_ms: float | None = None
     latency_p95_ms: float | None = None
     latency_interval_ms: Interval | None = None
+    latency_share_interval: Interval | None = Field(
+        None, description="95 %, of the original's measured in turns with it"
+    )
     latency_predicted_ms: float | None = None
     latency_predicted_interval_ms: Interval | None = Field(None, description="holds the measured one nine times in ten")
     size_bytes: int
@@ -72,5 +78,6 @@ class ModelFacts(Facts):
                 "latency_ms": latency.median_ms,
                 "latency_p95_ms": latency.p95_ms,
                 "latency_interval_ms": latency.interval_ms,
+                "latency_share_interval": latency.share_interval,
             }
         )

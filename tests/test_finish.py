@@ -129,6 +129,23 @@ def test_a_budget_is_surely_met_where_the_interval_lies_within(budget, interval_
     assert (goal.sure_violation(facts) <= 0) is sure
 
 
+@pytest.mark.parametrize(
+    ("budget", "share_interval", "upper_ms", "sure"),
+    [
+        ("latency<=50%", (0.47, 0.49), 4.9, True),  # however far both went up and down together
+        ("latency<=50%", (0.47, 0.51), 5.1, False),
+        ("latency<=50%", None, 5.6, False),
+        ("latency<=5ms", (0.47, 0.49), 5.6, False),  # no share is asked for
+        ("size<=1kB", (0.47, 0.51), 5.6, True),
+    ],
+)
+def test_a_share_is_surely_met_where_the_interval_of_shares_lies_within(budget, share_interval, upper_ms, sure):
+    goal = Goal(budget=Budget.parse(budget), baseline=facts_at(10.0, (8.0, 12.0)))
+    facts = facts_at(4.8, (4.0, 5.6)).model_copy(update={"latency_share_interval": share_interval})
+    assert (goal.sure_violation(facts) <= 0) is sure
+    assert goal.upper_ms(facts) == pytest.approx(upper_ms)
+
+
 class Kept(Recoveries):
     """Recovering without training."""
 

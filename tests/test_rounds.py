@@ -72,6 +72,17 @@ def test_a_summary_is_noisy_when_rounds_disagree_are_few_or_none_was_calm():
     assert summarize(Timed(load_ms=0, rounds_us=steady), calm + 0.2, [0.1] * 6, threads=1, seed=0).noisy
 
 
+def test_shares_are_of_the_same_round_whatever_the_machine_does_between_rounds():
+    pace = [1.0, 1.4, 0.8, 1.2, 1.1, 0.9]
+    first, other = ([[1000.0 * times * each] for each in pace] for times in (1.0, 0.4))
+    beside = Timed(load_ms=0, rounds_us=first)
+    latency = summarize(Timed(load_ms=0, rounds_us=other), np.zeros(6), [0.1] * 6, threads=1, seed=0, beside=beside)
+    assert latency.share_interval == pytest.approx((0.4, 0.4))
+    assert latency.interval_ms[1] > 1.2 * latency.interval_ms[0]
+    alone = summarize(Timed(load_ms=0, rounds_us=other), np.zeros(6), [0.1] * 6, threads=1, seed=0)
+    assert alone.share_interval is None
+
+
 def test_the_interval_covers_the_true_median_about_19_times_in_20():
     rng = np.random.default_rng(0)
     hits = 0

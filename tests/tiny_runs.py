@@ -152,7 +152,7 @@ def brief_measuring(rounds: int = 3, window_ms: float = 8.0, first_rung: int = T
     """
 
     def brief(files: Sequence[Path], target: Target, **_: Any) -> list[Latency]:
-        return measure_latency(files, target, rounds=rounds, window_ms=window_ms)
+        return measure_latency(files, target, rounds=rounds, window_ms=window_ms, shares=True)
 
     with (
         mock.patch.object(costing, "measure_latency", brief),

@@ -34,6 +34,7 @@ class _Protocol:
     window_ms: float
     seed: int
     timeout_s: float
+    shares: bool
 
 
 def measure_latency(
@@ -44,6 +45,7 @@ def measure_latency(
     window_ms: float = 60.0,
     seed: int = 0,
     timeout_s: float = 300.0,
+    shares: bool = False,
 ) -> list[Latency]:
     """The latency of each file, all measured in turns; costs about ``rounds * window_ms`` a file and half a second.
 
@@ -58,11 +60,12 @@ def measure_latency(
         window_ms: of one visit, of which two fifths let the caches settle; at least 5 runs unless they are very slow.
         seed: of inputs, order and bootstrap.
         timeout_s: for at most 16 files; no new round begins after a third of it.
+        shares: whether ``share_interval`` is filled in, of all but the first file.
 
     Raises:
         MeasurementError: the runtime cannot load or run one of the files, or the time is over.
     """
-    protocol = _Protocol(rounds=rounds, window_ms=window_ms, seed=seed, timeout_s=timeout_s)
+    protocol = _Protocol(rounds=rounds, window_ms=window_ms, seed=seed, timeout_s=timeout_s, shares=shares)
     latencies: list[Latency] = []
     for part in _parts(files):
         measured = _calmer_of_two(part, target, protocol)
@@ -129,6 +132,13 @@ def _measure_once(files: Sequence[Path], target: Target, protocol: _Protocol) ->
     calmness = next(line.content for line in lines if line.kind == "calmness")
     disturbance, unrest = disturbances(**calmness), calmness["unrest"]
     return [
-        summarize(timed[index], disturbance, unrest, threads=target.threads, seed=protocol.seed)
+        summarize(
+            timed[index],
+            disturbance,
+            unrest,
+            threads=target.threads,
+            seed=protocol.seed,
+            beside=timed[0] if protocol.shares and index else None,
+        )
         for index in range(len(files))
     ]

@@ -61,17 +61,32 @@ def calm_rounds(disturbance: Floats) -> npt.NDArray[np.intp]:
     return np.sort(np.argsort(disturbance, kind="stable")[:n_kept])
 
 
-def summarize(timed: Timed, disturbance: Floats, unrest: Sequence[float], *, threads: int, seed: int) -> Latency:
-    """The latency that the calm rounds show; ``unrest`` is of each round, as the runner reads it."""
+def summarize(
+    timed: Timed,
+    disturbance: Floats,
+    unrest: Sequence[float],
+    *,
+    threads: int,
+    seed: int,
+    beside: Timed | None = None,
+) -> Latency:
+    """The latency that the calm rounds show; ``unrest`` is of each round, as the runner reads it.
+
+    ``beside``: the file that shares are of, measured in the same rounds.
+    """
     kept = calm_rounds(disturbance)
     runs_ms = [np.asarray(timed.rounds_us[index]) / 1e3 for index in kept]
     medians = np.array([np.median(runs) for runs in runs_ms])
+    shares = None
+    if beside is not None:
+        shares = medians / [np.median(beside.rounds_us[index]) / 1e3 for index in kept]
     median = float(np.median(medians))
     interval = median_interval(medians, seed=seed)
     return Latency(
         median_ms=median,
         p95_ms=float(np.quantile(np.concatenate(runs_ms), 0.95)),
         interval_ms=interval,
+        share_interval=None if shares is None else median_interval(shares, seed=seed),
         rounds=len(kept),
         rejected_rounds=len(disturbance) - len(kept),
         runs=sum(map(len, runs_ms)),

@@ -20,7 +20,7 @@ WINDOW_MS = 30.0
 def measure_files(
     baseline: bytes, files: Mapping[int, bytes], target: Target, *, rounds: int = ROUNDS, window_ms: float = WINDOW_MS
 ) -> tuple[Latency, dict[int, Latency]]:
-    """Latency of the baseline and of each file, in turns in one process.
+    """Latency of the baseline and of each file, as a share of it, too, in turns in one process.
 
     Raises:
         MeasurementError: the runtime cannot load or run one of them.
@@ -31,7 +31,7 @@ def measure_files(
         for key, content in files.items():
             paths.append(Path(folder, f"{key}.onnx"))
             paths[-1].write_bytes(content)
-        first, *rest = measure_latency(paths, target, rounds=rounds, window_ms=window_ms)
+        first, *rest = measure_latency(paths, target, rounds=rounds, window_ms=window_ms, shares=True)
     return first, dict(zip(files, rest, strict=True))
 
 

@@ -34,10 +34,23 @@ class Goal:
     def sure_violation(self, facts: ModelFacts) -> float:
         """How far beyond the worst cost limit, latencies at the ends of their intervals that speak against the facts.
 
-        At most 0 where measuring again should find the costs met, too.
+        At most 0 where measuring again should find the costs met, too. The baseline is at its fastest where the two
+        were not measured in turns.
         """
-        against = self.budget.violation(_at_end(facts, 1), _at_end(self.baseline, 0))
+        baseline = self.baseline if self._has_share(facts) else _at_its_fastest(self.baseline)
+        against = self.budget.violation(facts.model_copy(update={"latency_ms": self.upper_ms(facts)}), baseline)
         return max(against.values(), default=-1.0)
+
+    def upper_ms(self, facts: ModelFacts) -> float | None:
+        """The latency that measuring again should not exceed: of the share, where a share is what the budget limits."""
+        share, interval = facts.latency_share_interval, facts.latency_interval_ms
+        if share is not None and self.baseline.latency_ms is not None and self._has_share(facts):
+            return share[1] * self.baseline.latency_ms
+        return facts.latency_ms if interval is None else interval[1]
+
+    def _has_share(self, facts: ModelFacts) -> bool:
+        limits = (limit for limit in self.budget.limits if limit.metric is Metric.LATENCY)
+        return facts.latency_share_interval is not None and any(limit.relative for limit in limits)
 
     def violation(self, facts: ModelFacts) -> dict[Metric, float]:
         """Per limit, how far beyond it: at most 0 where met. Accuracy rows by the validation split, where known."""
@@ -71,10 +84,10 @@ class Goal:
         return (not self.within_costs(facts), not self.clears_floors(facts), *order)
 
 
-def _at_end(facts: ModelFacts, end: int) -> ModelFacts:
-    """With the lower (0) or upper (1) end of the measured latency's interval in its place."""
+def _at_its_fastest(facts: ModelFacts) -> ModelFacts:
+    """With the lower end of the measured latency's interval in its place."""
     interval = facts.latency_interval_ms
-    return facts if interval is None else facts.model_copy(update={"latency_ms": interval[end]})
+    return facts if interval is None else facts.model_copy(update={"latency_ms": interval[0]})
 
 
 def _standard_error(facts: ModelFacts) -> float:

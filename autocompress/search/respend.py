@@ -11,6 +11,7 @@ import numpy as np
 from autocompress.budget import Metric
 from autocompress.measurement import ModelFacts
 from autocompress.result import TrialKind, TrialRecord, TrialState
+from autocompress.search.goal import Goal
 from autocompress.search.setting import Setting
 from autocompress.search.summary import summary
 
@@ -33,7 +34,7 @@ def respent(setting: Setting, record: TrialRecord, number: int) -> TrialRecord |
     if outer is None or known is None or facts is None or outer.leaves_open or not outer.limits:
         return None
     picks, values = known
-    taken = _taken(facts, outer.limits)
+    taken = _taken(goal, facts, outer.limits)
     exceeds = goal.sure_violation(facts) > 0
     if taken is None or (not exceeds and max(1 - share for share in taken.values()) <= SLACK):
         return None
@@ -48,7 +49,7 @@ def respent(setting: Setting, record: TrialRecord, number: int) -> TrialRecord |
         recipe = outer.remember(outer.recipe_of(found.picks, values), found.picks, values)
         made = setting.cost({number: recipe}, "what is left of the limits", always=[number])
         fresh = made.facts.get(number)
-        shares = None if fresh is None else _taken(fresh, outer.limits)
+        shares = None if fresh is None else _taken(goal, fresh, outer.limits)
         if fresh is None or shares is None:
             return None
         if goal.sure_violation(fresh) <= 0:
@@ -67,13 +68,11 @@ def respent(setting: Setting, record: TrialRecord, number: int) -> TrialRecord |
     return None
 
 
-def _taken(facts: ModelFacts, limits: Mapping[Metric, float]) -> dict[Metric, float] | None:
+def _taken(goal: Goal, facts: ModelFacts, limits: Mapping[Metric, float]) -> dict[Metric, float] | None:
     """What share of each limit a file takes, latency at the upper end of its interval; None where one is not known."""
     found = {}
     for metric, limit in limits.items():
-        value = metric.of(facts)
-        if metric is Metric.LATENCY and facts.latency_interval_ms is not None:
-            value = facts.latency_interval_ms[1]
+        value = goal.upper_ms(facts) if metric is Metric.LATENCY else metric.of(facts)
         if not value:
             return None
         found[metric] = value / limit
