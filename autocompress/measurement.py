@@ -57,7 +57,7 @@ class ModelFacts(Facts):
     latency_p95_ms: float | None = None
     latency_interval_ms: Interval | None = None
     latency_share_interval: Interval | None = Field(
-        None, description="95 %, of the original's measured in turns with it"
+        None, description="95 %, as a share of the original's, by rounds in which both were measured"
     )
     latency_predicted_ms: float | None = None
     latency_predicted_interval_ms: Interval | None = Field(None, description="holds the measured one nine times in ten")

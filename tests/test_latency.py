@@ -81,6 +81,15 @@ def test_the_first_runs_on_another_core_do_not_count():
     assert subject(1.0, clock=beside).window_us(5.0, 3, moving)[0] == [1e3, 1e3, 1e3]
 
 
+def test_shares_are_of_the_first_file_where_they_are_asked_for(tmp_path):
+    files = [dense_file(tmp_path / "one.onnx"), dense_file(tmp_path / "same.onnx")]
+    first, second = measure_latency(files, Target(), rounds=12, window_ms=2.0, shares=True)
+    assert first.share_interval is None
+    low, high = second.share_interval
+    assert 0.3 < low <= high < 3.0
+    assert [each.share_interval for each in measure_latency(files, Target(), **QUICK)] == [None, None]
+
+
 def test_a_visit_after_which_the_caches_are_taken_is_made_again():
     beside = [4.0, 6.0, 4.0, 5.0]  # settling and counting, twice
     runs_us, unrest = subject(1.0, clock=beside).window_us(10.0, 1, senses([0.3], reach=[0.2, 8.0, 0.2, 0.5]))

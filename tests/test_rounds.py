@@ -73,14 +73,23 @@ def test_a_summary_is_noisy_when_rounds_disagree_are_few_or_none_was_calm():
 
 
 def test_shares_are_of_the_same_round_whatever_the_machine_does_between_rounds():
-    pace = [1.0, 1.4, 0.8, 1.2, 1.1, 0.9]
-    first, other = ([[1000.0 * times * each] for each in pace] for times in (1.0, 0.4))
+    pace, share = [1.0, 9.0, 1.4, 0.8, 1.2, 1.1, 0.9], [0.40, 9.0, 0.41, 0.42, 0.43, 0.44, 0.45]
+    first = [[1000.0 * each] for each in pace]
+    other = [[1000.0 * each * part] for each, part in zip(pace, share, strict=True)]
+    disturbance = np.array([0, 1.0, 0, 0, 0, 0, 0])
     beside = Timed(load_ms=0, rounds_us=first)
-    latency = summarize(Timed(load_ms=0, rounds_us=other), np.zeros(6), [0.1] * 6, threads=1, seed=0, beside=beside)
-    assert latency.share_interval == pytest.approx((0.4, 0.4))
+    latency = summarize(Timed(load_ms=0, rounds_us=other), disturbance, [0.1] * 7, threads=1, seed=0, beside=beside)
+    low, high = latency.share_interval
+    assert 0.40 <= low < 0.425 < high <= 0.45
     assert latency.interval_ms[1] > 1.2 * latency.interval_ms[0]
-    alone = summarize(Timed(load_ms=0, rounds_us=other), np.zeros(6), [0.1] * 6, threads=1, seed=0)
-    assert alone.share_interval is None
+
+
+@pytest.mark.parametrize(("rounds", "beside"), [(6, False), (5, True)], ids=["alone", "few rounds"])
+def test_there_is_no_interval_of_shares_of(rounds, beside):
+    timed = Timed(load_ms=0, rounds_us=[[1000.0]] * rounds)
+    calm = np.zeros(rounds)
+    latency = summarize(timed, calm, [0.1] * rounds, threads=1, seed=0, beside=timed if beside else None)
+    assert latency.share_interval is None
 
 
 def test_the_interval_covers_the_true_median_about_19_times_in_20():

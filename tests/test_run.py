@@ -69,15 +69,15 @@ def small_space(tmp_path) -> str:
 # A finished run
 
 
-@pytest.mark.slow
 def test_the_share_of_the_originals_time_is_measured_round_by_round(result):
     low, high = result["best"]["latency_share_interval"]
     share = result["best"]["latency_ms"] / result["baseline"]["latency_ms"]
     assert 0 < low <= high
-    assert 0.7 * low <= share <= 1.4 * high  # medians of rounds that were paired, and that were not
+    assert 0.8 * low <= share <= 1.25 * high  # medians of rounds that were paired, and that were not
     assert result["baseline"]["latency_share_interval"] is None
 
 
+@pytest.mark.slow
 def test_a_run_leaves_every_file_that_is_promised(finished_run):
     promised = ["result.json", "report.html", "config.yaml", "study.journal"]
     promised += [f"best/{name}" for name in ("model.onnx", "recipe.yaml", "certificate.json", "README.md")]

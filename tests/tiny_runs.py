@@ -151,8 +151,8 @@ def brief_measuring(rounds: int = 3, window_ms: float = 8.0, first_rung: int = T
     Trials take one rung, unless the first may have fewer steps than all.
     """
 
-    def brief(files: Sequence[Path], target: Target, **_: Any) -> list[Latency]:
-        return measure_latency(files, target, rounds=rounds, window_ms=window_ms, shares=True)
+    def brief(files: Sequence[Path], target: Target, shares: bool = False, **_: Any) -> list[Latency]:
+        return measure_latency(files, target, rounds=rounds, window_ms=window_ms, shares=shares)
 
     with (
         mock.patch.object(costing, "measure_latency", brief),
@@ -180,7 +180,7 @@ def finish_a_run(out: Path) -> Path:
     """``out`` with a run in it that met its budget, measured longer than brief runs are."""
     space = out.with_suffix(".yaml")
     space.write_text(SMALL_SPACE)
-    with brief_measuring(rounds=5, window_ms=20.0, first_rung=rungs.LEAST_STEPS):
+    with brief_measuring(rounds=12, window_ms=10.0, first_rung=rungs.LEAST_STEPS):
         ac.compress(
             NET,
             TASK,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from autocompress.budget import BudgetRow, Metric
+from autocompress.budget import Budget, BudgetRow, Metric
 from autocompress.commands.config import OBJECT, RunConfig
-from autocompress.commands.folder import CONFIG
+from autocompress.commands.folder import BASELINE, CONFIG
 from autocompress.commands.measure import measure
 from autocompress.data.load import load_task
 from autocompress.data.options import DataOptions
@@ -17,6 +17,7 @@ from autocompress.errors import DataError, InputError
 from autocompress.evaluate import evaluate_file
 from autocompress.events import Observer, Silence
 from autocompress.facts import Facts
+from autocompress.hardware.latency import measure_latency
 from autocompress.measurement import Accuracy, Latency, ModelFacts
 from autocompress.task import Task
 
@@ -45,7 +46,8 @@ def verify(
 ) -> Verification:
     """Measure the file in ``folder`` again and hold it against its certificate's budget.
 
-    Limits that were relative to the baseline are taken in the units that they came out as.
+    A share of the original's latency is measured anew, both in turns, where the run's folder still holds the original.
+    Other limits that were relative to it are taken in the units that they came out as.
 
     Args:
         folder: a run's folder, or a bundle in it.
@@ -81,7 +83,10 @@ def verify(
         peak_ram_bytes=cost.peak_ram_bytes,
         accuracy_test=None if accuracy is None else accuracy.value,
     )
-    rows = tuple(_again(row, facts, certificate) for row in certificate.budget)
+    share = _share_of_original(place, certificate)
+    if share is not None:
+        notes.append(f"its latency is judged as a share of the original's, measured in turns: {share:.1%}")
+    rows = tuple(_again(row, facts, certificate, share) for row in certificate.budget)
     return Verification(
         folder=str(place),
         met=all(row.met for row in rows if row.met is not None),
@@ -96,8 +101,26 @@ def verify(
     )
 
 
-def _again(row: BudgetRow, facts: ModelFacts, certificate: Certificate) -> BudgetRow:
+def _share_of_original(place: Path, certificate: Certificate) -> float | None:
+    """What the file in ``place`` takes of the original's latency; None where no share is limited or there is none."""
+    if not any(_limits_share(row) for row in certificate.budget):
+        return None
+    originals = (folder / BASELINE / FILE for folder in (place.parent, place.parent.parent))
+    found = next((each for each in originals if each.is_file()), None)
+    if found is None or found.stat().st_size != certificate.baseline.size_bytes:
+        return None
+    original, own = measure_latency([found, place / FILE], certificate.target)
+    return own.median_ms / original.median_ms
+
+
+def _limits_share(row: BudgetRow) -> bool:
+    return row.metric is Metric.LATENCY and any(limit.relative for limit in Budget.parse(row.text).limits)
+
+
+def _again(row: BudgetRow, facts: ModelFacts, certificate: Certificate, share: float | None) -> BudgetRow:
     value = _value(row.metric, facts, certificate)
+    if share is not None and _limits_share(row) and certificate.baseline.latency_ms is not None:
+        value = share * certificate.baseline.latency_ms
     if value is None:
         return row.model_copy(update={"value": None, "met": None})
     met = value >= row.limit if row.metric.is_floor else value <= row.limit + 1e-12

@@ -17,6 +17,7 @@ MOST_DISTURBANCE = 0.05  # of a kept round: how far the reference kernel may be 
 NEIGHBOUR_SHARE = 1 / 3
 NOISY_HALF_WIDTH = 0.03  # of the interval, as a share of the median
 FEWEST_ROUNDS = 3  # fewer say nothing about their spread
+FEWEST_SHARES = 6  # below that the ends of their interval are the least and the most
 RESAMPLES = 1000
 
 
@@ -78,7 +79,7 @@ def summarize(
     runs_ms = [np.asarray(timed.rounds_us[index]) / 1e3 for index in kept]
     medians = np.array([np.median(runs) for runs in runs_ms])
     shares = None
-    if beside is not None:
+    if beside is not None and len(kept) >= FEWEST_SHARES:
         shares = medians / [np.median(beside.rounds_us[index]) / 1e3 for index in kept]
     median = float(np.median(medians))
     interval = median_interval(medians, seed=seed)

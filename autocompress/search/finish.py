@@ -52,12 +52,12 @@ class Finish:
         baseline_latency: Latency | None = None
         goal, measuring_s = self.goal, 0.0
         for attempt in range(ATTEMPTS):
-            missed = max((goal.sure_violation(finalist.facts) for finalist in finished), default=0.0)
+            missed = max((_missed_by(goal, finalist.facts) for finalist in finished), default=0.0)
             chosen = self._choose(records, finished, missed)
-            if attempt and not self._has_time(finished, measuring_s):
+            if attempt and not self._has_time(goal, finished, measuring_s):
                 break
             free = max((record.number for record in records), default=-1) + 1 + attempt
-            chosen = self._with_respent(chosen, finished, free)
+            chosen = self._with_respent(goal, chosen, finished, free)
             if not chosen:
                 break
             finished += self.recoveries.finalists(chosen)
@@ -67,11 +67,14 @@ class Finish:
             baseline_latency, finished = self._measure(finished)
             measuring_s = time.monotonic() - began
             goal = self._goal_beside(baseline_latency)
-            if any(goal.sure_violation(finalist.facts) <= 0 for finalist in finished):
+            if any(goal.is_surely_within(finalist.facts) for finalist in finished):
                 break
         if baseline_latency is None:
             raise RunError("no candidate could be finished; see the failed trials in study.journal for the reasons")
-        return baseline_latency, _best_first(goal, finished)
+        ranked = _best_first(goal, finished)
+        if goal.within_costs(ranked[0].facts) and not goal.is_surely_within(ranked[0].facts):
+            self.observer.note("the answer meets the budget only within the noise of its measurement; measure it again")
+        return baseline_latency, ranked
 
     def _goal_beside(self, latency: Latency) -> Goal:
         """The goal whose shares are those of the baseline as it was measured beside the finalists."""
@@ -94,11 +97,13 @@ class Finish:
         fitting = [record for record in best if record.within_budget]
         return (fitting or best[:1])[:FINALISTS]
 
-    def _with_respent(self, chosen: list[TrialRecord], finished: list[Finalist], number: int) -> list[TrialRecord]:
+    def _with_respent(
+        self, goal: Goal, chosen: list[TrialRecord], finished: list[Finalist], number: int
+    ) -> list[TrialRecord]:
         """With what the best makes of the limits as they turned out to be, in the place of the last one."""
         if self.respend is None or not (chosen or finished) or self.clock.finish_left_s < LEAST_RESPEND_S:
             return chosen
-        best = min(finished, key=lambda each: _rank(self.goal, each.facts)).kept.record if finished else chosen[0]
+        best = min(finished, key=lambda each: _rank(goal, each.facts)).kept.record if finished else chosen[0]
         made = self.respend(best, number)
         recipes = [*(each.recipe for each in finished), *(each.recipe for each in chosen)]
         known = {recipe.structure_digest() for recipe in recipes}
@@ -110,9 +115,9 @@ class Finish:
     def _worst(self, facts: ModelFacts) -> float:
         return max(self.goal.budget.violation(facts, self.goal.baseline).values(), default=-1.0)
 
-    def _has_time(self, finished: list[Finalist], measuring_s: float) -> bool:
+    def _has_time(self, goal: Goal, finished: list[Finalist], measuring_s: float) -> bool:
         """Whether others can be recovered and measured, too; a little beyond the limit where none meets the budget."""
-        met = any(self.goal.within_costs(finalist.facts) for finalist in finished)
+        met = any(goal.within_costs(finalist.facts) for finalist in finished)
         overtime_s = 0.0 if met else OVERTIME * self.clock.limit_s
         return self.clock.left_s + overtime_s > measuring_s + REPORT_S + FINALISTS * LEAST_RECOVERY_S
 
@@ -153,7 +158,8 @@ def _best_first(goal: Goal, finalists: list[Finalist]) -> list[Finalist]:
     ranked = sorted(finalists, key=lambda finalist: _rank(goal, finalist.facts))
     if not ranked[0].kept.is_as_tried:
         return ranked
-    better = [each for each in ranked if _is_surely_better(goal, each.facts, ranked[0].facts)]
+    recovered = [each for each in ranked if not each.kept.is_as_tried]
+    better = [each for each in recovered if _is_surely_better(goal, each.facts, ranked[0].facts)]
     return [*better[:1], *(each for each in ranked if each not in better[:1])]
 
 
@@ -161,11 +167,16 @@ def _is_surely_better(goal: Goal, unsure: ModelFacts, sure: ModelFacts) -> bool:
     """Whether what meets the costs, if only within the noise, is more accurate by more than both intervals allow."""
     if unsure.accuracy_val_interval is None or sure.accuracy_val_interval is None:
         return False
-    is_near = goal.within_costs(unsure) and goal.sure_violation(unsure) > 0
+    is_near = goal.within_costs(unsure) and not goal.is_surely_within(unsure)
     return is_near and unsure.accuracy_val_interval[0] > sure.accuracy_val_interval[1]
+
+
+def _missed_by(goal: Goal, facts: ModelFacts) -> float:
+    """How far beyond the worst limit, by what was measured or by what measuring again may find."""
+    return max(goal.sure_violation(facts), *goal.budget.violation(facts, goal.baseline).values(), -1.0)
 
 
 def _rank(goal: Goal, facts: ModelFacts) -> tuple[float, ...]:
     """Sorts finalists, the best first: those that surely meet the costs before those that do so within the noise."""
     within, *others = goal.rank(facts)
-    return (within, goal.sure_violation(facts) > 0, *others)
+    return (within, not goal.is_surely_within(facts), *others)

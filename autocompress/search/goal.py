@@ -8,6 +8,8 @@ from autocompress.measurement import ModelFacts
 # Standard errors that a validation accuracy must lie above a floor before the test split is asked: the best of many
 # candidates is partly lucky, and the test split is read only once.
 FLOOR_MARGIN = 1.0
+# Of a latency, that two processes differ by however long each measures: the A/A floor with many sessions open.
+ANOTHER_PROCESS = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,10 @@ class Goal:
         """Whether every cost limit is met."""
         return all(row.met for row in self.budget.cost_rows(facts, self.baseline))
 
+    def is_surely_within(self, facts: ModelFacts) -> bool:
+        """Whether every cost limit is met, and measuring again should find it met, too."""
+        return self.within_costs(facts) and self.sure_violation(facts) <= 0
+
     def sure_violation(self, facts: ModelFacts) -> float:
         """How far beyond the worst cost limit, latencies at the ends of their intervals that speak against the facts.
 
@@ -45,8 +51,8 @@ class Goal:
         """The latency that measuring again should not exceed: of the share, where a share is what the budget limits."""
         share, interval = facts.latency_share_interval, facts.latency_interval_ms
         if share is not None and self.baseline.latency_ms is not None and self._has_share(facts):
-            return share[1] * self.baseline.latency_ms
-        return facts.latency_ms if interval is None else interval[1]
+            return share[1] * (1 + ANOTHER_PROCESS) * self.baseline.latency_ms
+        return Metric.LATENCY.of(facts) if interval is None else interval[1]
 
     def _has_share(self, facts: ModelFacts) -> bool:
         limits = (limit for limit in self.budget.limits if limit.metric is Metric.LATENCY)

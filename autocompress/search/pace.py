@@ -1,4 +1,4 @@
-"""How long a trial should train, and each kind of work has taken so far, to know what there is still time for."""
+"""How long a trial should train, and how long each kind of work has taken, to know what there is still time for."""
 
 from dataclasses import dataclass, field
 
@@ -12,8 +12,8 @@ TRAINING_S = (3.0, 120.0)
 def training_s_of_trial(search_s: float, slots: int, file_s: float) -> float:
     """Seconds that a trial trains.
 
-    As long as so many trials allow; but no shorter than all that a trial takes beside it, where two in a row have time
-    for that: more trials that are hardly trained would take nearly as long, and tell less.
+    As long as so many trials allow; but no shorter than all that a trial takes beside it, where two in a row have half
+    of the time for that: more trials that are hardly trained would take nearly as long, and tell less.
 
     Args:
         search_s: that are left to the search.
@@ -22,7 +22,7 @@ def training_s_of_trial(search_s: float, slots: int, file_s: float) -> float:
     """
     overhead_s = max(OVERHEAD_S, slots * file_s)
     shortest, longest = TRAINING_S
-    worth_s = min(overhead_s, search_s / 2 - overhead_s)
+    worth_s = min(overhead_s, search_s / 4 - overhead_s)
     return min(max(search_s * slots / TRIALS_AIMED - overhead_s, worth_s, shortest), longest)
 
 

@@ -35,7 +35,7 @@ def respent(setting: Setting, record: TrialRecord, number: int) -> TrialRecord |
         return None
     picks, values = known
     taken = _taken(goal, facts, outer.limits)
-    exceeds = goal.sure_violation(facts) > 0
+    exceeds = not goal.is_surely_within(facts)
     if taken is None or (not exceeds and max(1 - share for share in taken.values()) <= SLACK):
         return None
     (calculated,) = outer.allocator.model.upper(np.array([picks]))
@@ -52,7 +52,7 @@ def respent(setting: Setting, record: TrialRecord, number: int) -> TrialRecord |
         shares = None if fresh is None else _taken(goal, fresh, outer.limits)
         if fresh is None or shares is None:
             return None
-        if goal.sure_violation(fresh) <= 0:
+        if goal.is_surely_within(fresh):
             done = "its excess taken back" if exceeds else "what it left of the limits spent"
             return TrialRecord(
                 number=number,

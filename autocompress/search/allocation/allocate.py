@@ -97,7 +97,7 @@ def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Pi
     ``optimal`` of the answer is never set: the costs are not sums.
 
     Raises:
-        ValueError: a unit without a choice of finite loss.
+        ValueError: a unit without a choice of finite loss; a cost that is no finite number.
     """
     free = np.array([int(np.argmin(values)) for values in loss], dtype=np.intp)
     here = free if start is None else start

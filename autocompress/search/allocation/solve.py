@@ -99,7 +99,7 @@ def _posed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats, kept
     for place, rows in enumerate(kept):
         if not len(rows):
             raise ValueError(f"each unit needs a choice of finite loss, unit {place} has none of {len(loss[place])}")
-        if not np.isfinite(costs[place]).all():
+        if not np.isfinite(costs[place][rows][:, np.isfinite(limits)]).all():
             raise ValueError(f"costs must be finite, those of unit {place} are not; predict or measure them again")
     bound = np.isfinite(limits)
     scale = _scales(costs, limits)[bound]
