@@ -69,7 +69,8 @@ class Made:
     """One exported candidate; ``file`` holds the bytes of ``model.onnx``.
 
     ``model`` is the compressed network in PyTorch, in eval mode: after quantization-aware recovery with the file's
-    roundings, else in floating point. ``steps`` are those that its recovery took.
+    roundings, else in floating point. ``steps`` are those that its recovery took, ``step_s`` the seconds of one in
+    floating point, None without any.
     """
 
     file: bytes
@@ -78,6 +79,7 @@ class Made:
     model: nn.Module
     seconds: float
     steps: int = 0
+    step_s: float | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -121,11 +123,13 @@ def recovered(
     until = float_steps(settings) if rounds else settings.steps
     before = settings.model_copy(update={"steps": max(0, until - first)})
     shares = (before.steps / max(1, settings.steps - first), 1.0) if rounds else (1.0, 1.0)
+    began = time.monotonic()
     with held(held_in(composed.model, composed.constraints)):
         taken = recover(
             composed.model, stream, before, teacher=teacher, teacher_model=bench.base,
             first=first, limit_s=_left_s(started, limit_s * shares[0]),
         )  # fmt: skip
+    step_s = (time.monotonic() - began) / taken if taken else None
     made, network = drafted(bench, composed, CALIBRATION_SAMPLES), composed.model
     if rounds:
         left_s = _left_s(started, limit_s)
@@ -135,7 +139,7 @@ def recovered(
         except ModelError as error:
             skipped = {**composed.skipped, "recovery: quantize_aware": str(error)}
             composed = replace(composed, skipped=skipped)
-    return replace(finished(made, composed, network, started), steps=first + taken)
+    return replace(finished(made, composed, network, started), steps=first + taken, step_s=step_s)
 
 
 def _left_s(started: float, limit_s: float) -> float:
@@ -162,15 +166,16 @@ def judged(made: Made, task: Task, *, threads: int, most_samples: int | None) ->
 class Product:
     """What of a candidate leaves the worker: data only.
 
-    ``steps`` are those of the recovery. ``file`` is there for structures, last rungs and finalists. ``portable``,
-    ``layers`` (as they ended up), ``stored`` (how the file holds them, in words) and ``changed`` (``pass: layer`` →
-    what was done) are there for the latter two.
+    ``steps`` are those of the recovery, ``step_s`` the seconds of one. ``file`` is there for structures, last rungs and
+    finalists. ``portable``, ``layers`` (as they ended up), ``stored`` (how the file holds them, in words) and
+    ``changed`` (``pass: layer`` → what was done) are there for the latter two.
     """
 
     facts: ModelFacts
     notes: tuple[str, ...]
     seconds: float
     steps: int = 0
+    step_s: float | None = None
     file: bytes | None = None
     portable: Portable | None = None
     layers: tuple[LayerFacts, ...] = ()
@@ -185,6 +190,7 @@ def product_of(made: Made, *, file: bool) -> Product:
         notes=made.notes,
         seconds=made.seconds,
         steps=made.steps,
+        step_s=made.step_s,
         file=made.file if file else None,
     )
 

@@ -205,7 +205,7 @@ def trial_of(number: int) -> TrialRecord:
 def recoveries_in(folder, launcher, *, left_s=600.0, kind=Recoveries, **others) -> Recoveries:
     return kind(**{
         "bench": None, "launcher": launcher, "clock": Clock(left_s), "observer": Silence(), "folder": folder,
-        "threads": 1, "steps_per_s": 1.0, **others,
+        "threads": 1, "original_step_s": 1.0, **others,
     })  # fmt: skip
 
 
@@ -266,6 +266,31 @@ def test_a_finalist_keeps_what_was_predicted_before_anything_was_measured(tmp_pa
     facts = finish_of(tmp_path, [3])[0].facts
     assert (facts.latency_predicted_ms, facts.latency_predicted_interval_ms) == (1.5, (1.0, 2.0))
     assert facts.latency_ms == 4.0
+
+
+def with_pace(number: int, step_s: float | None, bits: int = 8) -> TrialRecord:
+    quantize = PassStep(name="quantize", settings={"default": {"weights": f"int{bits}", "activations": "int8"}})
+    return trial_of(number).model_copy(update={"step_s": step_s, "recipe": Recipe(passes=(quantize,))})
+
+
+@pytest.mark.parametrize(
+    ("paces", "is_taught", "steps"),
+    [
+        ([(None, 8)], True, 160),  # 0.8 of 200 s at the original's 1 s a step
+        ([(None, 8)], False, 118),  # and 0.35 for its outputs
+        ([(0.5, 8)], True, 640),  # on two threads in half of what the trial took on one
+        ([(0.5, 8), (1.5, 8)], True, 160),
+        ([(0.5, 3)], True, 160),  # with roundings no faster than the original
+        ([(4.0, 3)], True, 80),
+        ([(0.001, 8)], True, 400),  # the most
+    ],
+)
+def test_a_full_recovery_has_the_steps_that_its_own_pace_allows(tmp_path, paces, is_taught, steps):
+    bench = SimpleNamespace(task=SimpleNamespace(train=range(64)))
+    clock = SimpleNamespace(finish_left_s=200.0)
+    run = recoveries_in(tmp_path, None, bench=bench, clock=clock, speedup=2.0, is_taught=is_taught)
+    trials = [with_pace(number, *pace) for number, pace in enumerate(paces)]
+    assert run.steps(trials) == min(steps, 400)
 
 
 class Failing:

@@ -42,7 +42,7 @@ from autocompress.search.loop import Search, first_guesses
 from autocompress.search.outer import Outer
 from autocompress.search.outer_start import enqueue_outer
 from autocompress.search.pace import training_s_of_trial
-from autocompress.search.recoveries import Recoveries
+from autocompress.search.recoveries import TEACHER_SHARE, Recoveries
 from autocompress.search.respend import respent
 from autocompress.search.setting import Setting
 from autocompress.search.study import Study
@@ -59,7 +59,6 @@ LOSSES = "losses"
 FRONT = "front"
 RUNGS = "rungs"  # what a killed search goes on from; on a cluster, workers have no folder in common
 STARTUP_TRIALS = 12  # guesses and controls come first; the sampler models from then on
-TEACHER_SHARE = 0.35  # of a step: a forward pass without gradients, against forward and backward with them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,15 +248,17 @@ class Pipeline:
             observer=self.observer,
             folder=self.out / WORK / "finalists",
             threads=found.bench.machine.cores,
-            steps_per_s=pace.all_threads / (1 + TEACHER_SHARE / FINALISTS),
+            original_step_s=1 / pace.all_threads,
+            speedup=pace.all_threads / pace.one_thread,
             trial_files=kept.files(),
         )
-        found = self._with_teacher(found, recovery, recoveries.steps(FINALISTS) * recovery.batch)
+        best = sorted(trained, key=lambda record: found.goal.rank(record.facts) if record.facts else ())[:FINALISTS]
+        found = self._with_teacher(found, recovery, recoveries.steps(best) * recovery.batch)
         finish = Finish(
             goal=found.goal,
             clock=self.clock,
             observer=self.observer,
-            recoveries=replace(recoveries, bench=found.bench),
+            recoveries=replace(recoveries, bench=found.bench, is_taught=True),
             measuring=CalmLatency(
                 baseline_file=found.baseline_file, target=found.bench.target, clock=self.clock, observer=self.observer
             ),

@@ -39,6 +39,7 @@ class Candidate:
     work_s: float = 0.0
     ended: Rung | None = None
     steps: int | None = None
+    step_s: float | None = None
     state: Any = None
     rungs: tuple[Rung, ...] = field(init=False)
 
@@ -71,7 +72,7 @@ class Candidate:
         self.state = done.state
         if done.product is None or self.facts is None:
             return
-        self.ended, self.steps = rung, done.product.steps
+        self.ended, self.steps, self.step_s = rung, done.product.steps, done.product.step_s
         judged = done.product.facts
         self.facts = self.facts.model_copy(
             update={"accuracy_val": judged.accuracy_val, "accuracy_val_interval": judged.accuracy_val_interval}
@@ -98,6 +99,7 @@ class Candidate:
             seconds=self.work_s,
             rung=None if self.ended is None else self.ended.number,
             steps=self.steps,
+            step_s=self.step_s,
             control=self.ask.control,
             notes=self.notes,
             error=self.error,

@@ -1,6 +1,6 @@
 """What there is of the best candidates in the time that is left: recovered in full, or the trial's own file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from autocompress.trial import Bench, Product, accuracy_of, facts_of
 
 MOST_EPOCHS, MOST_STEPS = 30, 400  # of a full recovery: whichever is more
 LEAST_RECOVERY_S = 2.0
+TEACHER_SHARE = 0.35  # of a step of the original: a forward pass, against forward and backward
 USED_SHARE = 0.8  # of the time that a full recovery has is planned for its steps; exporting and judging take some
 ENOUGH_STEPS = 0.8  # of those planned now, for which a finalist of an earlier session is not recovered again
 NO_TIME = "recovery: the trial's own file: there was no time for more than the trial had"
@@ -38,6 +39,8 @@ FAILED = "recovery: the trial's own file: recovering it further failed"
 class Recoveries:
     """What full recoveries work with; each is kept in ``folder``.
 
+    ``original_step_s`` are the seconds of a step of the original on all ``threads``, ``speedup`` what these are faster
+    than one. ``is_taught`` says that the original's outputs are there already, computed once for all.
     ``trial_files`` are folders of trials' own files by their numbers, as ``KeptFront`` has them: they stand where there
     is no time for more than the trial had, or where that fails.
     """
@@ -48,19 +51,31 @@ class Recoveries:
     observer: Observer
     folder: Path
     threads: int
-    steps_per_s: float
+    original_step_s: float
+    speedup: float = 1.0
+    is_taught: bool = False
     trial_files: Mapping[int, Path] = field(default_factory=dict)
 
-    def steps(self, count: int) -> int:
-        """Steps of one full recovery: what the time allows, at least those of a trial, at most ``MOST_EPOCHS``."""
-        usable = max(0.0, self.clock.finish_left_s) / count * USED_SHARE
-        epochs = MOST_EPOCHS * len(self.bench.task.train) // 64
-        return int(np.clip(usable * self.steps_per_s, 1, max(MOST_STEPS, epochs)))
+    def steps(self, trials: Sequence[TrialRecord]) -> int:
+        """Steps of the full recoveries of ``trials``, one after another: what the time allows, to ``MOST_EPOCHS``."""
+        usable_s = max(0.0, self.clock.finish_left_s) * USED_SHARE
+        teacher_s = 0.0 if self.is_taught else TEACHER_SHARE * self.original_step_s
+        steps = usable_s / (sum(map(self._step_s, trials)) + teacher_s)
+        most = max(MOST_STEPS, MOST_EPOCHS * len(self.bench.task.train) // 64)
+        return int(np.clip(steps, 1, most))
+
+    def _step_s(self, trial: TrialRecord) -> float:
+        """What a step should take on all threads: its trial's did on one; with roundings at least the original's."""
+        if trial.step_s is None:
+            return self.original_step_s
+        step_s = trial.step_s / self.speedup
+        aware = fully_recovered(trial.recipe, 1).recovery.quantize_aware
+        return max(step_s, self.original_step_s) if aware else step_s
 
     def finalists(self, chosen: list[TrialRecord]) -> list[Finalist]:
         """Of the chosen trials: recovered, of an earlier session, or the trial's own file; fewer where some fail."""
         count = next((count for count in range(len(chosen), 0, -1) if self._may_gain(chosen[:count])), 0)
-        steps = self.steps(max(1, count))
+        steps = self.steps(chosen[: max(1, count)])
         recipes = {record.number: fully_recovered(record.recipe, steps) for record in chosen}
         records = {record.number: record for record in chosen}
         finalists = [
@@ -92,7 +107,7 @@ class Recoveries:
 
     def _may_gain(self, trials: list[TrialRecord]) -> bool:
         """Whether there is time to recover all of them for more than their trials were, at the pace of all cores."""
-        each_s, steps = max(0.0, self.clock.finish_left_s) / len(trials), self.steps(len(trials))
+        each_s, steps = max(0.0, self.clock.finish_left_s) / len(trials), self.steps(trials)
         return all(
             each_s > (trial.seconds or 0.0) / self.threads
             and (steps > _steps_of(trial) or fully_recovered(trial.recipe, steps).recovery.quantize_aware)

@@ -62,6 +62,7 @@ def respent(setting: Setting, record: TrialRecord, number: int) -> TrialRecord |
                 recipe=recipe,
                 facts=fresh,
                 within_budget=True,
+                step_s=record.step_s,
                 notes=made.notes.get(number, ()),
             )
         limits = {metric: limit * min(1.0, SAFE / shares[metric]) for metric, limit in limits.items()}
