@@ -58,6 +58,26 @@ def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, 
 
 
 @pytest.mark.parametrize(
+    ("share_interval", "by_share", "measured"),
+    [((0.49, 0.51), True, 1), ((0.47, 0.53), True, 2), (None, True, 2), ((0.49, 0.51), False, 2)],
+    ids=["shares agree", "they do not", "none were measured", "they do not count"],
+)
+def test_where_shares_are_what_counts_a_machine_that_is_slow_for_all_does_not_matter(
+    monkeypatch, share_interval, by_share, measured
+):
+    noisy = [latency(noisy=True).model_copy(update={"share_interval": share_interval}), latency(noisy=False)]
+    pending = iter(noisy)
+    files = lambda *_, **__: (latency(noisy=by_share), {0: next(pending)})  # noqa: E731
+    monkeypatch.setattr(calm_latency, "measure_files", files)
+    monkeypatch.setattr(calm_latency, "PAUSE_S", 0.0)
+    latencies = CalmLatency(baseline_file=b"", target=None, observer=Silence(), clock=Clock(600.0), by_share=by_share)
+
+    latencies.of({0: b""}, {})
+
+    assert len(noisy) - len(list(pending)) == measured
+
+
+@pytest.mark.parametrize(
     ("medians", "kept"),
     [([0.5], 0.5), ([1.0, 0.5], 0.5), ([1.0, 0.9, 0.8], 0.9), ([-0.4, 0.9, 1.0], 1.0), ([-0.4, 0.5], 0.5)],
     ids=["as before", "slow at first", "always another share: the middle one", "a noisy one does not count", "calm"],

@@ -260,7 +260,11 @@ class Pipeline:
             observer=self.observer,
             recoveries=replace(recoveries, bench=found.bench, is_taught=True),
             measuring=CalmLatency(
-                baseline_file=found.baseline_file, target=found.bench.target, clock=self.clock, observer=self.observer
+                baseline_file=found.baseline_file,
+                target=found.bench.target,
+                clock=self.clock,
+                observer=self.observer,
+                by_share=found.goal.limits_share,
             ),
             forecaster=found.forecaster,
             respend=lambda record, number: respent(setting, record, number),

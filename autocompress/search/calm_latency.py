@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from autocompress.clock import Clock
 from autocompress.events import Observer
-from autocompress.measurement import Latency
+from autocompress.hardware.rounds import NOISY_HALF_WIDTH
+from autocompress.measurement import Interval, Latency
 from autocompress.search.costing import measure_files
 from autocompress.target import Target
 
@@ -21,12 +22,16 @@ Measured = tuple[Latency, dict[int, Latency]]  # the baseline's, and each file's
 
 @dataclass(frozen=True, kw_only=True)
 class CalmLatency:
-    """Measures files beside the original's, ``baseline_file``."""
+    """Measures files beside the original's, ``baseline_file``.
+
+    ``by_share``: shares of its time are all that counts, which a machine that gets slower for all leaves alone.
+    """
 
     baseline_file: bytes
     target: Target
     clock: Clock
     observer: Observer
+    by_share: bool = False
 
     def of(self, files: dict[int, bytes], expected: dict[int, float]) -> Measured:
         """The baseline's latency and each file's, once they are calm and none strays from what its trial took.
@@ -52,7 +57,7 @@ class CalmLatency:
             measured = measure_files(self.baseline_file, files, self.target, rounds=ROUNDS, window_ms=WINDOW_MS)
             taken_s = time.monotonic() - began
             found.append(measured)
-            if not any(latency.noisy for latency in (measured[0], *measured[1].values())):
+            if self._is_calm(measured):
                 calm.append(measured)
                 if not _strays(measured, expected):
                     return measured
@@ -62,6 +67,16 @@ class CalmLatency:
             )
         among = sorted(calm or found, key=_shares)
         return among[len(among) // 2]
+
+    def _is_calm(self, measured: Measured) -> bool:
+        baseline, latencies = measured
+        if self.by_share:
+            return all(not each.noisy or _is_narrow(each.share_interval) for each in latencies.values())
+        return not any(each.noisy for each in (baseline, *latencies.values()))
+
+
+def _is_narrow(interval: Interval | None) -> bool:
+    return interval is not None and interval[1] - interval[0] <= NOISY_HALF_WIDTH * (interval[0] + interval[1])
 
 
 def _shares(measured: Measured) -> float:

@@ -54,9 +54,13 @@ class Goal:
             return share[1] * (1 + ANOTHER_PROCESS) * self.baseline.latency_ms
         return Metric.LATENCY.of(facts) if interval is None else interval[1]
 
+    @property
+    def limits_share(self) -> bool:
+        """Whether the budget limits a share of the original's latency."""
+        return any(limit.relative for limit in self.budget.limits if limit.metric is Metric.LATENCY)
+
     def _has_share(self, facts: ModelFacts) -> bool:
-        limits = (limit for limit in self.budget.limits if limit.metric is Metric.LATENCY)
-        return facts.latency_share_interval is not None and any(limit.relative for limit in limits)
+        return facts.latency_share_interval is not None and self.limits_share
 
     def violation(self, facts: ModelFacts) -> dict[Metric, float]:
         """Per limit, how far beyond it: at most 0 where met. Accuracy rows by the validation split, where known."""
