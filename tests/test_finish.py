@@ -1,20 +1,20 @@
-"""Finishing: what is measured again, what is trained with its roundings, and which finalist is returned."""
+"""Finishing: what is recovered, what is trained with its roundings, and which finalist is returned."""
 
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from made_up_facts import facts_at, latency
 
-from autocompress.budget import Budget, Metric
+from autocompress.budget import Budget
 from autocompress.clock import Clock
 from autocompress.events import Remembering, Silence
 from autocompress.graph.program import Portable
-from autocompress.measurement import Accuracy, Latency, ModelFacts
+from autocompress.measurement import Accuracy, ModelFacts
 from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
-from autocompress.search import calm_latency, recoveries
-from autocompress.search.calm_latency import MEASURE_ATTEMPTS, CalmLatency
+from autocompress.search import recoveries
 from autocompress.search.finalist import Finalist, KeptRecord
 from autocompress.search.finish import Finish, _best_first
 from autocompress.search.full_recovery import fully_recovered
@@ -23,82 +23,6 @@ from autocompress.search.kept_front import KeptFront
 from autocompress.search.launcher import Done, Job
 from autocompress.search.recoveries import FAILED, NO_TIME, Recoveries
 from autocompress.trial import Product
-
-
-def latency(*, noisy: bool) -> Latency:
-    return Latency(
-        median_ms=1.0, p95_ms=1.1, interval_ms=(0.9, 1.1), rounds=5, runs=50, load_ms=1.0, threads=1, noisy=noisy
-    )
-
-
-@pytest.mark.parametrize(
-    ("noise", "time_s", "measured"),
-    [([False], 600.0, 1), ([True, False], 600.0, 2), ([True] * 9, 600.0, MEASURE_ATTEMPTS), ([True] * 9, 1.0, 1)],
-    ids=["calm", "calm at the second time", "never calm", "never calm and time is up"],
-)
-def test_finalists_are_measured_until_nothing_disturbs_them(monkeypatch, noise, time_s, measured):
-    calls, notes, pending = [], [], iter(noise)
-
-    def measure_files(baseline, files, target, **protocol):
-        calls.append(baseline)
-        return latency(noisy=False), {0: latency(noisy=next(pending))}
-
-    monkeypatch.setattr(calm_latency, "measure_files", measure_files)
-    monkeypatch.setattr(calm_latency, "PAUSE_S", 0.0)
-    observer = SimpleNamespace(note=notes.append)
-    latencies = CalmLatency(baseline_file=b"", target=None, observer=observer, clock=Clock(time_s))
-
-    _, found = latencies.of({0: b""}, {})
-
-    assert len(calls) == measured
-    is_never_calm = noise[measured - 1]
-    assert len(notes) == measured - 1 + is_never_calm
-    assert ("no measurement of the finalists was calm" in "".join(notes)) is is_never_calm
-    assert found[0].noisy is noise[measured - 1]
-
-
-@pytest.mark.parametrize(
-    ("share_interval", "by_share", "measured"),
-    [((0.49, 0.51), True, 1), ((0.47, 0.53), True, 2), (None, True, 2), ((0.49, 0.51), False, 2)],
-    ids=["shares agree", "they do not", "none were measured", "they do not count"],
-)
-def test_where_shares_are_what_counts_a_machine_that_is_slow_for_all_does_not_matter(
-    monkeypatch, share_interval, by_share, measured
-):
-    noisy = [latency(noisy=True).model_copy(update={"share_interval": share_interval}), latency(noisy=False)]
-    pending = iter(noisy)
-    files = lambda *_, **__: (latency(noisy=by_share), {0: next(pending)})  # noqa: E731
-    monkeypatch.setattr(calm_latency, "measure_files", files)
-    monkeypatch.setattr(calm_latency, "PAUSE_S", 0.0)
-    latencies = CalmLatency(baseline_file=b"", target=None, observer=Silence(), clock=Clock(600.0), by_share=by_share)
-
-    latencies.of({0: b""}, {})
-
-    assert len(noisy) - len(list(pending)) == measured
-
-
-@pytest.mark.parametrize(
-    ("medians", "kept"),
-    [([0.5], 0.5), ([1.0, 0.5], 0.5), ([1.0, 0.9, 0.8], 0.9), ([-0.4, 0.9, 1.0], 1.0), ([-0.4, 0.5], 0.5)],
-    ids=["as before", "slow at first", "always another share: the middle one", "a noisy one does not count", "calm"],
-)
-def test_finalists_that_take_another_share_than_their_trials_are_measured_again(monkeypatch, medians, kept):
-    """Those below zero are noisy."""
-    pending = iter(medians)
-
-    def measure_files(baseline, files, target, **protocol):
-        ms = next(pending)
-        return latency(noisy=False), {0: latency(noisy=ms < 0).model_copy(update={"median_ms": abs(ms)})}
-
-    monkeypatch.setattr(calm_latency, "measure_files", measure_files)
-    monkeypatch.setattr(calm_latency, "PAUSE_S", 0.0)
-    latencies = CalmLatency(baseline_file=b"", target=None, observer=Silence(), clock=Clock(600.0))
-
-    _, found = latencies.of({0: b""}, {0: 0.48})
-
-    assert found[0].median_ms == kept
-    assert next(pending, None) is None
-
 
 INT8 = {"weights": "int8", "activations": "int8"}
 CODEBOOK = {"share_weights": {"layers": {"fc": {"bits": 4}}}}
@@ -123,61 +47,6 @@ def test_weights_of_few_bits_are_trained_with_their_roundings(passes, aware):
     assert full.recovery == Recovery(steps=40, quantize_aware=aware)
     assert full.passes == recipe.passes
     assert fully_recovered(recipe, 5).recovery.steps == 10
-
-
-def facts_at(ms: float, interval_ms: tuple[float, float], accuracy: float = 0.9) -> ModelFacts:
-    return ModelFacts(
-        size_bytes=1, macs=1, params=1, accuracy_val=accuracy, latency_ms=ms, latency_interval_ms=interval_ms
-    )
-
-
-@pytest.mark.parametrize(
-    ("budget", "interval_ms", "sure"),
-    [
-        ("latency<=5ms", (4.8, 4.99), True),
-        ("latency<=5ms", (4.8, 5.01), False),
-        ("latency<=50%", (4.7, 4.89), True),  # of a baseline between 9.8 and 10.2 ms
-        ("latency<=50%", (4.7, 4.95), False),
-        ("size<=1kB", (4.7, 9.0), True),
-        ("accuracy>=0.5", (4.7, 9.0), True),
-    ],
-)
-def test_a_budget_is_surely_met_where_the_interval_lies_within(budget, interval_ms, sure):
-    goal = Goal(budget=Budget.parse(budget), baseline=facts_at(10.0, (9.8, 10.2)))
-    facts = facts_at(4.85, interval_ms)
-    assert goal.within_costs(facts)
-    assert (goal.sure_violation(facts) <= 0) is sure
-
-
-@pytest.mark.parametrize(
-    ("budget", "share_interval", "upper_ms", "sure"),
-    [
-        ("latency<=50%", (0.47, 0.49), 4.949, True),  # however far both went up and down together
-        ("latency<=50%", (0.47, 0.497), 5.0197, False),  # another process may find one in a hundred more
-        ("latency<=50%", None, 5.6, False),
-        ("latency<=5ms", (0.47, 0.49), 5.6, False),  # no share is asked for
-        ("size<=1kB", (0.47, 0.51), 5.6, True),
-    ],
-)
-def test_a_share_is_surely_met_where_the_interval_of_shares_lies_within(budget, share_interval, upper_ms, sure):
-    goal = Goal(budget=Budget.parse(budget), baseline=facts_at(10.0, (8.0, 12.0)))
-    facts = facts_at(4.8, (4.0, 5.6)).model_copy(update={"latency_share_interval": share_interval})
-    assert (goal.sure_violation(facts) <= 0) is sure
-    assert goal.upper_ms(facts) == pytest.approx(upper_ms)
-
-
-def test_what_is_above_the_limit_by_its_median_is_not_surely_within_whatever_its_shares():
-    goal = Goal(budget=Budget.parse("latency<=50%"), baseline=facts_at(10.0, (9.9, 10.1)))
-    facts = facts_at(5.03, (5.0, 5.1)).model_copy(update={"latency_share_interval": (0.485, 0.49)})
-    assert goal.sure_violation(facts) <= 0
-    assert not goal.is_surely_within(facts)
-
-
-def test_without_a_measurement_the_upper_end_is_that_of_the_prediction():
-    goal = Goal(budget=Budget.parse("latency<=50%"), baseline=facts_at(10.0, (9.9, 10.1)))
-    facts = ModelFacts(size_bytes=1, macs=1, params=1).with_prediction(4.0, (3.5, 4.5))
-    assert goal.upper_ms(facts) == Metric.LATENCY.of(facts)
-    assert goal.upper_ms(facts) is not None
 
 
 class Kept(Recoveries):
@@ -229,10 +98,10 @@ def recoveries_in(folder, launcher, *, left_s=600.0, kind=Recoveries, **others) 
     })  # fmt: skip
 
 
-def finish_of(folder, numbers, observer=Silence()) -> list[Finalist]:  # noqa: B008  # it keeps nothing
+def finish_of(folder, numbers, observer=None) -> list[Finalist]:
     goal = Goal(budget=Budget.parse("latency<=5ms"), baseline=facts_at(10.0, (10.0, 10.0)))
     made = recoveries_in(folder, launcher=None, kind=Kept)
-    run = Candidates(goal=goal, clock=Clock(600.0), observer=observer, recoveries=made, measuring=None)
+    run = Candidates(goal=goal, clock=Clock(600.0), observer=observer or Silence(), recoveries=made, measuring=None)
     return run.run(tuple(map(trial_of, numbers)))[1]
 
 

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_facts import facts_at
 
 from autocompress.budget import Budget, Metric
 from autocompress.evaluate import wilson_interval
@@ -146,3 +147,52 @@ def test_the_study_is_told_what_counts():
     assert goal_of("accuracy>=0.8").objective(facts) == 3.0
     assert goal_of("accuracy>=0.8", minimize=Metric.SIZE).objective(facts) == 123
     assert not goal_of("latency<=1ms,accuracy>=0.8").minimizes_cost
+
+
+@pytest.mark.parametrize(
+    ("budget", "interval_ms", "sure"),
+    [
+        ("latency<=5ms", (4.8, 4.99), True),
+        ("latency<=5ms", (4.8, 5.01), False),
+        ("latency<=50%", (4.7, 4.89), True),  # of a baseline between 9.8 and 10.2 ms
+        ("latency<=50%", (4.7, 4.95), False),
+        ("size<=1kB", (4.7, 9.0), True),
+        ("accuracy>=0.5", (4.7, 9.0), True),
+    ],
+)
+def test_a_budget_is_surely_met_where_the_interval_lies_within(budget, interval_ms, sure):
+    goal = Goal(budget=Budget.parse(budget), baseline=facts_at(10.0, (9.8, 10.2)))
+    facts = facts_at(4.85, interval_ms)
+    assert goal.within_costs(facts)
+    assert (goal.sure_violation(facts) <= 0) is sure
+
+
+@pytest.mark.parametrize(
+    ("budget", "share_interval", "upper_ms", "sure"),
+    [
+        ("latency<=50%", (0.47, 0.49), 4.949, True),  # however far both went up and down together
+        ("latency<=50%", (0.47, 0.497), 5.0197, False),  # another process may find one in a hundred more
+        ("latency<=50%", None, 5.6, False),
+        ("latency<=5ms", (0.47, 0.49), 5.6, False),  # no share is asked for
+        ("size<=1kB", (0.47, 0.51), 5.6, True),
+    ],
+)
+def test_a_share_is_surely_met_where_the_interval_of_shares_lies_within(budget, share_interval, upper_ms, sure):
+    goal = Goal(budget=Budget.parse(budget), baseline=facts_at(10.0, (8.0, 12.0)))
+    facts = facts_at(4.8, (4.0, 5.6)).model_copy(update={"latency_share_interval": share_interval})
+    assert (goal.sure_violation(facts) <= 0) is sure
+    assert goal.upper_ms(facts) == pytest.approx(upper_ms)
+
+
+def test_what_is_above_the_limit_by_its_median_is_not_surely_within_whatever_its_shares():
+    goal = Goal(budget=Budget.parse("latency<=50%"), baseline=facts_at(10.0, (9.9, 10.1)))
+    facts = facts_at(5.03, (5.0, 5.1)).model_copy(update={"latency_share_interval": (0.485, 0.49)})
+    assert goal.sure_violation(facts) <= 0
+    assert not goal.is_surely_within(facts)
+
+
+def test_without_a_measurement_the_upper_end_is_that_of_the_prediction():
+    goal = Goal(budget=Budget.parse("latency<=50%"), baseline=facts_at(10.0, (9.9, 10.1)))
+    facts = ModelFacts(size_bytes=1, macs=1, params=1).with_prediction(4.0, (3.5, 4.5))
+    assert goal.upper_ms(facts) == Metric.LATENCY.of(facts)
+    assert goal.upper_ms(facts) is not None

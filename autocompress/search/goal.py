@@ -43,14 +43,15 @@ class Goal:
         At most 0 where measuring again should find the costs met, too. The baseline is at its fastest where the two
         were not measured in turns.
         """
-        baseline = self.baseline if self._has_share(facts) else _at_its_fastest(self.baseline)
+        has_share = self.limits_share and facts.latency_share_interval is not None
+        baseline = self.baseline if has_share else _at_its_fastest(self.baseline)
         against = self.budget.violation(facts.model_copy(update={"latency_ms": self.upper_ms(facts)}), baseline)
         return max(against.values(), default=-1.0)
 
     def upper_ms(self, facts: ModelFacts) -> float | None:
         """The latency that measuring again should not exceed: of the share, where a share is what the budget limits."""
         share, interval = facts.latency_share_interval, facts.latency_interval_ms
-        if share is not None and self.baseline.latency_ms is not None and self._has_share(facts):
+        if share is not None and self.limits_share and self.baseline.latency_ms is not None:
             return share[1] * (1 + ANOTHER_PROCESS) * self.baseline.latency_ms
         return Metric.LATENCY.of(facts) if interval is None else interval[1]
 
@@ -58,9 +59,6 @@ class Goal:
     def limits_share(self) -> bool:
         """Whether the budget limits a share of the original's latency."""
         return any(limit.relative for limit in self.budget.limits if limit.metric is Metric.LATENCY)
-
-    def _has_share(self, facts: ModelFacts) -> bool:
-        return facts.latency_share_interval is not None and self.limits_share
 
     def violation(self, facts: ModelFacts) -> dict[Metric, float]:
         """Per limit, how far beyond it: at most 0 where met. Accuracy rows by the validation split, where known."""
