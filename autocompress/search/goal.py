@@ -43,8 +43,7 @@ class Goal:
         At most 0 where measuring again should find the costs met, too. The baseline is at its fastest where the two
         were not measured in turns.
         """
-        has_share = self.limits_share and facts.latency_share_interval is not None
-        baseline = self.baseline if has_share else _at_its_fastest(self.baseline)
+        baseline = _at_its_fastest(self.baseline) if facts.latency_share_interval is None else self.baseline
         against = self.budget.violation(facts.model_copy(update={"latency_ms": self.upper_ms(facts)}), baseline)
         return max(against.values(), default=-1.0)
 
