@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from autocompress.budget import Metric
 from autocompress.graph.anatomy import Anatomy
@@ -27,6 +28,8 @@ from autocompress.search.parameters import Knob, RecipeBuilder
 from autocompress.search.space import Range
 from autocompress.search.steps import UNUSED, Value
 from autocompress.search.student_arms import DRAWS, StudentArms
+
+Floats = npt.NDArray[np.float64]
 
 AIM = Range(low=0.8, high=1.0)  # of a limit
 WIDE_AIM = Range(low=0.05, high=1.0)  # of the original's cost, where accuracy is what is limited
@@ -172,7 +175,7 @@ class Outer:
         coefficients = self._coefficients(values)
         if noise:
             rng = np.random.default_rng((len(self._picks), int(noise * 1000)))
-            coefficients = [[each * math.exp(rng.normal(0.0, noise)) for each in row] for row in coefficients]
+            coefficients = [row * np.exp(rng.normal(0.0, noise, len(row))) for row in coefficients]
         wanted = self._limits(values) if limits is None else limits
         start = self._last if start is None else start
         found = self.allocator.allocate(wanted, coefficients=coefficients, forbid=forbid, start=start)
@@ -317,18 +320,16 @@ class Outer:
     def _parts(self) -> list[list[frozenset[str]]]:
         return [[parts_of(choice) for choice in row] for row in self.allocator.choices]
 
-    def _coefficients(self, values: Mapping[str, Value]) -> list[list[float]]:
+    @cached_property
+    def _uses(self) -> list[Floats]:
+        """``[choices, PARTS]`` of each unit: 1 where a choice uses a part."""
+        return [np.array([[part in parts for part in PARTS] for parts in row], dtype=np.float64) for row in self._parts]
+
+    def _coefficients(self, values: Mapping[str, Value]) -> list[Floats]:
         """Of each unit and choice, what its loss is taken times."""
-        of_part = {
-            part: float(values.get(f"part.{part}", 0.0)) + math.log(self.factors.get(part, 1.0), BASE) for part in PARTS
-        }
-        return [
-            [
-                float(BASE ** (float(values.get(f"stage.{stage}", 0.0)) + sum(of_part[part] for part in parts)))
-                for parts in row
-            ]
-            for stage, row in zip(self.stages, self._parts, strict=True)
-        ]
+        parts = [float(values.get(f"part.{part}", 0.0)) + math.log(self.factors.get(part, 1.0), BASE) for part in PARTS]
+        stages = [float(values.get(f"stage.{stage}", 0.0)) for stage in self.stages]
+        return [BASE ** (stage + uses @ np.array(parts)) for stage, uses in zip(stages, self._uses, strict=True)]
 
 
 def _of_all(values: Mapping[str, Value]) -> dict[str, Value]:

@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 LEAST_ROWS = 3  # finished trials below which there is nothing to learn from
 # Rows that a prediction rests on, half the best, half the latest: keeps a proposal to tens of milliseconds.
-MOST_ROWS = 240
+MOST_ROWS = 200
 MOST_VIOLATIONS = 160  # half those nearest to the limit, half the latest: close to additive, they need fewer
 KERNEL_EVERY = 1.25  # growth of the past after which the kernel is learned anew
 RANDOM, NEAR_BEST, NEAR_LIKELY = 300, 400, 300  # sizes of a pool's parts

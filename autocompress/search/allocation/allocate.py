@@ -11,7 +11,7 @@ from autocompress.graph.units import Unit
 from autocompress.search.allocation.choices import Choice
 from autocompress.search.allocation.costs import CostModel
 from autocompress.search.allocation.exchange import fits, repair, spend
-from autocompress.search.allocation.solve import Solution, relaxed, solve
+from autocompress.search.allocation.solve import Relaxed, Solution, relaxed
 
 Floats = npt.NDArray[np.float64]
 Picks = npt.NDArray[np.intp]
@@ -47,7 +47,7 @@ class Allocator:
     def allocate(
         self,
         limits: Mapping[Metric, float],
-        coefficients: Sequence[Sequence[float]] | None = None,
+        coefficients: Sequence[Floats] | None = None,
         forbid: Sequence[Sequence[bool]] | None = None,
         start: Sequence[int] | None = None,
     ) -> Allocation | None:
@@ -77,12 +77,10 @@ class Allocator:
         costs = dict(zip(self.model.metrics, found.costs.tolist(), strict=True))
         return Allocation(picks=tuple(found.picks.tolist()), loss=found.loss, costs=costs)
 
-    def _weighted(
-        self, coefficients: Sequence[Sequence[float]] | None, forbid: Sequence[Sequence[bool]] | None
-    ) -> list[Floats]:
+    def _weighted(self, coefficients: Sequence[Floats] | None, forbid: Sequence[Sequence[bool]] | None) -> list[Floats]:
         found = [np.array(values, dtype=np.float64) for values in self.loss]
         if coefficients is not None:
-            found = [values * np.asarray(factors) for values, factors in zip(found, coefficients, strict=True)]
+            found = [values * factors for values, factors in zip(found, coefficients, strict=True)]
         if forbid is not None:
             found = [np.where(np.asarray(mask), np.inf, values) for values, mask in zip(found, forbid, strict=True)]
         for unit, values in zip(self.units, found, strict=True):
@@ -104,9 +102,10 @@ def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Pi
     best = _judged(free, loss, model, limits)
     if best is not None:
         return best  # nothing loses less
-    bound = -np.inf
     for _ in range(MOST_ROUNDS):
-        solved, bound = _quickly(here, loss, model, limits)
+        tables = model.linearized(here)
+        mixed = relaxed(loss, tables, limits)
+        solved = _cheapest(loss, tables, limits) if mixed is None else mixed.picks
         found = _mended(solved, loss, model, limits)
         if best is not None and (found is None or found.loss >= best.loss * (1 - _LEAST_GAIN)):
             best = best if found is None else min(best, found, key=_loss)
@@ -115,33 +114,26 @@ def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Pi
             break
         best = best if found is None else found
         here = solved if found is None else found.picks
-    if best is None or bound < best.loss * (1 - SOLVER_GAP):
-        best = _exactly(here if best is None else best.picks, loss, model, limits, best)
+    if mixed is not None and (best is None or mixed.bound < best.loss * (1 - SOLVER_GAP)):
+        best = _exactly(mixed, loss, model, limits, best)
     return None if best is None else _judged(spend(best.picks, loss, model, limits), loss, model, limits)
 
 
-def _quickly(here: Picks, loss: Sequence[Floats], model: CostModel, limits: Floats) -> tuple[Picks, float]:
-    """About the best selection for costs around a selection, and what any loses there at the least.
-
-    Where none fits, the choices that cost least.
-    """
-    tables = model.linearized(here)
-    found = relaxed(loss, tables, limits)
-    if found is not None:
-        return found
+def _cheapest(loss: Sequence[Floats], tables: Sequence[Floats], limits: Floats) -> Picks:
+    """The choices that cost least, where none fit together."""
     bound = np.isfinite(limits)
     shares = [(table[:, bound] / limits[bound]).max(axis=1) for table in tables]
     cheapest = [
         np.where(np.isfinite(values), share, np.inf).argmin() for values, share in zip(loss, shares, strict=True)
     ]
-    return np.array(cheapest, dtype=np.intp), -np.inf
+    return np.array(cheapest, dtype=np.intp)
 
 
 def _exactly(
-    here: Picks, loss: Sequence[Floats], model: CostModel, limits: Floats, best: Solution | None
+    mixed: Relaxed, loss: Sequence[Floats], model: CostModel, limits: Floats, best: Solution | None
 ) -> Solution | None:
-    """The exact solution for costs around a selection, mended; ``best`` if that loses less."""
-    exact = solve(loss, model.linearized(here), limits, time_limit_s=SOLVER_S, relative_gap=SOLVER_GAP)
+    """The exact solution of a problem, mended; ``best`` if that loses less."""
+    exact = mixed.solved(time_limit_s=SOLVER_S, relative_gap=SOLVER_GAP)
     found = None if exact is None else _mended(exact.picks, loss, model, limits)
     return min((each for each in (best, found) if each is not None), key=_loss, default=None)
 

@@ -64,7 +64,8 @@ class NetworkCosts:
     plain: UniformFile
     int8: UniformFile | None = None
     floor_ms: float = 0.0
-    _known: tuple[Picks, Floats] = field(init=False, repr=False)  # sorted keys and what they cost
+    _known_keys: Picks = field(init=False, repr=False)  # sorted
+    _known_costs: Floats = field(init=False, repr=False)  # of each: costs, arithmetic (-1: gone), values that it makes
 
     def __post_init__(self) -> None:
         layers = self.anatomy.layers
@@ -82,19 +83,11 @@ class NetworkCosts:
         """``[n, units]`` → milliseconds, bytes, MACs and parameters, ``[n, 4]``."""
         if not len(picks):
             return np.empty((0, len(COSTS)))
-        found = self._of_layers(picks)
-        total: Floats = self._beside + found[..., :4].sum(axis=1)
-        total[:, 0] += self._roundings_ms(found[..., 4], found[..., 5])
+        places = self._places(picks)
+        *costs, computes, made = (column[places] for column in self._known_costs)
+        total: Floats = self._beside + np.stack([each.sum(axis=1) for each in costs], axis=1)
+        total[:, 0] += _roundings_ms(computes, made)
         return total
-
-    def _roundings_ms(self, computes: Floats, made: Floats) -> Floats:
-        """Between layers of other arithmetic ``[n, layers]``, of the values that are made: ``[n]``."""
-        places = np.arange(computes.shape[1])
-        last = np.maximum.accumulate(np.where(computes >= 0, places, 0), axis=1)[:, :-1]  # before it, that is there
-        before, values = (np.take_along_axis(each, last, axis=1) for each in (computes, made))
-        changes = (computes[:, 1:] >= 0) & (before >= 0) & (computes[:, 1:] != before)
-        found: Floats = (changes * (ROUND_CALL_NS + ROUND_NS * values)).sum(axis=1) / 1e6
-        return found
 
     def fit_floor(self, picks: Picks, measured_ms: Floats) -> None:
         """Set the floor to what explains measured files best: those of one network at several widths."""
@@ -111,25 +104,33 @@ class NetworkCosts:
 
     def _forget(self) -> None:
         """What layers cost is worked out anew; the last key is none's."""
-        self._known = np.array([-1]), np.zeros((1, len(COSTS) + 2))
+        self._known_keys, self._known_costs = np.array([-1]), np.zeros((len(COSTS) + 2, 1))
 
-    def _of_layers(self, picks: Picks) -> Floats:
-        """``[n, layers, 6]``: the costs, the arithmetic (-1 for a layer that is gone), the values that it makes."""
-        gone = np.stack([table[picks[:, place]] for place, table in self._gone], axis=1) if self._gone else None
-        c_in, c_out = (full if gone is None else full - gone @ each for full, each in self._widths)
+    def _places(self, picks: Picks) -> Picks:
+        """``[n, layers]``: where each layer's costs are known."""
+        keys = self._keys(picks)
+        odd = keys != keys[0]  # few, where selections are changes of one
+        place = np.where(odd, -1, np.searchsorted(self._known_keys[:-1], keys[0]))
+        place[odd] = np.searchsorted(self._known_keys[:-1], keys[odd])
+        new = np.unique(keys[self._known_keys[place] != keys])
+        if not len(new):
+            return place
+        made = np.array([self._of_key(key) for key in new.tolist()]).T
+        order = np.searchsorted(self._known_keys[:-1], new)
+        self._known_keys = np.insert(self._known_keys, order, new)
+        self._known_costs = np.insert(self._known_costs, order, made, axis=1)
+        return np.searchsorted(self._known_keys[:-1], keys)
+
+    def _keys(self, picks: Picks) -> Picks:
+        """``[n, layers]``: numbers of each layer's treatment and widths."""
+        c_in, c_out = self._full
+        if self._gone:
+            gone = np.stack([table[picks[:, place]] for place, table in self._gone], axis=1)
+            c_in, c_out = (full - gone @ each for full, each in zip(self._full, self._lost, strict=True))
         c_in = np.where(self._is_depthwise, c_out, c_in)
-        treatments = self._treatment[np.arange(len(self._home)), picks[:, self._home]]
-        keys = (treatments * _WIDEST + c_in) * _WIDEST + c_out
-        known, costs = self._known
-        place = np.searchsorted(known[:-1], keys)
-        new = np.unique(keys[known[place] != keys])
-        if len(new):
-            made = [self._of_key(key) for key in new.tolist()]
-            order = np.searchsorted(known[:-1], new)
-            known, costs = self._known = np.insert(known, order, new), np.insert(costs, order, made, axis=0)
-            place = np.searchsorted(known[:-1], keys)
-        found: Floats = costs[place]
-        return found
+        widths = np.asarray(c_in * _WIDEST + c_out, dtype=np.int64)
+        treatments = self._treatment.take(picks[:, self._home] + self._first_treatment)
+        return treatments * _WIDEST**2 + widths
 
     def _of_key(self, key: int) -> tuple[float, ...]:
         at, choice = self._treated[key // _WIDEST**2]
@@ -139,11 +140,12 @@ class NetworkCosts:
         """Number what each choice does to each layer, widths aside: ``[layers, choices]``."""
         of_units = [_treatments(choices) for choices in self.choices]
         self._treated: list[tuple[int, Choice]] = []
-        self._treatment = np.zeros((len(self._home), max(map(len, self.choices), default=0)), dtype=np.int64)
+        treatment = np.zeros((len(self._home), max(map(len, self.choices), default=0)), dtype=np.int64)
         for at, home in enumerate(self._home.tolist()):
             numbers, choices = of_units[home]
-            self._treatment[at, : len(numbers)] = numbers + len(self._treated)
+            treatment[at, : len(numbers)] = numbers + len(self._treated)
             self._treated += [(at, choice) for choice in choices]
+        self._treatment, self._first_treatment = treatment.ravel(), np.arange(len(treatment)) * treatment.shape[1]
 
     def _look_at_widths(self) -> None:
         """By units and choices the channels that groups lose, and what of them layers lose on both of their sides."""
@@ -164,10 +166,9 @@ class NetworkCosts:
             [group.makes.get(layer.name, 1) if layer.name in group.outs else 0 for layer in layers]
             for group, _ in groups
         ]
-        self._widths = [
-            (np.array([full], dtype=np.int64), np.array(each, dtype=np.int64))
-            for full, each in (([layer.c_in for layer in layers], feeds), ([layer.c_out for layer in layers], makes))
-        ]
+        full = [[layer.c_in for layer in layers], [layer.c_out for layer in layers]]
+        # Whole numbers as floats, whose matrix products are fast: widths stay far below where they would be rounded.
+        self._full, self._lost = (np.array(each, dtype=np.float64) for each in (full, [feeds, makes]))
         self._is_depthwise = np.array([layer.groups == layer.c_in == layer.c_out > 1 for layer in layers])
 
     def _one(self, at: int, layer: LayerFacts, c_in: int, c_out: int, choice: Choice) -> tuple[float, ...]:
@@ -238,6 +239,16 @@ class NetworkCosts:
         is_copy = layer.name in self.anatomy.copies
         (part,) = parts_of(layer, layer.c_in, layer.c_out, Choice(precision=form), align=self.align, is_copy=is_copy)
         return part
+
+
+def _roundings_ms(computes: Floats, made: Floats) -> Floats:
+    """Between layers of unlike arithmetic (-1: gone), of the values that are made; both ``[n, layers]``."""
+    places = np.arange(computes.size).reshape(computes.shape)
+    before = np.maximum.accumulate(np.where(computes >= 0, places, places[:, :1]), axis=1)[:, :-1]  # that is there
+    other, values = computes.take(before), made.take(before)
+    changes = (computes[:, 1:] >= 0) & (other >= 0) & (computes[:, 1:] != other)
+    found: Floats = (changes * (ROUND_CALL_NS + ROUND_NS * values)).sum(axis=1) / 1e6
+    return found
 
 
 def _treatments(choices: Sequence[Choice]) -> tuple[Picks, list[Choice]]:

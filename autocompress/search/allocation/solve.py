@@ -1,11 +1,12 @@
 """One choice per unit, so that least is lost within every budget: a multiple-choice knapsack, solved exactly.
 
-Source: Sinha and Zoltners 1979, https://doi.org/10.1287/opre.27.3.503 (the problem, and which choices can never be
-picked); Balas and Zemel 1980, https://doi.org/10.1287/opre.28.5.1130 (few choices decide: the core); solved by HiGHS.
+Source: Sinha and Zoltners 1979, https://doi.org/10.1287/opre.27.3.503 (the problem); Balas and Zemel 1980,
+https://doi.org/10.1287/opre.28.5.1130 (few choices decide: the core); solved by HiGHS.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -61,41 +62,87 @@ def solve(
     Raises:
         ValueError: a unit without a choice that may be picked; a cost that is no finite number.
     """
-    bound = np.isfinite(limits)
-    kept = [undominated(values, cost[:, bound]) for values, cost in zip(loss, costs, strict=True)]
-    problem = _posed(loss, costs, limits, kept)
-    found, optimal = _best(problem, time_limit_s, relative_gap)
-    if found is None:
-        return None
-    picks = problem.picks(found)
-    return Solution(
-        picks=picks,
-        loss=float(sum(values[at] for values, at in zip(loss, picks, strict=True))),
-        costs=np.sum([cost[at] for cost, at in zip(costs, picks, strict=True)], axis=0),
-        optimal=optimal,
-    )
+    found = relaxed(loss, costs, limits)
+    return None if found is None else found.solved(time_limit_s=time_limit_s, relative_gap=relative_gap)
 
 
-def relaxed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> tuple[Picks, float] | None:
-    """The choice of each unit in the solution that may mix choices, and that one's loss: nothing loses less.
+def relaxed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> "Relaxed | None":
+    """The problem where choices may be mixed: a quick selection, and all that the exact one begins with.
 
-    Takes milliseconds for up to three limits, tens of them for four. Of a unit that mixes, as at most one for each
-    limit does, the choice that costs least: the selection need not meet the limits. Arguments, None and errors are
-    those of ``solve``.
+    Takes milliseconds for up to three limits, tens of them for four. Arguments, None and errors are those of ``solve``.
     """
-    problem = _posed(loss, costs, limits, [np.flatnonzero(np.isfinite(values)) for values in loss])
-    bound, added = problem.relaxed()
-    if added is None:
+    problem = _posed(loss, costs, limits)
+    prices = Priced(
+        loss=problem.loss, costs=problem.costs, limits=problem.limits + _TOLERANCE, starts=problem.starts
+    ).prices()
+    if prices is None:
         return None
-    even = added <= _TOLERANCE * max(1.0, abs(bound))
-    cost = np.where(even, problem.costs.max(axis=1, initial=-np.inf), np.inf)
-    ends = [*problem.starts[1:], len(cost)]
-    found = [int(np.argmin(cost[start:end])) for start, end in zip(problem.starts, ends, strict=True)]
-    return problem.picks(found), bound
+    priced = problem.loss + problem.costs @ prices
+    least = np.minimum.reduceat(priced, problem.starts)
+    bound = float(least.sum() - prices @ (problem.limits + _TOLERANCE))
+    return Relaxed(costs=costs, bound=bound, _problem=problem, _added=priced - least[problem.owner])
 
 
-def _posed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats, kept: Sequence[Picks]) -> "_Problem":
-    """The problem of the kept choices, in numbers near 1."""
+@dataclass(frozen=True, kw_only=True)
+class Relaxed:
+    """What mixing choices showed; ``bound``: no selection that meets the limits loses less."""
+
+    costs: Sequence[Floats]
+    bound: float
+    _problem: "_Problem"
+    _added: Floats  # by each choice to the bound, where it is picked
+
+    @property
+    def picks(self) -> Picks:
+        """Of each unit the choice that is mixed; of several, as at most one unit for each limit has, the cheapest.
+
+        The selection need not meet the limits.
+        """
+        problem = self._problem
+        even = self._added <= _TOLERANCE * max(1.0, abs(self.bound))
+        cost = np.where(even, problem.costs.max(axis=1, initial=-np.inf), np.inf)
+        return problem.picks([int(np.argmin(each)) for each in np.split(cost, problem.starts[1:])])
+
+    def solved(self, *, time_limit_s: float = TIME_LIMIT_S, relative_gap: float = RELATIVE_GAP) -> Solution | None:
+        """See ``solve``."""
+        found, optimal = self._best(time_limit_s, relative_gap)
+        if found is None:
+            return None
+        picks = self._problem.picks(found)
+        return Solution(
+            picks=picks,
+            loss=self._problem.loss_of(found),
+            costs=np.sum([cost[at] for cost, at in zip(self.costs, picks, strict=True)], axis=0),
+            optimal=optimal,
+        )
+
+    def _best(self, time_limit_s: float, relative_gap: float) -> tuple[list[int] | None, bool]:
+        """Which choice of each unit, and whether that is the best.
+
+        A beam over the choices that add least finds a good selection, and that one rules out most choices: those that
+        add more than it could be better by. The rest is often few enough to be listed; else HiGHS decides.
+        """
+        problem, added = self._problem, self._added
+        few = added <= np.sort(added)[min(len(added), CORE * len(problem.starts)) - 1]
+        found, _ = problem.listed(added, few, np.inf, BEAM)
+        if found is None:
+            everything = np.full(len(added), fill_value=True)
+            cut, optimal = problem.cut(everything, relative_gap, time_limit_s)
+            # Nothing else is known: a selection at all is worth more time.
+            return (
+                (cut, optimal) if cut or optimal else problem.cut(everything, relative_gap, _MORE_TIME * time_limit_s)
+            )
+        room = problem.loss_of(found) - self.bound
+        if room <= relative_gap * abs(problem.loss_of(found)):
+            return found, True
+        again, is_all = problem.listed(added, added <= room, room, LISTED)
+        cut, optimal = (None, True) if is_all else problem.cut(added <= room, relative_gap, time_limit_s)
+        return min((each for each in (found, again, cut) if each is not None), key=problem.loss_of), optimal
+
+
+def _posed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> "_Problem":
+    """The problem of the choices of finite loss, in numbers near 1."""
+    kept = [np.flatnonzero(np.isfinite(values)) for values in loss]
     for place, rows in enumerate(kept):
         if not len(rows):
             raise ValueError(f"each unit needs a choice of finite loss, unit {place} has none of {len(loss[place])}")
@@ -112,51 +159,11 @@ def _posed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats, kept
     )
 
 
-def undominated(loss: Floats, costs: Floats) -> Picks:
-    """Places of the choices of finite loss that no other beats: none loses and costs as little in everything.
-
-    Of equal ones the first stays.
-    """
-    table = np.column_stack([loss, costs])
-    finite = np.flatnonzero(np.isfinite(loss))
-    rows = table[finite]
-    no_worse = (rows[:, None] <= rows[None]).all(axis=2)
-    better = no_worse & (~no_worse.T | (np.arange(len(rows))[:, None] < np.arange(len(rows))))
-    found: Picks = finite[~better.any(axis=0)]
-    return found
-
-
 def _scales(costs: Sequence[Floats], limits: Floats) -> Floats:
     """Of each metric, a number that brings its limit near 1: bytes and milliseconds meet in one matrix."""
     most = np.sum([np.abs(cost).max(axis=0) for cost in costs], axis=0)
     found: Floats = np.maximum(np.where(np.isfinite(limits), np.abs(limits), 1.0), 1e-6 * most)
     return found
-
-
-def _best(problem: "_Problem", time_limit_s: float, relative_gap: float) -> tuple[list[int] | None, bool]:
-    """Which choice of each unit, and whether that is the best; all numbers near 1.
-
-    The relaxed problem tells what each choice adds to the loss at the least. A beam over the choices that add least
-    finds a good selection, and that one rules out most choices: those that add more than it could be better by. The
-    rest is often few enough to be listed; else HiGHS decides.
-    """
-    bound, added = problem.relaxed()
-    if added is None:
-        return None, True
-    few = added <= np.sort(added)[min(len(added), CORE * len(problem.starts)) - 1]
-    found, _ = problem.listed(added, few, np.inf, BEAM)
-    if found is None:
-        everything = np.full(len(added), fill_value=True)
-        cut, optimal = problem.cut(everything, relative_gap, time_limit_s)
-        # Nothing else is known: a selection at all is worth more time.
-        return (cut, optimal) if cut or optimal else problem.cut(everything, relative_gap, _MORE_TIME * time_limit_s)
-    worst = problem.loss_of(found)
-    if worst - bound <= relative_gap * abs(worst):
-        return found, True
-    better = added <= worst - bound
-    again, is_all = problem.listed(added, better, worst - bound, LISTED)
-    cut, optimal = (None, True) if is_all else problem.cut(better, relative_gap, time_limit_s)
-    return min((each for each in (found, again, cut) if each is not None), key=problem.loss_of), optimal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,21 +176,11 @@ class _Problem:
     costs: Floats
     limits: Floats
 
-    @property
+    @cached_property
     def starts(self) -> Picks:
         """Of each unit, its first choice."""
         found: Picks = np.flatnonzero(np.diff(self.owner, prepend=-1))
         return found
-
-    def relaxed(self) -> tuple[float, Floats | None]:
-        """The least loss if choices could be mixed, and what picking each adds to it; None if nothing fits."""
-        limits = self.limits + _TOLERANCE
-        prices = Priced(loss=self.loss, costs=self.costs, limits=limits, starts=self.starts).prices()
-        if prices is None:
-            return np.inf, None
-        priced = self.loss + self.costs @ prices
-        least = np.minimum.reduceat(priced, self.starts)
-        return float(least.sum() - prices @ limits), priced - least[self.owner]
 
     def listed(
         self, added: Floats, kept: npt.NDArray[np.bool_], most: float, rows: int
