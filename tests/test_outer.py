@@ -17,6 +17,7 @@ from autocompress.precision import Format
 from autocompress.recipe import Base, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.allocation.choices import Choice, values_of
+from autocompress.search.allocation.selections import at_random, uniforms
 from autocompress.search.candidates.draw import Sizes, counted
 from autocompress.search.goal import Goal
 from autocompress.search.outer import PARTS, STAND_IN_AIMS, WIDE_AIM, parts_of
@@ -49,7 +50,7 @@ def test_neutral_parameters_give_the_selection_that_loses_least_by_the_table():
     found = outer.allocation(outer.neutral())
     assert size_of(outer, found.picks) <= outer.limits[Metric.SIZE]
     loss = sum(map(lost, chosen(outer, found.picks)))
-    others = [outer.at_random(seed) for seed in range(20)]
+    others = [at_random(outer.allocator, outer.limits, seed) for seed in range(20)]
     assert loss <= min(sum(map(lost, chosen(outer, picks))) for picks in others) + 1e-9
 
 
@@ -82,8 +83,8 @@ def test_parameters_that_mean_a_recipe_again_get_one_beside_it():
 def test_what_cannot_be_met_gives_no_recipe():
     outer = made_up_outer({Metric.SIZE: 1e-6})
     assert outer.recipe(outer.neutral()) is None
-    assert outer.at_random(0) is None
-    assert outer.uniforms(3) == []
+    assert at_random(outer.allocator, outer.limits, 0) is None
+    assert uniforms(outer.allocator, outer.limits, 3) == []
 
 
 def test_blocks_share_weights_where_the_space_has_that_and_what_it_spares_is_spent():
@@ -105,7 +106,7 @@ def test_blocks_share_weights_where_the_space_has_that_and_what_it_spares_is_spe
 
 def test_uniform_selections_fit_and_come_by_their_loss():
     outer = outer_at(0.5)
-    found = outer.uniforms(4)
+    found = uniforms(outer.allocator, outer.limits, 4)
     losses = [sum(map(lost, chosen(outer, picks))) for picks in found]
     assert found
     assert losses == sorted(losses)

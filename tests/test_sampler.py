@@ -182,11 +182,6 @@ def test_before_anything_kept_the_limits_what_breaks_them_least_is_followed():
     assert min(over) == pytest.approx(0.25)
 
 
-def test_a_prior_leads_to_its_best_first_and_shortens_the_search():
-    found = searched(additive, 12, prior=lambda many: [3 * additive(params) for params in many])
-    assert additive(found[0]) == max(all_of(additive))
-
-
 def test_two_objectives_fill_the_front():
     def both(params) -> list[float]:
         return [additive(params), float(sum(codes(params)))]

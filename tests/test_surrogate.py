@@ -83,15 +83,6 @@ def test_belief_in_pending_ones_keeps_means_and_takes_doubt():
     assert (after.of(pending)[1] < 0.8 * before.of(pending)[1]).all()
 
 
-def test_a_good_prior_is_followed_and_a_bad_one_forgotten():
-    known, new = drawn(CHOICES, 12), drawn(CHOICES, 300, seed=1)
-    good = fit(CHOICES, known, additive(known), prior=2 * additive(known))
-    assert np.corrcoef(good.of(new, 2 * additive(new))[0], additive(new))[0, 1] > 0.99
-    noise = np.random.default_rng(0).normal(size=200)
-    known = drawn(CHOICES, 200)
-    assert abs(fit(CHOICES, known, additive(known), prior=noise).slope) < 0.3
-
-
 def test_equal_scores_are_no_trouble():
     known = drawn(MIXED, 10)
     mean, std = fit(MIXED, known, np.full(10, 0.5)).of(known)

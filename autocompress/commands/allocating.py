@@ -18,6 +18,7 @@ from autocompress.search.allocation.allocate import Allocator
 from autocompress.search.allocation.choices import PRUNED, Choice, choices_by_unit
 from autocompress.search.allocation.measured import cost_model
 from autocompress.search.allocation.network_costs import COSTS, NetworkCosts
+from autocompress.search.allocation.selections import uniform
 from autocompress.search.allocation.sensitivity import measure_table
 from autocompress.search.candidates.draw import Sizes
 from autocompress.search.goal import Goal
@@ -215,7 +216,8 @@ def _learn_of(outer: Outer, ladder: Ladder) -> None:
     known = [rung for rung in ladder.rungs if rung.only_pruned and rung.ratio in PRUNED]
     if not known:
         return
-    picks = np.array([outer.uniform(Choice(prune=rung.ratio, precision=rung.precision)) for rung in known])
+    alike = [Choice(prune=rung.ratio, precision=rung.precision) for rung in known]
+    picks = np.array([uniform(outer.allocator.choices, each) for each in alike])
     costs: dict[Metric, list[float]] = {
         Metric.LATENCY: [rung.facts.latency_ms or math.nan for rung in known],
         Metric.SIZE: [float(rung.facts.size_bytes) for rung in known],

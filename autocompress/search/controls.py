@@ -6,6 +6,7 @@ from autocompress.measurement import ModelFacts
 from autocompress.precision import Format
 from autocompress.recipe import Recipe
 from autocompress.result import ControlRow, TrialRecord
+from autocompress.search.allocation.selections import at_random, uniforms
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import HALF, Ladder
 from autocompress.search.outer import Outer
@@ -68,9 +69,9 @@ def outer_controls(outer: Outer, seed: int) -> dict[str, Recipe]:
     """Name → recipe of the controls that the sensitivity table gives."""
     neutral = outer.neutral()
     picks: dict[str, tuple[int, ...] | None] = {
-        BEST_UNIFORM: next(iter(outer.uniforms(1)), None),
+        BEST_UNIFORM: next(iter(uniforms(outer.allocator, outer.limits, 1)), None),
         BARE_TABLE: found.picks if (found := outer.allocation(neutral)) else None,
-        AT_RANDOM: outer.at_random(seed),
+        AT_RANDOM: at_random(outer.allocator, outer.limits, seed),
     }
     return {
         name: outer.remember(outer.recipe_of(each, neutral), each) for name, each in picks.items() if each is not None

@@ -231,29 +231,6 @@ class Outer:
                 found[recipe.structure_digest()] = self.remember(recipe, allocation.picks)
         return list(found.values())
 
-    def uniform(self, wanted: Choice) -> tuple[int, ...]:
-        """The selection in which every unit has ``wanted``, or what comes nearest to it there."""
-        return tuple(
-            min(range(len(row)), key=lambda place, row=row: _distance(row[place], wanted))  # type: ignore[misc]
-            for row in self.allocator.choices
-        )
-
-    def uniforms(self, count: int) -> list[tuple[int, ...]]:
-        """The uniform selections within the limits that lose least by the table, the best first; fewer if few fit."""
-        wanted = dict.fromkeys(choice for row in self.allocator.choices for choice in row if not choice.drop)
-        picks = np.array(list(dict.fromkeys(map(self.uniform, wanted))))
-        limits = np.array([self.limits.get(metric, np.inf) for metric in self.allocator.model.metrics])
-        fitting = picks[(self.allocator.model.upper(picks) <= limits).all(axis=1)]
-        loss = [sum(row[at] for row, at in zip(self.allocator.loss, each, strict=True)) for each in fitting]
-        return [tuple(fitting[place].tolist()) for place in np.argsort(loss, kind="stable")[:count]]
-
-    def at_random(self, seed: int) -> tuple[int, ...] | None:
-        """A selection within the limits, by losses that are drawn."""
-        rng = np.random.default_rng(seed)
-        drawn = replace(self.allocator, loss=[rng.random(len(row)).tolist() for row in self.allocator.loss])
-        found = drawn.allocate(self.limits)
-        return None if found is None else found.picks
-
     def remember(self, recipe: Recipe, picks: Sequence[int], values: Mapping[str, Value] | None = None) -> Recipe:
         """The recipe, known as that of a selection: what it comes to is learned from."""
         digest = recipe.structure_digest()
@@ -351,16 +328,6 @@ def stages_of_units(anatomy: Anatomy, units: Sequence[Unit]) -> tuple[int, ...]:
         here = [anatomy.stage_of[name] for name in unit.layers if name in anatomy.stage_of]
         found.append(min(here) if here else (found[-1] if found else 0))
     return tuple(found)
-
-
-def _distance(choice: Choice, wanted: Choice) -> tuple[float, ...]:
-    """How far a choice is from the wanted one: what is another technique counts before how much of it."""
-    if choice.drop != wanted.drop:
-        return (100.0, 0.0)
-    bits = [(each.codebook or each.precision.bits or 32) for each in (choice, wanted)]
-    others = (choice.codebook is None) != (wanted.codebook is None)
-    amounts = (choice.prune - wanted.prune, choice.rank - wanted.rank, choice.sparse - wanted.sparse)
-    return (others + abs(np.log2(bits[0] / bits[1])) + sum(map(abs, amounts)), bits[0])
 
 
 def _cost(metric: Metric, facts: ModelFacts) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from autocompress.recipe import Recipe
+from autocompress.search.allocation.selections import uniforms
 from autocompress.search.controls import outer_controls
 from autocompress.search.outer import Outer
 from autocompress.search.study import Study
@@ -25,7 +26,7 @@ def enqueue_outer(
         study.enqueue(neutral, recipe=recipe)
     for aim in outer.aims[1:]:
         study.enqueue(outer.neutral(aim))
-    for picks in outer.uniforms(UNIFORMS)[1:]:
+    for picks in uniforms(outer.allocator, outer.limits, UNIFORMS)[1:]:
         study.enqueue(neutral, recipe=outer.remember(outer.recipe_of(picks, neutral), picks))
     for family in outer.students.families if outer.students is not None else ():
         study.enqueue({**neutral, "student": 1.0, "family": family})

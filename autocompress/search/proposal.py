@@ -57,11 +57,10 @@ class Past:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What is known without trying, of rows of codes: who may be tried, known objectives, and what to expect."""
+    """What is known without trying, of rows of codes: who may be tried, and known objectives."""
 
     allowed: Callable[[Array], NDArray[np.bool_]] | None = None
     known: Mapping[int, Callable[[Array], Array]] = field(default_factory=dict)
-    prior: Callable[[Array], Array] | None = None
     miss_cost: float = MISS_COST
 
 
@@ -81,17 +80,8 @@ class Proposer:
     def propose(self, past: Past, rng: np.random.Generator) -> Array:
         """One row of codes: new and allowed, as long as any such can be found."""
         if len(past.codes) < LEAST_ROWS or len(past.codes) + len(past.pending) < self._startup:
-            return self._start(past, rng)
-        found = self._best(*self._pool(past, self._worth(past), rng), 1)
-        return np.asarray(found[0]) if len(found) else self._at_random(past, rng)
-
-    def _start(self, past: Past, rng: np.random.Generator) -> Array:
-        """At random, or every other time what the prior expects most of."""
-        prior = self._rules.prior
-        if prior is None or (len(past.codes) + len(past.pending)) % 2:
             return self._at_random(past, rng)
-        rows = self._new(self._space.draw(rng, 4 * RANDOM), past) if self._listed is None else self._remaining(past)
-        found = self._best(rows, _judged(rows, prior), 1)
+        found = self._best(*self._pool(past, self._worth(past), rng), 1)
         return np.asarray(found[0]) if len(found) else self._at_random(past, rng)
 
     def _at_random(self, past: Past, rng: np.random.Generator) -> Array:
@@ -202,17 +192,8 @@ class Proposer:
         rows = _rows(scores, MOST_ROWS)
         scale = NormalScores(scores[rows])
         kernel = self._kernel(objective, past.codes, scores)
-        prior = (
-            None if self._rules.prior is None or past.scores.shape[1] > 1 else _standardized(self._rules.prior, past)
-        )
-        known = fit(
-            self._features,
-            past.codes[rows],
-            scale.of_values,
-            prior=None if prior is None else prior(past.codes[rows]),
-            kernel=kernel,
-        )
-        belief = _Belief(surrogate=known, scale=scale, prior=prior, rows=rows)
+        known = fit(self._features, past.codes[rows], scale.of_values, kernel=kernel)
+        belief = _Belief(surrogate=known, scale=scale, rows=rows)
         return belief.believing(past.pending) if len(past.pending) else belief
 
     def _kernel(self, name: object, codes: Array, scores: Array) -> Kernel:
@@ -233,12 +214,11 @@ class _Belief:
 
     surrogate: Surrogate
     scale: NormalScores
-    prior: Worth | None
     rows: NDArray[np.intp]
 
     def of(self, codes: Array) -> tuple[Array, Array]:
         """Mean and standard deviation."""
-        return self.surrogate.of(codes, None if self.prior is None else self.prior(codes))
+        return self.surrogate.of(codes)
 
     def believing(self, pending: Array) -> "_Belief":
         """With ``pending`` as if they had come out as believed: means stay, doubt near them goes."""
@@ -277,10 +257,3 @@ def _parents(past: Past) -> Array:
     if scores.shape[1] == 2:
         return codes[front(scores)]
     return codes[np.argsort(-scores[:, 0], kind="stable")[:PARENTS]]
-
-
-def _standardized(prior: Worth, past: Past) -> Worth:
-    """On the scale of normal scores, so that a perfect prior has slope 1."""
-    values = prior(past.codes)
-    mean, spread = float(values.mean()), float(values.std()) or 1.0
-    return lambda codes: (prior(codes) - mean) / spread

@@ -34,7 +34,6 @@ class SurrogateSampler(BaseSampler):
         feasible: of many configurations at once, which may be tried. None that may not is proposed, as long as an
             allowed one can be found. A space of up to ``pool.MOST_LISTED`` configurations is asked about as a whole.
         known: by the place of an objective: its values for many configurations at once.
-        prior: what to expect of many configurations at once, in any unit that grows as the only objective improves.
         miss_cost: what one that breaks a limit costs, as a share of a whole trial; 1 where only a whole trial shows it.
     """
 
@@ -46,14 +45,13 @@ class SurrogateSampler(BaseSampler):
         startup: int = 10,
         feasible: Callable[[Sequence[Params]], Sequence[bool]] | None = None,
         known: Mapping[int, Callable[[Sequence[Params]], Sequence[float]]] | None = None,
-        prior: Callable[[Sequence[Params]], Sequence[float]] | None = None,
         miss_cost: float = MISS_COST,
     ) -> None:
         self._space = {name: distribution for name, distribution in space.items() if not distribution.single()}
         self._fixed = {name: _only(distribution) for name, distribution in space.items() if distribution.single()}
         self._axes = Space(axes=tuple(map(_axis, self._space.values())))
         self._seed, self._startup = seed, startup
-        self._feasible, self._known, self._prior = feasible, dict(known or {}), prior
+        self._feasible, self._known = feasible, dict(known or {})
         self._miss_cost = miss_cost
         self._others = RandomSampler(seed=seed)
         self._told: dict[int, _Told] = {}  # of trials that have ended, by number
@@ -95,7 +93,6 @@ class SurrogateSampler(BaseSampler):
         return Rules(
             allowed=None if feasible is None else lambda codes: feasible(codes) > 0,
             known={at: _by_codes(function, self._many, signs[at]) for at, function in self._known.items()},
-            prior=None if self._prior is None else _by_codes(self._prior, self._many, 1.0),
             miss_cost=self._miss_cost,
         )
 

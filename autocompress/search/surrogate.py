@@ -25,7 +25,6 @@ STEPS = 40  # of the evidence's ascent; later ones change its value by less than
 RELEVANCE_PRIOR = (np.log(0.3), 1.2)
 VARIANCE_PRIOR = ((np.log(1.0), 1.5), (np.log(0.5), 1.5), (np.log(0.5), 1.5), (np.log(1e-2), 2.0))
 JITTER = 1e-6
-PRIOR_ROWS = 2.0  # values that the belief in a prior's scale is worth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,25 +179,22 @@ def _ascent(features: Array, owners: NDArray[np.intp], scores: Array, steps: int
 
 @dataclass(frozen=True, kw_only=True)
 class Surrogate:
-    """What is known of a score after some values; ``codes`` and ``residual`` are those, without the prior's share."""
+    """What is known of a score after some values: ``scores [n]`` at ``codes [n, parameters]``."""
 
     features: Features
     kernel: Kernel
     codes: Array
-    residual: Array
-    slope: float
+    scores: Array
     mean: float
     scale: float
     seen: Array
     solved: Array
     inverse_factor: Array
 
-    def of(self, codes: Array, prior: Array | None = None) -> tuple[Array, Array]:
+    def of(self, codes: Array) -> tuple[Array, Array]:
         """Mean and standard deviation ``[n]`` of the score (without noise) of configurations."""
         cross = self.kernel.of(self._weighted(codes) @ self.seen.T)
         mean = self.mean + self.scale * (cross @ self.solved)
-        if prior is not None:
-            mean = mean + self.slope * prior
         spread = cross @ self.inverse_factor.T
         variance = self.kernel.most - np.einsum("ij,ij->i", spread, spread)
         return mean, self.scale * np.sqrt(np.maximum(variance, JITTER))
@@ -206,33 +202,23 @@ class Surrogate:
     def believing(self, codes: Array) -> "Surrogate":
         """As if ``codes`` had come out as expected: expectations stay, doubt near them goes."""
         expected, _ = self.of(codes)
-        residual = np.concatenate([self.residual, expected])
-        all_codes = np.vstack([self.codes, codes])
-        return _conditioned(
-            self.features, self.kernel, all_codes, residual, slope=self.slope, mean=self.mean, scale=self.scale
-        )
+        scores, all_codes = np.concatenate([self.scores, expected]), np.vstack([self.codes, codes])
+        return _conditioned(self.features, self.kernel, all_codes, scores, mean=self.mean, scale=self.scale)
 
     def _weighted(self, codes: Array) -> Array:
         return self.kernel.weighted(self.features.of(codes), self.features.owners())
 
 
-def fit(
-    features: Features, codes: Array, scores: Array, *, prior: Array | None = None, kernel: Kernel | None = None
-) -> Surrogate:
-    """A surrogate of ``scores [n]`` at ``codes [n, parameters]``; ``kernel`` spares the search for one.
-
-    ``prior`` is what was expected of each configuration, on the scores' scale; how far to follow it is learned.
-    """
-    slope = 0.0 if prior is None else _slope(prior, scores)
-    residual = scores if prior is None else scores - slope * prior
+def fit(features: Features, codes: Array, scores: Array, *, kernel: Kernel | None = None) -> Surrogate:
+    """A surrogate of ``scores [n]`` at ``codes [n, parameters]``; ``kernel`` spares the search for one."""
     if kernel is None:
-        kernel = fitted_kernel(features, codes, residual)
-    _, mean, scale = _unit(residual)
-    return _conditioned(features, kernel, codes, residual, slope=slope, mean=mean, scale=scale)
+        kernel = fitted_kernel(features, codes, scores)
+    _, mean, scale = _unit(scores)
+    return _conditioned(features, kernel, codes, scores, mean=mean, scale=scale)
 
 
 def _conditioned(
-    features: Features, kernel: Kernel, codes: Array, residual: Array, *, slope: float, mean: float, scale: float
+    features: Features, kernel: Kernel, codes: Array, scores: Array, *, mean: float, scale: float
 ) -> Surrogate:
     weighted = kernel.weighted(features.of(codes), features.owners())
     covariance = kernel.of(weighted @ weighted.T)
@@ -242,19 +228,10 @@ def _conditioned(
         features=features,
         kernel=kernel,
         codes=codes,
-        residual=residual,
-        slope=slope,
+        scores=scores,
         mean=mean,
         scale=scale,
         seen=weighted,
-        solved=inverse_factor.T @ (inverse_factor @ ((residual - mean) / scale)),
+        solved=inverse_factor.T @ (inverse_factor @ ((scores - mean) / scale)),
         inverse_factor=inverse_factor,
     )
-
-
-def _slope(prior: Array, scores: Array) -> float:
-    """Of a straight line from prior to score, held towards 1."""
-    centred = prior - prior.mean()
-    spread = float(centred @ centred)
-    belief = PRIOR_ROWS * spread / len(prior)
-    return (float(centred @ scores) + belief) / (spread + belief) if spread else 1.0
