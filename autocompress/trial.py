@@ -69,8 +69,8 @@ class Made:
     """One exported candidate; ``file`` holds the bytes of ``model.onnx``.
 
     ``model`` is the compressed network in PyTorch, in eval mode: after quantization-aware recovery with the file's
-    roundings, else in floating point. ``steps`` are those that its recovery took, ``step_s`` the seconds of one in
-    floating point, None without any.
+    roundings, else in floating point. ``steps`` are those that its recovery took, ``step_s`` the seconds of one after
+    the first, in floating point; None for fewer than two.
     """
 
     file: bytes
@@ -123,13 +123,14 @@ def recovered(
     until = float_steps(settings) if rounds else settings.steps
     before = settings.model_copy(update={"steps": max(0, until - first)})
     shares = (before.steps / max(1, settings.steps - first), 1.0) if rounds else (1.0, 1.0)
-    began = time.monotonic()
+    ends: list[float] = []
     with held(held_in(composed.model, composed.constraints)):
         taken = recover(
             composed.model, stream, before, teacher=teacher, teacher_model=bench.base,
             first=first, limit_s=_left_s(started, limit_s * shares[0]),
+            progress=lambda _step, _steps: ends.append(time.monotonic()),
         )  # fmt: skip
-    step_s = (time.monotonic() - began) / taken if taken else None
+    step_s = (ends[-1] - ends[0]) / (taken - 1) if taken > 1 else None  # the first one warms up
     made, network = drafted(bench, composed, CALIBRATION_SAMPLES), composed.model
     if rounds:
         left_s = _left_s(started, limit_s)

@@ -1,4 +1,5 @@
 import copy
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from tiny_runs import tiny_bench, tiny_task
 from autocompress.errors import RecipeError
 from autocompress.evaluate import wilson_interval
 from autocompress.recipe import Base, Distill, PassStep, Recipe, Recovery
+from autocompress.recover import train
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
 from autocompress.target import Target
@@ -81,6 +83,15 @@ def test_outputs_of_the_teacher_computed_ahead_change_nothing(bench, tried):
     stream = SampleStream(bench.task, bench.stream_seed)
     known = teacher_outputs(bench.base, stream, 200, BRIEF.arithmetic).numpy()
     assert make_model(bench.with_teacher(known), EVERYTHING, threads=1).file == tried.file
+
+
+def test_a_steps_seconds_are_those_of_training_alone(bench, monkeypatch):
+    plain = train.reestimate_batchnorm
+    monkeypatch.setattr(train, "reestimate_batchnorm", lambda *args: (time.sleep(1.5), plain(*args)))
+    found = make_model(bench, PRUNED, threads=1)
+    assert 0 < found.step_s * BRIEF.steps < 1.5
+    once = PRUNED.model_copy(update={"recovery": Recovery(steps=1, batch=16)})
+    assert make_model(bench, once, threads=1).step_s is None
 
 
 def test_accuracy_is_that_of_the_file_on_the_whole_validation_split(bench, tried):
