@@ -39,17 +39,20 @@ class Features:
 
     def of(self, codes: Array) -> Array:
         """``[n, features]``; the columns of every parameter have unit length."""
-        return np.hstack([self._column(codes[:, at], count) for at, count in enumerate(self.choices)])
+        numbers = iter(_smooth(codes[:, [not count for count in self.choices]]))
+        one_hot = (codes[:, at, None] == np.arange(count) if count else None for at, count in enumerate(self.choices))
+        columns = [next(numbers) if found is None else found for found in one_hot]
+        return np.hstack(columns, dtype=np.float64)
 
     def owners(self) -> NDArray[np.intp]:
         """The parameter that each feature belongs to."""
         return np.repeat(np.arange(len(self.choices)), [count or KNOTS for count in self.choices])
 
-    def _column(self, codes: Array, count: int) -> Array:
-        if count:
-            return np.asarray(codes[:, None] == np.arange(count), dtype=np.float64)
-        found = _alike(codes[:, None], _KNOTS) @ _WHITENED
-        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
+
+def _smooth(numbers: Array) -> Array:
+    """``[n, numbers]`` → ``[numbers, n, KNOTS]``, of unit length."""
+    found = _alike(numbers.T[..., None], _KNOTS) @ _WHITENED
+    return np.asarray(found / np.linalg.norm(found, axis=2, keepdims=True))
 
 
 def _alike(left: Array, right: Array) -> Array:
