@@ -167,9 +167,9 @@ def judged(made: Made, task: Task, *, threads: int, most_samples: int | None) ->
 class Product:
     """What of a candidate leaves the worker: data only.
 
-    ``steps`` are those of the recovery, ``step_s`` the seconds of one. ``file`` is there for structures, last rungs and
-    finalists. ``portable``, ``layers`` (as they ended up), ``stored`` (how the file holds them, in words) and
-    ``changed`` (``pass: layer`` → what was done) are there for the latter two.
+    ``steps`` and ``step_s`` are as in ``Made``. ``file`` is there for structures, last rungs and finalists.
+    ``portable``, ``layers`` (as they ended up), ``stored`` (how the file holds them, in words) and ``changed``
+    (``pass: layer`` → what was done) are there for the latter two.
     """
 
     facts: ModelFacts

@@ -76,7 +76,7 @@ def test_nothing_feasible_loses_less_where_costs_fit_exactly(monkeypatch, seed, 
     assert found.optimal
     rough = relaxed(losses, costs, limits)
     assert rough is not None
-    assert rough.bound <= best + 1e-6
+    assert 0 < rough.bound <= best + 1e-6
 
 
 def test_a_selection_that_uses_a_limit_up_is_not_lost_to_rounding():
@@ -103,8 +103,33 @@ def test_limits_that_only_together_are_too_low_have_no_solution():
     assert solve(loss, costs, np.array([2.0, 2.0])) is None
 
 
+def test_where_no_unit_mixes_the_relaxed_selection_is_the_best_one():
+    losses, costs = made_up(units=6, choices=5, metrics=2, seed=0)
+    found = relaxed(losses, costs, np.array([1e3, np.inf]))
+    assert found is not None
+    assert found.picks.tolist() == [int(loss.argmin()) for loss in losses]
+    assert found.bound == pytest.approx(0.0)
+
+
+def test_copies_of_choices_and_choices_that_others_beat_change_nothing(monkeypatch):
+    """They would fill the list of selections, so that branch and cut had to decide."""
+    losses, costs = made_up(units=8, choices=6, metrics=2, seed=1)
+    limits = 0.4 * sum(cost[0] for cost in costs)
+    more = [np.concatenate([loss, loss, 2 * loss + 1]) for loss in losses]
+    dear = [np.vstack([cost, cost, 1.5 * cost]) for cost in costs]
+    alone = solve(losses, costs, limits, relative_gap=0.0)
+    monkeypatch.delattr(solving, "milp")
+
+    found = solve(more, dear, limits, relative_gap=0.0)
+
+    assert found is not None
+    assert alone is not None
+    assert found.picks.tolist() == alone.picks.tolist()
+    assert found.optimal
+
+
 def test_choices_of_infinite_loss_are_not_picked():
-    loss, costs = [np.array([0.0, np.inf, 2.0])], [np.array([[3.0], [1.0], [1.0]])]
+    loss, costs = [np.array([0.0, np.inf, 2.0])], [np.array([[3.0], [np.nan], [1.0]])]
     found = solve(loss, costs, np.array([1.5]))
     assert found is not None
     assert found.picks.tolist() == [2]

@@ -17,7 +17,7 @@ from autocompress.precision import Format
 from autocompress.recipe import Base, Recipe, Recovery
 from autocompress.result import TrialKind, TrialRecord, TrialState
 from autocompress.search.allocation.choices import Choice, values_of
-from autocompress.search.allocation.selections import at_random, uniforms
+from autocompress.search.allocation.uniform_selections import at_random, uniforms
 from autocompress.search.candidates.draw import Sizes, counted
 from autocompress.search.goal import Goal
 from autocompress.search.outer import PARTS, STAND_IN_AIMS, WIDE_AIM, parts_of

@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from autocompress.errors import SpaceError
+from autocompress.search import proposal
 from autocompress.search.parameters import Knob
 from autocompress.search.proposal import MISS_COST, _per_cost
 from autocompress.search.sampler import SurrogateSampler
@@ -155,6 +156,18 @@ def test_what_kept_the_limits_is_not_forgotten_among_many_that_broke_them():
         )
     asked = [study.ask(CHOICES).params["op0"] for _ in range(10)]
     assert asked.count("a") >= 7
+
+
+def test_what_kept_the_limits_is_looked_at_although_all_that_broke_them_looks_better(monkeypatch):
+    monkeypatch.setattr(proposal, "MOST_ROWS", 10)
+    study = study_of(SurrogateSampler(CHOICES, seed=0, startup=4))
+    for place, word in enumerate(itertools.islice(itertools.product("abcd", repeat=5), 0, 1000, 25)):
+        over = -0.1 if place < 2 else 0.1
+        params = dict(zip(CHOICES, word, strict=True))
+        study.add_trial(
+            create_trial(params=params, distributions=CHOICES, value=float(place), constraints={"accuracy": over})
+        )
+    assert set(study.ask(CHOICES).params) == set(CHOICES)
 
 
 def test_a_miss_costs_a_tenth_of_a_trial():

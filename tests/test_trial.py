@@ -1,6 +1,6 @@
 import copy
-import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny_runs import tiny_bench, tiny_task
 
+from autocompress import trial
 from autocompress.errors import RecipeError
 from autocompress.evaluate import wilson_interval
 from autocompress.recipe import Base, Distill, PassStep, Recipe, Recovery
-from autocompress.recover import train
 from autocompress.recover.sample_stream import SampleStream
 from autocompress.recover.teacher import teacher_outputs
 from autocompress.target import Target
@@ -86,12 +86,21 @@ def test_outputs_of_the_teacher_computed_ahead_change_nothing(bench, tried):
 
 
 def test_a_steps_seconds_are_those_of_training_alone(bench, monkeypatch):
-    plain = train.reestimate_batchnorm
-    monkeypatch.setattr(train, "reestimate_batchnorm", lambda *args: (time.sleep(1.5), plain(*args)))
-    found = make_model(bench, PRUNED, threads=1)
-    assert 0 < found.step_s * BRIEF.steps < 1.5
-    once = PRUNED.model_copy(update={"recovery": Recovery(steps=1, batch=16)})
-    assert make_model(bench, once, threads=1).step_s is None
+    """The first one warms up; BatchNorm and the export come after the last."""
+    now = [0.0]
+    monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def recover(*_args, progress, **_others) -> int:
+        for seconds in (5.0, 1.0, 2.0):
+            now[0] += seconds
+            progress(0, 3)
+        now[0] += 10.0
+        return 3
+
+    monkeypatch.setattr(trial, "recover", recover)
+    assert make_model(bench, PRUNED, threads=1).step_s == 1.5
+    monkeypatch.setattr(trial, "recover", lambda *_args, progress, **_others: progress(0, 1) or 1)
+    assert make_model(bench, PRUNED, threads=1).step_s is None
 
 
 def test_accuracy_is_that_of_the_file_on_the_whole_validation_split(bench, tried):

@@ -18,8 +18,8 @@ from autocompress.search.allocation.allocate import Allocator
 from autocompress.search.allocation.choices import PRUNED, Choice, choices_by_unit
 from autocompress.search.allocation.measured import cost_model
 from autocompress.search.allocation.network_costs import COSTS, NetworkCosts
-from autocompress.search.allocation.selections import uniform
 from autocompress.search.allocation.sensitivity import measure_table
+from autocompress.search.allocation.uniform_selections import uniform
 from autocompress.search.candidates.draw import Sizes
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import Ladder

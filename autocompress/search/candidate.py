@@ -72,7 +72,8 @@ class Candidate:
         self.state = done.state
         if done.product is None or self.facts is None:
             return
-        self.ended, self.steps, self.step_s = rung, done.product.steps, done.product.step_s
+        self.ended, self.steps = rung, done.product.steps
+        self.step_s = done.product.step_s or self.step_s
         judged = done.product.facts
         self.facts = self.facts.model_copy(
             update={"accuracy_val": judged.accuracy_val, "accuracy_val_interval": judged.accuracy_val_interval}

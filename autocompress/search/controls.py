@@ -6,7 +6,7 @@ from autocompress.measurement import ModelFacts
 from autocompress.precision import Format
 from autocompress.recipe import Recipe
 from autocompress.result import ControlRow, TrialRecord
-from autocompress.search.allocation.selections import at_random, uniforms
+from autocompress.search.allocation.uniform_selections import at_random, uniforms
 from autocompress.search.goal import Goal
 from autocompress.search.ladder import HALF, Ladder
 from autocompress.search.outer import Outer

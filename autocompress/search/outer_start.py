@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from autocompress.recipe import Recipe
-from autocompress.search.allocation.selections import uniforms
+from autocompress.search.allocation.uniform_selections import uniforms
 from autocompress.search.controls import outer_controls
 from autocompress.search.outer import Outer
 from autocompress.search.study import Study

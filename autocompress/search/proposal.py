@@ -189,7 +189,7 @@ class Proposer:
 
     def _belief(self, past: Past, objective: int) -> "_Belief":
         scores = past.scores[:, objective]
-        rows = _rows(scores, MOST_ROWS)
+        rows = _rows(np.where(past.kept, scores, -np.inf), MOST_ROWS)
         scale = NormalScores(scores[rows])
         kernel = self._kernel(objective, past.codes, scores)
         known = fit(self._features, past.codes[rows], scale.of_values, kernel=kernel)

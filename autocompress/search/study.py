@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -35,8 +35,6 @@ RECORD, CONTROL, RECIPE, GIVEN, REACHED = "record", "control", "recipe", "given"
 WORST_VIOLATION = 3.0
 # Of NSGA-II: Optuna's 50 would be most of a search before it learns anything.
 POPULATION = 20
-
-Feasible = Callable[[Sequence[Mapping[str, Value]]], Sequence[bool]]
 
 
 class Sampler(StrEnum):
@@ -66,8 +64,7 @@ class Ask:
 class Study:
     """One search's memory: parameters, constraint values and records of all trials, on disk.
 
-    ``minimize`` says whether told values are better when smaller. ``feasible`` says of many parameters at once which
-    are worth a trial; sampler surrogate proposes no others, the rest learn it from what they are told.
+    ``minimize`` says whether told values are better when smaller.
     """
 
     def __init__(
@@ -79,7 +76,6 @@ class Study:
         minimize: bool,
         startup: int,
         sampler: Sampler = Sampler.SURROGATE,
-        feasible: Feasible | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space = {knob.name: _distribution(knob) for knob in knobs}
@@ -88,9 +84,7 @@ class Study:
         storage = JournalStorage(self._journal)
         if sampler is Sampler.SURROGATE:
             miss_cost = 1.0 if minimize else MISS_COST  # floors of accuracy are known once it is trained
-            chosen: BaseSampler = SurrogateSampler(
-                self._space, seed=seed, startup=startup, feasible=feasible, miss_cost=miss_cost
-            )
+            chosen: BaseSampler = SurrogateSampler(self._space, seed=seed, startup=startup, miss_cost=miss_cost)
         else:
             chosen = optuna_sampler(sampler, seed=seed + _finished(storage), startup=startup)
         self._study = optuna.create_study(

@@ -13,7 +13,8 @@ tasks:
 ``surrogate`` has a forecast of every latency before it asks, off by ``--error`` in the mean, as a profile's are (its
 own cross-validation says 6 %), by normal draws of the logarithm. For ``distance`` it asks for nothing whose forecast is
 beyond the limit with all of its 90 % interval; for ``hypervolume`` it takes forecasts for one of the two values. TPE,
-NSGA-II and random have nothing of the kind, as Optuna takes none; ``surrogate-blind`` is ours without.
+NSGA-II and random have nothing of the kind, as Optuna takes none; ``surrogate-blind`` is ours without, as a run has it,
+which forecasts what was asked for.
 
 Medians over seeds, and the worst of them; ``asked``: how many were asked for until then, those that break the limit and
 repeats included.
@@ -32,6 +33,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
+from autocompress.search.forecast import NORMAL_90
 from autocompress.search.hypervolume import hypervolume
 from autocompress.search.sampler import SurrogateSampler
 from autocompress.search.study import Sampler, optuna_sampler
@@ -41,7 +43,6 @@ SPACE = {f"op{place}": CategoricalDistribution(tuple("01234")) for place in rang
 AFTER = {"distance": (25, 50, 100, 200), "hypervolume": (50, 100, 200)}
 STARTUP = 10
 BLIND = "surrogate-blind"
-NORMAL_90 = 1.645
 MOST_ASKED = 4000  # of a sampler that keeps asking for what is infeasible or known
 
 

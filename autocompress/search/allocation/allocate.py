@@ -104,8 +104,8 @@ def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Pi
         return best  # nothing loses less
     for _ in range(MOST_ROUNDS):
         tables = model.linearized(here)
-        mixed = relaxed(loss, tables, limits)
-        solved = _cheapest(loss, tables, limits) if mixed is None else mixed.picks
+        relaxation = relaxed(loss, tables, limits)
+        solved = _cheapest(loss, tables, limits) if relaxation is None else relaxation.picks
         found = _mended(solved, loss, model, limits)
         if best is not None and (found is None or found.loss >= best.loss * (1 - _LEAST_GAIN)):
             best = best if found is None else min(best, found, key=_loss)
@@ -114,8 +114,8 @@ def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Pi
             break
         best = best if found is None else found
         here = solved if found is None else found.picks
-    if mixed is not None and (best is None or mixed.bound < best.loss * (1 - SOLVER_GAP)):
-        best = _exactly(mixed, loss, model, limits, best)
+    if relaxation is not None and (best is None or relaxation.bound < best.loss * (1 - SOLVER_GAP)):
+        best = _exactly(relaxation, loss, model, limits, best)
     return None if best is None else _judged(spend(best.picks, loss, model, limits), loss, model, limits)
 
 
@@ -130,10 +130,10 @@ def _cheapest(loss: Sequence[Floats], tables: Sequence[Floats], limits: Floats) 
 
 
 def _exactly(
-    mixed: Relaxed, loss: Sequence[Floats], model: CostModel, limits: Floats, best: Solution | None
+    relaxation: Relaxed, loss: Sequence[Floats], model: CostModel, limits: Floats, best: Solution | None
 ) -> Solution | None:
     """The exact solution of a problem, mended; ``best`` if that loses less."""
-    exact = mixed.solved(time_limit_s=SOLVER_S, relative_gap=SOLVER_GAP)
+    exact = relaxation.solved(time_limit_s=SOLVER_S, relative_gap=SOLVER_GAP)
     found = None if exact is None else _mended(exact.picks, loss, model, limits)
     return min((each for each in (best, found) if each is not None), key=_loss, default=None)
 

@@ -137,7 +137,7 @@ class NetworkCosts:
         return self._one(at, self.anatomy.layers[at], key // _WIDEST % _WIDEST, key % _WIDEST, choice)
 
     def _look_at_treatments(self) -> None:
-        """Number what each choice does to each layer, widths aside: ``[layers, choices]``."""
+        """Number what each choice does to each layer, widths aside, layer after layer."""
         of_units = [_treatments(choices) for choices in self.choices]
         self._treated: list[tuple[int, Choice]] = []
         treatment = np.zeros((len(self._home), max(map(len, self.choices), default=0)), dtype=np.int64)

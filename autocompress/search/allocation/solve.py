@@ -69,7 +69,8 @@ def solve(
 def relaxed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> "Relaxed | None":
     """The problem where choices may be mixed: a quick selection, and all that the exact one begins with.
 
-    Takes milliseconds for up to three limits, tens of them for four. Arguments, None and errors are those of ``solve``.
+    Takes milliseconds for up to three limits, tens of them for four. Arguments and errors are those of ``solve``; None
+    where not even a mixture meets the limits.
     """
     problem = _posed(loss, costs, limits)
     prices = Priced(
@@ -122,16 +123,15 @@ class Relaxed:
         A beam over the choices that add least finds a good selection, and that one rules out most choices: those that
         add more than it could be better by. The rest is often few enough to be listed; else HiGHS decides.
         """
-        problem, added = self._problem, self._added
-        few = added <= np.sort(added)[min(len(added), CORE * len(problem.starts)) - 1]
+        problem = self._problem
+        kept = problem.undominated()
+        added = np.where(kept, self._added, np.inf)
+        few = kept & (added <= np.sort(added)[min(len(added), CORE * len(problem.starts)) - 1])
         found, _ = problem.listed(added, few, np.inf, BEAM)
         if found is None:
-            everything = np.full(len(added), fill_value=True)
-            cut, optimal = problem.cut(everything, relative_gap, time_limit_s)
+            cut, optimal = problem.cut(kept, relative_gap, time_limit_s)
             # Nothing else is known: a selection at all is worth more time.
-            return (
-                (cut, optimal) if cut or optimal else problem.cut(everything, relative_gap, _MORE_TIME * time_limit_s)
-            )
+            return (cut, optimal) if cut or optimal else problem.cut(kept, relative_gap, _MORE_TIME * time_limit_s)
         room = problem.loss_of(found) - self.bound
         if room <= relative_gap * abs(problem.loss_of(found)):
             return found, True
@@ -142,28 +142,23 @@ class Relaxed:
 
 def _posed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> "_Problem":
     """The problem of the choices of finite loss, in numbers near 1."""
+    bound = np.isfinite(limits)
     kept = [np.flatnonzero(np.isfinite(values)) for values in loss]
     for place, rows in enumerate(kept):
         if not len(rows):
             raise ValueError(f"each unit needs a choice of finite loss, unit {place} has none of {len(loss[place])}")
-        if not np.isfinite(costs[place][rows][:, np.isfinite(limits)]).all():
+        if not np.isfinite(costs[place][rows][:, bound]).all():
             raise ValueError(f"costs must be finite, those of unit {place} are not; predict or measure them again")
-    bound = np.isfinite(limits)
-    scale = _scales(costs, limits)[bound]
+    of_kept = [cost[rows][:, bound] for cost, rows in zip(costs, kept, strict=True)]
+    # Of each metric, a number that brings its limit near 1: bytes and milliseconds meet in one matrix.
+    scale = np.maximum(np.abs(limits[bound]), 1e-6 * np.sum([np.abs(cost).max(axis=0) for cost in of_kept], axis=0))
     return _Problem(
         owner=np.repeat(np.arange(len(loss)), [len(rows) for rows in kept]),
         place=np.concatenate(kept),
         loss=np.concatenate([values[rows] for values, rows in zip(loss, kept, strict=True)]),
-        costs=np.concatenate([cost[rows][:, bound] for cost, rows in zip(costs, kept, strict=True)]) / scale,
+        costs=np.concatenate(of_kept) / scale,
         limits=limits[bound] / scale,
     )
-
-
-def _scales(costs: Sequence[Floats], limits: Floats) -> Floats:
-    """Of each metric, a number that brings its limit near 1: bytes and milliseconds meet in one matrix."""
-    most = np.sum([np.abs(cost).max(axis=0) for cost in costs], axis=0)
-    found: Floats = np.maximum(np.where(np.isfinite(limits), np.abs(limits), 1.0), 1e-6 * most)
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +175,18 @@ class _Problem:
     def starts(self) -> Picks:
         """Of each unit, its first choice."""
         found: Picks = np.flatnonzero(np.diff(self.owner, prepend=-1))
+        return found
+
+    def undominated(self) -> npt.NDArray[np.bool_]:
+        """The choices that no other of their unit beats: none loses and costs as little in everything.
+
+        Of equal ones the first stays.
+        """
+        table = np.column_stack([self.loss, self.costs])
+        one, other = np.nonzero(self.owner[:, None] == self.owner)
+        no_worse, better = (table[one] <= table[other]).all(axis=1), (table[one] < table[other]).any(axis=1)
+        found = np.full(len(table), fill_value=True)
+        found[other[no_worse & (better | (one < other))]] = False
         return found
 
     def listed(
