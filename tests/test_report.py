@@ -100,6 +100,13 @@ def test_before_and_after_has_every_quantity_with_interval_samples_and_source(re
     assert all(name in text and row.change.text in text for name, row in rows.items())
 
 
+def test_the_latencys_share_is_shown_with_its_own_interval():
+    best = sample_result().best.model_copy(update={"latency_share_interval": (0.354, 0.372)})
+    rows = {row.name: row for row in comparisons(sample_result(best=best.model_dump()))}
+    assert rows["latency, median"].change.below.endswith("% of baseline [35 %, 37 %]")
+    assert "[" not in rows["latency, p95"].change.below
+
+
 def test_a_quantity_that_grew_says_so():
     base = sample_result().baseline
     best = base.model_copy(update={"size_bytes": base.size_bytes * 3, "macs": base.macs})

@@ -1,7 +1,7 @@
 """The words and numbers of the report: rows that the template only has to set in tables."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autocompress.budget import BudgetRow, Metric
 from autocompress.measurement import Interval, ModelFacts
@@ -116,7 +116,7 @@ def comparisons(result: Result) -> tuple[Comparison, ...]:
     return (
         _score(result, "validation", "val"),
         _score(result, "test", "test"),
-        _cost("latency, median", "measured", "faster slower", _latency(base), _latency(best)),
+        _with_share(_cost("latency, median", "measured", "faster slower", _latency(base), _latency(best)), best),
         _cost("latency, p95", "measured", "faster slower", *_pair(base, best, "latency_p95_ms", Kind.TIME)),
         _cost("size of the file", "counted", "smaller larger", *_pair(base, best, "size_bytes", Kind.BYTES)),
         _cost("peak RAM", "measured", "less more", *_pair(base, best, "peak_ram_bytes", Kind.BYTES)),
@@ -247,6 +247,15 @@ def _cost(
         change=_ratio(before, after, words),
         better=None if before is None or after is None else after <= before,
     )
+
+
+def _with_share(row: Comparison, best: ModelFacts | None) -> Comparison:
+    """With the interval of the share, which is narrower than those of both times: they were taken round by round."""
+    share = None if best is None else best.latency_share_interval
+    if share is None or not row.change.below:
+        return row
+    low, high = (_percent(end) for end in share)
+    return replace(row, change=replace(row.change, below=f"{row.change.below} [{low}, {high}]"))
 
 
 def _ratio(before: float | None, after: float | None, words: str) -> Cell:
