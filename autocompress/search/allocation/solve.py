@@ -21,6 +21,7 @@ Picks = npt.NDArray[np.intp]
 TIME_LIMIT_S = 0.6
 RELATIVE_GAP = 1e-3
 CORE = 3  # choices a unit, about, that are tried first
+COPIES = 4  # times as many, of which some are beaten by others
 BEAM, LISTED = 1500, 5000  # partial selections that are kept: of a first one, and to list all
 _MORE_TIME = 10.0  # for a first selection, where the time limit passed without one
 # Presolve would halve the time; what it leaves now and then makes HiGHS write to standard output.
@@ -123,21 +124,30 @@ class Relaxed:
         A beam over the choices that add least finds a good selection, and that one rules out most choices: those that
         add more than it could be better by. The rest is often few enough to be listed; else HiGHS decides.
         """
-        problem = self._problem
-        kept = problem.undominated()
-        added = np.where(kept, self._added, np.inf)
-        few = kept & (added <= np.sort(added)[min(len(added), CORE * len(problem.starts)) - 1])
+        problem, added = self._problem, self._added
+        core = CORE * len(problem.starts)
+        few = problem.undominated(added <= _nth(added, COPIES * core))  # what another beats adds no less than that
+        few &= added <= _nth(added[few], core)
         found, _ = problem.listed(added, few, np.inf, BEAM)
         if found is None:
-            cut, optimal = problem.cut(kept, relative_gap, time_limit_s)
+            everything = problem.undominated(np.full(len(added), fill_value=True))
+            cut, optimal = problem.cut(everything, relative_gap, time_limit_s)
             # Nothing else is known: a selection at all is worth more time.
-            return (cut, optimal) if cut or optimal else problem.cut(kept, relative_gap, _MORE_TIME * time_limit_s)
+            return (
+                (cut, optimal) if cut or optimal else problem.cut(everything, relative_gap, _MORE_TIME * time_limit_s)
+            )
         room = problem.loss_of(found) - self.bound
         if room <= relative_gap * abs(problem.loss_of(found)):
             return found, True
-        again, is_all = problem.listed(added, added <= room, room, LISTED)
-        cut, optimal = (None, True) if is_all else problem.cut(added <= room, relative_gap, time_limit_s)
+        better = problem.undominated(added <= room)
+        again, is_all = problem.listed(added, better, room, LISTED)
+        cut, optimal = (None, True) if is_all else problem.cut(better, relative_gap, time_limit_s)
         return min((each for each in (found, again, cut) if each is not None), key=problem.loss_of), optimal
+
+
+def _nth(values: Floats, n: int) -> float:
+    """The ``n``-th smallest; of fewer values the largest."""
+    return float(np.sort(values)[min(len(values), n) - 1])
 
 
 def _posed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> "_Problem":
@@ -177,16 +187,17 @@ class _Problem:
         found: Picks = np.flatnonzero(np.diff(self.owner, prepend=-1))
         return found
 
-    def undominated(self) -> npt.NDArray[np.bool_]:
-        """The choices that no other of their unit beats: none loses and costs as little in everything.
+    def undominated(self, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """The kept choices that no other of their unit beats: none loses and costs as little in everything.
 
         Of equal ones the first stays.
         """
-        table = np.column_stack([self.loss, self.costs])
-        one, other = np.nonzero(self.owner[:, None] == self.owner)
+        places = np.flatnonzero(kept)
+        table, owner = np.column_stack([self.loss, self.costs])[places], self.owner[places]
+        one, other = np.nonzero(owner[:, None] == owner)
         no_worse, better = (table[one] <= table[other]).all(axis=1), (table[one] < table[other]).any(axis=1)
-        found = np.full(len(table), fill_value=True)
-        found[other[no_worse & (better | (one < other))]] = False
+        found = kept.copy()
+        found[places[other[no_worse & (better | (one < other))]]] = False
         return found
 
     def listed(
