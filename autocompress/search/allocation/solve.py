@@ -150,6 +150,14 @@ def _nth(values: Floats, n: int) -> float:
     return float(np.sort(values)[min(len(values), n) - 1])
 
 
+def _pairs(counts: Picks) -> tuple[Picks, Picks]:
+    """All pairs of places within groups of so many that follow one another, a place with itself among them."""
+    others, first = np.repeat(counts, counts), np.repeat(np.cumsum(counts) - counts, counts)
+    one = np.repeat(np.arange(len(others)), others)
+    other = np.arange(len(one)) + np.repeat(first - np.cumsum(others) + others, others)
+    return one, other
+
+
 def _posed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> "_Problem":
     """The problem of the choices of finite loss, in numbers near 1."""
     bound = np.isfinite(limits)
@@ -193,8 +201,8 @@ class _Problem:
         Of equal ones the first stays.
         """
         places = np.flatnonzero(kept)
-        table, owner = np.column_stack([self.loss, self.costs])[places], self.owner[places]
-        one, other = np.nonzero(owner[:, None] == owner)
+        table = np.column_stack([self.loss, self.costs])[places]
+        one, other = _pairs(np.unique(self.owner[places], return_counts=True)[1])
         no_worse, better = (table[one] <= table[other]).all(axis=1), (table[one] < table[other]).any(axis=1)
         found = kept.copy()
         found[places[other[no_worse & (better | (one < other))]]] = False
