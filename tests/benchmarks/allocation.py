@@ -20,6 +20,7 @@ from made_up_costs import case_of, costs_of
 from test_allocation_solve import made_up
 
 from autocompress.budget import Metric
+from autocompress.cli.outlet import end_stdout, reserved_stdout
 from autocompress.search.allocation.allocate import allocate
 from autocompress.search.allocation.choices import Choice
 from autocompress.search.allocation.costs import CostModel
@@ -101,19 +102,22 @@ def byte_errors(name: str) -> dict[str, float]:
     return {"median": round(statistics.median(errors), 4), "most": round(max(errors), 4)}
 
 
+def main() -> None:
+    """Print; HiGHS, which now and then says something of its own, goes to standard error."""
+    with reserved_stdout() as out:
+        found = {
+            "units": UNITS,
+            "choices": CHOICES,
+            "budgets": BUDGETS,
+            "scored_a_second": scored_a_second(),
+            "solver_s": solver_seconds(),
+            "allocation_s": allocation_seconds(),
+            "recipes_a_second": {name: recipes_a_second(name) for name in NETWORKS},
+            "relative_error_of_bytes": {name: byte_errors(name) for name in NETWORKS},
+        }
+        print(json.dumps(found, indent=2), file=out)
+    end_stdout()
+
+
 if __name__ == "__main__":
-    print(
-        json.dumps(
-            {
-                "units": UNITS,
-                "choices": CHOICES,
-                "budgets": BUDGETS,
-                "scored_a_second": scored_a_second(),
-                "solver_s": solver_seconds(),
-                "allocation_s": allocation_seconds(),
-                "recipes_a_second": {name: recipes_a_second(name) for name in NETWORKS},
-                "relative_error_of_bytes": {name: byte_errors(name) for name in NETWORKS},
-            },
-            indent=2,
-        )
-    )
+    main()

@@ -24,7 +24,7 @@ CORE = 3  # choices a unit, about, that are tried first
 COPIES = 4  # times as many, of which some are beaten by others
 BEAM, LISTED = 1500, 5000  # partial selections that are kept: of a first one, and to list all
 _MORE_TIME = 10.0  # for a first selection, where the time limit passed without one
-# Presolve would halve the time; what it leaves now and then makes HiGHS write to standard output.
+# Presolve would halve the time; what it leaves makes HiGHS write to standard output more often than it does without.
 _OPTIONS = {"presolve": False}
 _INFEASIBLE = 2  # of ``milp``
 _TOLERANCE = 1e-9  # of a limit, relative
