@@ -13,7 +13,7 @@ from autocompress.search.allocation.allocate import Allocator, allocate
 from autocompress.search.allocation.choices import Choice
 from autocompress.search.allocation.costs import COSTS, CostModel
 from autocompress.search.allocation.exchange import fits, repair, spend
-from autocompress.search.allocation.solve import solve
+from autocompress.search.allocation.solve import relaxed
 
 WIDTHS = np.array([1.0, 0.75, 0.5, 0.25])
 
@@ -68,7 +68,9 @@ def test_what_breaks_the_budget_in_the_linear_view_is_mended():
     original = np.zeros(6, dtype=np.intp)
     limits = 0.3 * model.upper(original[None])[0]
 
-    by_sums = solve(loss, model.linearized(original), limits)
+    relaxation = relaxed(loss, model.linearized(original), limits)
+    assert relaxation is not None
+    by_sums = relaxation.solved(time_limit_s=0.6, relative_gap=1e-3)
 
     assert by_sums is not None
     assert not fits(model.upper(by_sums.picks[None])[0], limits)

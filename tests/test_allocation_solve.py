@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autocompress.search.allocation import solve as solving
-from autocompress.search.allocation.solve import relaxed, solve
+from autocompress.search.allocation.solve import Solution, relaxed
 
 
 def made_up(units: int, choices: int, metrics: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -23,6 +23,11 @@ def made_up(units: int, choices: int, metrics: int, seed: int) -> tuple[list[np.
         losses.append(loss)
         costs.append(cost)
     return losses, costs
+
+
+def solve(losses, costs, limits, time_limit_s: float = 0.6, relative_gap: float = 1e-3) -> Solution | None:
+    found = relaxed(losses, costs, limits)
+    return None if found is None else found.solved(time_limit_s=time_limit_s, relative_gap=relative_gap)
 
 
 def by_trying_all(losses, costs, limits) -> float:

@@ -40,8 +40,9 @@ class Features:
     def of(self, codes: Array) -> Array:
         """``[n, features]``; the columns of every parameter have unit length."""
         numbers = iter(_smooth(codes[:, [not count for count in self.choices]]))
-        one_hot = (codes[:, at, None] == np.arange(count) if count else None for at, count in enumerate(self.choices))
-        columns = [next(numbers) if found is None else found for found in one_hot]
+        columns = [
+            codes[:, at, None] == np.arange(count) if count else next(numbers) for at, count in enumerate(self.choices)
+        ]
         return np.hstack(columns, dtype=np.float64)
 
     def owners(self) -> NDArray[np.intp]:

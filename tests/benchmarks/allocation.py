@@ -17,14 +17,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from made_up_costs import case_of, costs_of
-from test_allocation_solve import made_up
+from test_allocation_solve import made_up, solve
 
 from autocompress.budget import Metric
 from autocompress.cli.outlet import end_stdout, reserved_stdout
 from autocompress.search.allocation.allocate import allocate
 from autocompress.search.allocation.choices import Choice
 from autocompress.search.allocation.costs import CostModel
-from autocompress.search.allocation.solve import solve
 from autocompress.search.allocation.table import SensitivityTable
 
 UNITS, CHOICES, BUDGETS = 60, 40, 3

@@ -18,8 +18,6 @@ from autocompress.search.allocation.prices import Priced
 Floats = npt.NDArray[np.float64]
 Picks = npt.NDArray[np.intp]
 
-TIME_LIMIT_S = 0.6
-RELATIVE_GAP = 1e-3
 CORE = 3  # choices a unit, about, that are tried first
 COPIES = 4  # times as many, of which some are beaten by others
 BEAM, LISTED = 1500, 5000  # partial selections that are kept: of a first one, and to list all
@@ -40,38 +38,22 @@ class Solution:
     optimal: bool
 
 
-def solve(
-    loss: Sequence[Floats],
-    costs: Sequence[Floats],
-    limits: Floats,
-    *,
-    time_limit_s: float = TIME_LIMIT_S,
-    relative_gap: float = RELATIVE_GAP,
-) -> Solution | None:
+def relaxed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> "Relaxed | None":
     """One choice for each unit, of the least sum of losses among those whose summed costs meet every limit.
+
+    At first with choices that may be mixed: a quick selection, and all that the exact one begins with. Takes
+    milliseconds for up to three limits, tens of them for four.
 
     Args:
         loss: of each unit ``[choices]``; infinite for a choice that must not be picked.
         costs: of each unit ``[choices, metrics]``; may be negative.
         limits: ``[metrics]``, infinite where there is none.
-        time_limit_s: after which the best that was found so far is given.
-        relative_gap: of the loss, that a selection may be worse than the best.
 
     Returns:
-        None where no selection meets the limits.
+        None where not even a mixture meets the limits.
 
     Raises:
         ValueError: a unit without a choice that may be picked; a cost that is no finite number.
-    """
-    found = relaxed(loss, costs, limits)
-    return None if found is None else found.solved(time_limit_s=time_limit_s, relative_gap=relative_gap)
-
-
-def relaxed(loss: Sequence[Floats], costs: Sequence[Floats], limits: Floats) -> "Relaxed | None":
-    """The problem where choices may be mixed: a quick selection, and all that the exact one begins with.
-
-    Takes milliseconds for up to three limits, tens of them for four. Arguments and errors are those of ``solve``; None
-    where not even a mixture meets the limits.
     """
     problem = _posed(loss, costs, limits)
     prices = Priced(
@@ -105,8 +87,13 @@ class Relaxed:
         cost = np.where(even, problem.costs.max(axis=1, initial=-np.inf), np.inf)
         return problem.picks([int(np.argmin(each)) for each in np.split(cost, problem.starts[1:])])
 
-    def solved(self, *, time_limit_s: float = TIME_LIMIT_S, relative_gap: float = RELATIVE_GAP) -> Solution | None:
-        """See ``solve``."""
+    def solved(self, *, time_limit_s: float, relative_gap: float) -> Solution | None:
+        """The best selection; None where none meets the limits.
+
+        Args:
+            time_limit_s: after which the best that was found so far is given.
+            relative_gap: of the loss, that it may be worse than the best.
+        """
         found, optimal = self._best(time_limit_s, relative_gap)
         if found is None:
             return None
@@ -126,7 +113,8 @@ class Relaxed:
         """
         problem, added = self._problem, self._added
         core = CORE * len(problem.starts)
-        few = problem.undominated(added <= _nth(added, COPIES * core))  # what another beats adds no less than that
+        # A choice that is beaten adds no less than the one that beats it: both are looked at, or neither.
+        few = problem.undominated(added <= _nth(added, COPIES * core))
         few &= added <= _nth(added[few], core)
         found, _ = problem.listed(added, few, np.inf, BEAM)
         if found is None:

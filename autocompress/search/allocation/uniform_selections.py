@@ -12,10 +12,7 @@ from autocompress.search.allocation.choices import Choice
 
 def uniform(choices: Sequence[Sequence[Choice]], wanted: Choice) -> tuple[int, ...]:
     """The selection in which every unit has ``wanted``, or what comes nearest to it there."""
-    return tuple(
-        min(range(len(row)), key=lambda place, row=row: _distance(row[place], wanted))  # type: ignore[misc]
-        for row in choices
-    )
+    return tuple(_nearest(row, wanted) for row in choices)
 
 
 def uniforms(allocator: Allocator, limits: Mapping[Metric, float], count: int) -> list[tuple[int, ...]]:
@@ -33,6 +30,10 @@ def at_random(allocator: Allocator, limits: Mapping[Metric, float], seed: int) -
     rng = np.random.default_rng(seed)
     found = replace(allocator, loss=[rng.random(len(row)).tolist() for row in allocator.loss]).allocate(limits)
     return None if found is None else found.picks
+
+
+def _nearest(row: Sequence[Choice], wanted: Choice) -> int:
+    return min(range(len(row)), key=lambda place: _distance(row[place], wanted))
 
 
 def _distance(choice: Choice, wanted: Choice) -> tuple[float, ...]:

@@ -1,0 +1,23 @@
+"""What a candidate keeps of its jobs."""
+
+import pytest
+from made_up_facts import facts_at
+
+from autocompress.recipe import Recipe, Recovery
+from autocompress.rungs import Rung
+from autocompress.search.candidate import Candidate
+from autocompress.search.launcher import Done
+from autocompress.search.study import Ask
+from autocompress.trial import Product
+
+
+@pytest.mark.parametrize(("second_s", "kept_s"), [(0.5, 0.5), (None, 0.2)])
+def test_a_rung_too_short_to_tell_the_seconds_of_a_step_leaves_those_of_the_one_before(second_s, kept_s):
+    ask = Ask(number=0, values={}, control=None, trial=None)
+    candidate = Candidate(ask=ask, recipe=Recipe(recovery=Recovery(steps=90)))
+    facts = facts_at(1.0, (0.9, 1.1))
+    candidate.built(Done(key=0, product=Product(facts=facts, notes=(), seconds=1.0)))
+    for number, step_s in enumerate((0.2, second_s), start=1):
+        product = Product(facts=facts, notes=(), seconds=1.0, steps=10 * number, step_s=step_s)
+        candidate.trained(Done(key=0, product=product), Rung(number=number, first=0, last=10, is_final=False))
+    assert candidate.step_s == kept_s
