@@ -55,7 +55,9 @@ class TrialRecord(Facts):
     seconds: float = Field(0.0, ge=0, description="of work on this trial, all stages")
     rung: int | None = Field(None, ge=1, description="the last rung that was trained; its accuracy is that of facts")
     steps: int | None = Field(None, ge=0, description="of recovery that were taken")
-    step_s: float | None = Field(None, ge=0, description="seconds of one step of its last rung, after the first")
+    step_s: float | None = Field(
+        None, ge=0, description="seconds of one step, after the first; of the last rung that has several"
+    )
     control: str | None = Field(None, description="name of the control, for controls")
     picks: tuple[int, ...] | None = Field(None, description="place of each unit's choice, where units were chosen for")
     parameters: dict[str, float | str] | None = Field(None, description="of the study, that led to the picks")

@@ -157,3 +157,13 @@ def context_of(name: str, seed: int = 0) -> PassContext:
 def composed(name: str, *steps: PassStep, seed: int = 0) -> Composed:
     torch.manual_seed(seed)
     return compose(tiny(name), Recipe(passes=steps), context_of(name, seed))
+
+
+def composed_once(name: str, step: PassStep) -> Composed:
+    """For tests that leave it as it is: the same for all of them."""
+    return _composed_once(name, step.model_dump_json())
+
+
+@cache
+def _composed_once(name: str, step: str) -> Composed:
+    return composed(name, PassStep.model_validate_json(step))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -44,6 +45,10 @@ TINY = profile_space().model_copy(update={"kinds": {"perceptron": 1.0}, "int8": 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     """Small perceptrons, and none of timm's models."""
+    yield from made_tiny(monkeypatch)
+
+
+def made_tiny(monkeypatch):
     monkeypatch.setattr(training, "draw", lambda seed, machine: draw(seed, machine, TINY))
     monkeypatch.setattr(profiling, "with_measured_activations", lambda machine, _: machine)
     with parallel_config(backend="sequential"):  # other processes would not know what is replaced here
@@ -54,14 +59,27 @@ def made(folder, count=2, **settings):
     return profiling.profile(time=60, out=folder, protocol=QUICK, most_files=count, **settings)
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> profiling.ProfileSummary:
+    """A profile of two networks, for tests that read it or go on with a copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for _ in made_tiny(patch):
+            found = made(tmp_path_factory.mktemp("measured") / "p")
+    return found
+
+
+def copied(found: profiling.ProfileSummary, folder: Path) -> Path:
+    return shutil.copytree(found.folder, folder)
+
+
 def names(folder):
     return [each.name for each in read_observations(folder)[0]]
 
 
-def test_networks_are_measured_with_their_kernels(tmp_path):
-    found = made(tmp_path / "p")
-    assert (found.files, found.new_files, found.failed) == (2, 2, 0)
-    first = read_observations(tmp_path / "p")[0][0]
+def test_networks_are_measured_with_their_kernels(measured):
+    assert (measured.files, measured.new_files, measured.failed) == (2, 2, 0)
+    first = read_observations(Path(measured.folder))[0][0]
+    assert isinstance(first, Observation)
     assert (first.name, first.family, first.precision, first.source) == ("drawn-0", "perceptron", "fp32", "profile")
     assert len(first.rounds_us) == QUICK.rounds
     assert first.reference_ms > 0
@@ -69,17 +87,17 @@ def test_networks_are_measured_with_their_kernels(tmp_path):
     assert {kernel.operator for kernel, _ in first.parsed()} & {"Gemm", "FusedGemm"}
 
 
-def test_run_again_it_goes_on_with_other_networks(tmp_path):
-    made(tmp_path)
-    seconds = read_facts(tmp_path).measured_s
-    found = made(tmp_path, 1)
+def test_run_again_it_goes_on_with_other_networks(measured, tmp_path):
+    folder = copied(measured, tmp_path / "p")
+    seconds = read_facts(folder).measured_s
+    found = made(folder, 1)
     assert (found.files, found.new_files) == (3, 1)
-    assert names(tmp_path) == ["drawn-0", "drawn-1", "drawn-2"]
-    assert read_facts(tmp_path).measured_s > seconds > 0
+    assert names(folder) == ["drawn-0", "drawn-1", "drawn-2"]
+    assert read_facts(folder).measured_s > seconds > 0
 
 
-def test_anew_it_begins_again_and_keeps_the_old_one_beside(tmp_path, monkeypatch):
-    made(tmp_path / "p")
+def test_anew_it_begins_again_and_keeps_the_old_one_beside(measured, tmp_path, monkeypatch):
+    copied(measured, tmp_path / "p")
     told: list[str] = []
     monkeypatch.setattr(Silence, "note", lambda _, text: told.append(text))
     found = made(tmp_path / "p", 1, anew=True)
@@ -88,8 +106,8 @@ def test_anew_it_begins_again_and_keeps_the_old_one_beside(tmp_path, monkeypatch
     assert told == [f"the profile that was there lies in {tmp_path / 'p.before'}"]
 
 
-def test_a_profile_alone_is_extended_and_beside_out_it_is_taken_over(tmp_path):
-    made(tmp_path / "a")
+def test_a_profile_alone_is_extended_and_beside_out_it_is_taken_over(measured, tmp_path):
+    copied(measured, tmp_path / "a")
     profiling.profile(time=60, profiles=[tmp_path / "a"], protocol=QUICK, most_files=1)
     assert len(names(tmp_path / "a")) == 3
     found = made(tmp_path / "b", 1, profiles=[tmp_path / "a"])
@@ -369,21 +387,24 @@ def made_up_clock(monkeypatch, sort):
     """
     now, built = [0.0], []
 
-    def measured(batch, *_):
+    def observed(batch, *_):
         for each in batch:
             now[0] += 5.0 if each.name.startswith(sort) else 1.0
             yield observation(name=each.name)
 
     def draw_one(seed, machine, space):
         built.append((seed, now[0]))
-        names = [f"{sort}-{seed}-x-{kind}" for kind in ("fp32", "int8")]
-        return [Drawn(name=name, family="f", precision="any", proto=b"") for name in names]
+        return [named(f"{sort}-{seed}-x-{kind}") for kind in ("fp32", "int8")]
 
     def refused(seed, machine, space):
         raise ModelError("none")
 
+    def named(name):
+        return Drawn(name=name, family="f", precision="any", proto=b"")
+
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(training, "observe_drawn", measured)
+    monkeypatch.setattr(training, "observe_drawn", observed)
+    monkeypatch.setattr(training, "draw", lambda seed, _: named(f"drawn-{seed}"))
     for name in ("student", "timm"):
         monkeypatch.setattr(training, f"draw_{name}", draw_one if name == sort else refused)
     monkeypatch.setattr(training, "append", lambda *_: None)
@@ -457,19 +478,13 @@ def test_the_card_is_kept_and_shown(tmp_path, monkeypatch, capfd):
     assert f"autocompress predict FILE.onnx --profile {tmp_path}" in text.replace("'", "")
 
 
-def test_json_is_the_record_that_python_returns(tmp_path, monkeypatch, capfd):
-    found = made(tmp_path)
-    monkeypatch.setattr(profiling, "profile", lambda **_: found)
+def test_json_is_the_record_that_python_returns(measured, monkeypatch, capfd):
+    monkeypatch.setattr(profiling, "profile", lambda **_: measured)
     assert autocompress.profile is profiling.profile
     assert run(["profile", "--json"]) == 0
     answer = capfd.readouterr().out
-    assert profiling.ProfileSummary.from_json(answer) == found
+    assert profiling.ProfileSummary.from_json(answer) == measured
     assert json.loads(answer)["files"] == 2
-
-
-def test_observations_know_where_they_come_from(tmp_path):
-    made(tmp_path, 1)
-    assert isinstance(read_observations(tmp_path)[0][0], Observation)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ class Reached(Facts):
     facts: ModelFacts
     notes: tuple[str, ...]
     work_s: float
+    step_s: float | None = None
 
 
 @dataclass(kw_only=True)
@@ -117,13 +118,20 @@ class Candidate:
             facts=self.facts,
             notes=self.notes,
             work_s=self.work_s,
+            step_s=self.step_s,
         )
 
 
 def taken_up(ask: Ask, recipe: Recipe, reached: Reached) -> Candidate:
     """The candidate that an earlier session left between two rungs; its state is still to be found."""
     candidate = Candidate(
-        ask=ask, recipe=recipe, facts=reached.facts, notes=reached.notes, work_s=reached.work_s, steps=reached.steps
+        ask=ask,
+        recipe=recipe,
+        facts=reached.facts,
+        notes=reached.notes,
+        work_s=reached.work_s,
+        steps=reached.steps,
+        step_s=reached.step_s,
     )
     candidate.ended = candidate.rungs[reached.rung - 1]
     return candidate

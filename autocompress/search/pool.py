@@ -40,7 +40,7 @@ class Axis:
         if self.choices:
             return codes
         held = np.clip(codes, 0.0, 1.0)
-        return np.asarray(held if self.steps == 0 else np.round(held * (self.steps - 1)) / max(self.steps - 1, 1))
+        return held if self.steps == 0 else self._code_of(np.round(held * (self.steps - 1)))
 
     def mutated(self, rng: np.random.Generator, codes: Array) -> Array:
         """Other choices; numbers nearby, or anywhere."""
@@ -51,7 +51,11 @@ class Axis:
 
     def every(self) -> Array:
         """All codes, of a parameter that has finitely many."""
-        return np.arange(self.choices, dtype=np.float64) if self.choices else np.linspace(0.0, 1.0, self.steps)
+        return np.arange(self.choices, dtype=np.float64) if self.choices else self._code_of(np.arange(self.steps))
+
+    def _code_of(self, places: Array) -> Array:
+        """One number for each of its steps: configurations are told apart by every bit of them."""
+        return np.asarray(places / max(self.steps - 1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -198,7 +198,7 @@ class Proposer:
 
     def _kernel(self, name: object, codes: Array, scores: Array) -> Kernel:
         """Learned from the first rows, whose number grows in steps: the past alone decides it, and seldom anew."""
-        count = LEAST_ROWS
+        count = min(LEAST_ROWS, len(codes))
         while (more := int(np.ceil(count * KERNEL_EVERY))) <= len(codes):
             count = more
         at, kernel = self._kernels.get(name, (0, None))

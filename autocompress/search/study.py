@@ -272,7 +272,7 @@ def _cut_torn_line(journal: Path) -> None:
 
 def _finished(storage: JournalStorage) -> int:
     """Trials that the journal holds already: a resumed sampler must not repeat its first draws."""
-    studies: list[FrozenTrial] = []
+    trials: list[FrozenTrial] = []
     for study in storage.get_all_studies():
-        studies.extend(storage.get_all_trials(study._study_id, deepcopy=False))  # noqa: SLF001  # the storage's only key
-    return len(studies)
+        trials.extend(storage.get_all_trials(study._study_id, deepcopy=False))  # noqa: SLF001  # the storage's only key
+    return len(trials)

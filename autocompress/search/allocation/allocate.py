@@ -112,7 +112,7 @@ def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Pi
             break
         if found is None and np.array_equal(solved, here):
             break
-        best = best if found is None else found
+        best = found
         here = solved if found is None else found.picks
     if relaxation is not None and (best is None or relaxation.bound < best.loss * (1 - SOLVER_GAP)):
         best = _exactly(relaxation, loss, model, limits, best)

@@ -88,10 +88,10 @@ class Relaxed:
         return problem.picks([int(np.argmin(each)) for each in np.split(cost, problem.starts[1:])])
 
     def solved(self, *, time_limit_s: float, relative_gap: float) -> Solution | None:
-        """The best selection; None where none meets the limits.
+        """The best selection; None where none meets the limits, or none was found in time.
 
         Args:
-            time_limit_s: after which the best that was found so far is given.
+            time_limit_s: after which the best that was found so far is given; where nothing was, ten times that.
             relative_gap: of the loss, that it may be worse than the best.
         """
         found, optimal = self._best(time_limit_s, relative_gap)
@@ -113,7 +113,7 @@ class Relaxed:
         """
         problem, added = self._problem, self._added
         core = CORE * len(problem.starts)
-        # A choice that is beaten adds no less than the one that beats it: both are looked at, or neither.
+        # A choice adds no less than one that beats it: where it is looked at, so is that one.
         few = problem.undominated(added <= _nth(added, COPIES * core))
         few &= added <= _nth(added[few], core)
         found, _ = problem.listed(added, few, np.inf, BEAM)
