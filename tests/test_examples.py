@@ -4,22 +4,20 @@ import json
 import re
 import runpy
 import shlex
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from unittest import mock
 
 import pytest
-from tiny_runs import BRIEF_COMMAND, brief_measuring
+import timm
+import torch
+from tiny_runs import BRIEF_COMMAND, brief_measuring, costs_by_size
 
 from autocompress.commands import baseline, compress
-from autocompress.measurement import Latency
-from autocompress.search import costing
+from autocompress.passes import PassContext
+from autocompress.passes.compose import compose
+from autocompress.recipe import Recipe
 from autocompress.search.launcher import SerialLauncher
-from autocompress.target import Target
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -27,24 +25,15 @@ README = (ROOT / "README.md").read_text()
 pytestmark = pytest.mark.slow
 
 
-def by_size(files: Sequence[Path], target: Target, **_: object) -> list[Latency]:
-    """A millisecond a megabyte: the same however busy the machine is."""
-    times = [file.stat().st_size / 1e6 for file in files]
-    return [
-        Latency(median_ms=ms, p95_ms=ms, interval_ms=(ms, ms), rounds=3, runs=15, load_ms=1, threads=target.threads)
-        for ms in times
-    ]
-
-
 @pytest.fixture
 def run_script(monkeypatch, capsys):
-    """Runs a script as a program, in this process and without Ray; what it prints. Latencies are made up or brief."""
+    """Runs a script as a program, in this process and without Ray; what it prints. Costs are made up."""
 
-    def run(script: Path, *words: str, measures: bool = False) -> str:
+    def run(script: Path, *words: str) -> str:
         monkeypatch.setattr(sys, "argv", [str(script), *words])
         monkeypatch.setattr(compress, "ray_launcher", lambda *_: SerialLauncher())
         monkeypatch.setattr(baseline, "LEAST_S", 1.0)
-        with brief_measuring(), nullcontext() if measures else mock.patch.object(costing, "measure_latency", by_size):
+        with brief_measuring(), costs_by_size():
             runpy.run_path(str(script), run_name="__main__")
         return capsys.readouterr().out
 
@@ -67,15 +56,24 @@ def test_the_python_call_ends_in_a_verdict_and_a_module(run_script, tmp_path):
 
 
 def test_a_recipe_replayed_gives_the_same_file(run_script, tmp_path):
-    """With a tenth of the recipe's steps."""
-    recipe = (ROOT / "examples/recipe.yaml").read_text()
+    """With a tenth of the recipe's steps, for timm's smallest network of the kind, whose layers have the same names."""
+    recipe, example = (ROOT / "examples/recipe.yaml").read_text(), (ROOT / "examples/replay_recipe.py").read_text()
     assert "steps: 60," in recipe
-    (tmp_path / "recipe.yaml").write_text(recipe.replace("steps: 60,", "steps: 6,"))
-    script = shutil.copy(ROOT / "examples/replay_recipe.py", tmp_path)
+    assert "rank: 96}" in recipe
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("steps: 60,", "steps: 6,").replace("rank: 96}", "rank: 24}"))
+    (script := tmp_path / "replay_recipe.py").write_text(example.replace('"resnet10t"', '"test_resnet"'))
 
-    said = run_script(Path(script), "--out", str(tmp_path / "run"), "--time", "3s")
+    said = run_script(script, "--out", str(tmp_path / "run"), "--time", "3s")
 
     assert "the same file twice: True" in said
+
+
+def test_the_replayed_recipe_is_carried_out_whole_on_the_network_that_the_example_names():
+    network = timm.create_model("resnet10t", num_classes=10).eval()
+    recipe = Recipe.from_yaml((ROOT / "examples/recipe.yaml").read_text())
+    made = compose(network, recipe, PassContext(example=torch.zeros(1, 3, 32, 32), seed=0))
+    assert made.skipped == {}
+    assert {key.partition(": ")[0] for key in made.changed} == {"prune_channels", "factorize", "quantize"}
 
 
 def test_an_own_network_with_its_own_task_and_metric(run_script, tmp_path):
@@ -106,6 +104,7 @@ def test_the_other_commands_of_the_readme_run(tmp_path):
     words = shlex.split(command)[1:]
     words[words.index("--out") + 1] = str(tmp_path / "run")
     words[words.index("--time") + 1] = "6s"
+    words += ["--workers", "1"]
 
     ended = subprocess.run(
         [sys.executable, "-c", BRIEF_COMMAND, *words], cwd=ROOT, capture_output=True, text=True, check=False
@@ -115,15 +114,14 @@ def test_the_other_commands_of_the_readme_run(tmp_path):
     assert (tmp_path / "run/report.html").is_file()
 
 
-@pytest.mark.quiet  # a part of the original's latency is asked for
 def test_the_python_block_of_the_readme_runs(run_script, tmp_path):
-    """With less time and a smaller network than ``make demo``, which runs the same with the one that is named."""
+    """With less time and a smaller network than ``make demo``, which runs and measures the one that is named."""
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     shortened = (
         block.replace('"3m"', '"12s"')
-        .replace('"resnet18"', '"resnet10t"')
+        .replace('"resnet18"', '"test_resnet"')
         .replace('"runs/digits"', repr(str(tmp_path / "run")))
     )
     (script := tmp_path / "readme.py").write_text(shortened)
 
-    assert run_script(script, measures=True).startswith("Met:")
+    assert run_script(script).startswith("Met:")

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 from sample_result import machine
-from tiny_runs import brief_measuring, one_core, tiny_task, trained_net
+from tiny_runs import brief_measuring, costs_by_size, one_core, tiny_task, trained_net
 
 import autocompress as ac
 from autocompress.api import config_of
@@ -183,7 +183,7 @@ def test_a_run_takes_the_kept_choice_for_all_its_files():
 def test_a_recipe_gives_the_same_file_by_the_kept_choice_and_its_certificate_shows_it(tmp_path):
     recipe = ac.Recipe.from_yaml("{schema: 1, passes: [quantize: {}]}")
     files = []
-    with brief_measuring():
+    with brief_measuring(), costs_by_size():
         for name in ("first", "again"):
             ac.apply(recipe, trained_net(), tiny_task(), tmp_path / name, time=100)
             files.append((tmp_path / name / "best" / "model.onnx").read_bytes())

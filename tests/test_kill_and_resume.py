@@ -106,7 +106,7 @@ def test_a_driver_killed_in_mid_search_leaves_no_processes_and_is_resumed_where_
     killed, goes_on = str(uuid4()), str(uuid4())
     process = driver(place, 50, "new", killed)
     try:
-        wait_for_search_trials(place, process, 2)
+        wait_for_search_trials(place, process, 1)
         assert len(marked_processes(killed)) > 2  # the driver, Ray and its workers
         process.kill()
         process.wait()
@@ -114,9 +114,10 @@ def test_a_driver_killed_in_mid_search_leaves_no_processes_and_is_resumed_where_
         end_all(process)
     assert not (place / "run" / "result.json").exists()
     before = records_in(place)
-    assert sum(record.kind is TrialKind.SEARCH for record in before.values()) >= 2
+    searched = sum(record.kind is TrialKind.SEARCH for record in before.values())
+    assert searched >= 1
 
-    resumed = driver(place, len(before) + 1, "resume", goes_on)
+    resumed = driver(place, searched + 1, "resume", goes_on)
     try:
         assert resumed.wait(PATIENCE_S) == 0, (place / "driver.log").read_text()
     finally:

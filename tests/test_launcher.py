@@ -234,21 +234,6 @@ def test_errors_on_ray_are_those_of_their_jobs(on_ray):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_worker_that_dies_every_time_ends_in_an_error_and_others_go_on(on_ray, monkeypatch):
-    """Once is every time here: each further attempt would start another worker."""
-    monkeypatch.setattr(on_ray, "_work", ray.remote(max_retries=0, num_returns=2)(perform))
-
-    def dies(outputs: Array, targets: Array) -> float:
-        os._exit(9)
-
-    (done,) = on_ray.run(judged_by(dies), jobs_of(INT8))
-    assert done.error.startswith("WorkerCrashedError")
-    (done,) = on_ray.run(tiny_bench(), jobs_of(INT8, work=Work.STRUCTURE))
-    assert done.product is not None
-
-
-@pytest.mark.slow
-@pytest.mark.ray
 def test_a_job_that_asks_for_more_threads_than_a_node_has_is_not_left_waiting(on_ray):
     job = Job(key=0, work=Work.STRUCTURE, recipe=INT8, threads=64)
     (done,) = on_ray.run(tiny_bench(), [job])
@@ -273,3 +258,18 @@ def test_batches_run_beside_jobs_that_were_submitted(on_ray):
     on_ray.submit(tiny_bench(), job_of(INT8, Work.STRUCTURE, key=5))
     assert [done.key for done in on_ray.run(tiny_bench(), jobs_of(INT8, work=Work.STRUCTURE))] == [0]
     assert on_ray.next_done().key == 5
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_worker_that_dies_every_time_ends_in_an_error_and_others_go_on(on_ray, monkeypatch):
+    """Once is every time here: each further attempt would start another worker, as the next job does. So it is last."""
+    monkeypatch.setattr(on_ray, "_work", ray.remote(max_retries=0, num_returns=2)(perform))
+
+    def dies(outputs: Array, targets: Array) -> float:
+        os._exit(9)
+
+    (done,) = on_ray.run(judged_by(dies), jobs_of(INT8))
+    assert done.error.startswith("WorkerCrashedError")
+    (done,) = on_ray.run(tiny_bench(), jobs_of(INT8, work=Work.STRUCTURE))
+    assert done.product is not None

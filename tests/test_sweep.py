@@ -77,7 +77,9 @@ def counted(calls: Counter, stop_at: int = 0):
 
 
 def sweep_briefly(out: Path, budgets=BUDGETS, **settings) -> Sweep:
-    return compress_briefly(out, budgets, model=NET, data=TASK, techniques=["quantize"], time=80, **settings)
+    return compress_briefly(
+        out, budgets, model=NET, data=TASK, techniques=["quantize"], time=80, measures=False, **settings
+    )
 
 
 @dataclass
