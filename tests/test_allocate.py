@@ -1,6 +1,6 @@
 """Allocations meet every limit by their own costs, also where units make each other's costs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -24,10 +24,8 @@ class Chain:
 
     units: int
     scale: float = 100.0
-    asked: int = field(default=0)
 
     def __call__(self, picks):
-        self.asked += len(picks)
         kept = WIDTHS[picks]
         size = self.scale * (kept[:, 1:] * kept[:, :-1]).sum(axis=1)
         return np.stack([0.1 * size + 1, size, 2 * size, size], axis=1)
@@ -143,11 +141,11 @@ def test_a_forecast_takes_the_place_of_the_latency():
     assert sum(table[at, 0] for table, at in zip(tables, [0, 1, 1, 1], strict=True)) == pytest.approx(7.0)
 
 
-def allocator(**changes) -> Allocator:
+def allocator() -> Allocator:
     choices = [tuple(Choice(prune=1 - width) for width in WIDTHS)] * 5
     units = [Unit(name=f"unit {i}") for i in range(5)]
     loss = [values.tolist() for values in losses(5, 1)]
-    return Allocator(units=units, choices=choices, loss=loss, model=model_of(5), **changes)
+    return Allocator(units=units, choices=choices, loss=loss, model=model_of(5))
 
 
 def test_coefficients_and_forbidden_choices_are_respected():

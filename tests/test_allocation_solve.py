@@ -152,7 +152,7 @@ def test_a_cost_that_is_no_finite_number_is_refused(solver, cost):
         solver([np.zeros(1)] * 2, [np.ones((1, 1)), np.array([[cost]])], np.ones(1))
 
 
-def test_sixty_units_of_forty_choices_under_three_budgets_take_a_second_and_print_nothing(capfd):
+def test_sixty_units_of_forty_choices_under_three_budgets_end_near_the_best_and_print_nothing(capfd):
     """What the time allows is near what slightly larger budgets allow."""
     losses, costs = made_up(units=60, choices=40, metrics=3, seed=0)
     limits = 0.3 * sum(cost[0] for cost in costs) * np.array([1.0, 0.9, 0.8])

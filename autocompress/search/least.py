@@ -39,8 +39,7 @@ def least_costs(model: CostModel, students: StudentArms | None, limits: Mapping[
 
 
 def _selection(model: CostModel, limits: Mapping[Metric, float]) -> tuple[int, ...]:
-    bounds = np.array([limits.get(metric, np.inf) for metric in model.metrics])
-    return tuple(cheapest(model, bounds).tolist())
+    return tuple(cheapest(model, model.bounds(limits)).tolist())
 
 
 def _costs(model: CostModel, picks: tuple[int, ...]) -> dict[Metric, float]:

@@ -69,9 +69,8 @@ class Allocator:
                 "leave what only a file shows to the check of the file"
             )
         loss = self._weighted(coefficients, forbid)
-        bounds = np.array([limits.get(metric, np.inf) for metric in self.model.metrics])
         first = None if start is None else np.array(start, dtype=np.intp)
-        found = allocate(loss, self.model, bounds, first)
+        found = allocate(loss, self.model, self.model.bounds(limits), first)
         if found is None:
             return None
         costs = dict(zip(self.model.metrics, found.costs.tolist(), strict=True))
@@ -105,7 +104,7 @@ def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Pi
     for _ in range(MOST_ROUNDS):
         tables = model.linearized(here)
         relaxation = relaxed(loss, tables, limits)
-        solved = _cheapest(loss, tables, limits) if relaxation is None else relaxation.picks
+        solved = _least_costly(loss, tables, limits) if relaxation is None else relaxation.picks
         found = _mended(solved, loss, model, limits)
         if best is not None and (found is None or found.loss >= best.loss * (1 - _LEAST_GAIN)):
             best = best if found is None else min(best, found, key=_loss)
@@ -119,7 +118,7 @@ def allocate(loss: Sequence[Floats], model: CostModel, limits: Floats, start: Pi
     return None if best is None else _judged(spend(best.picks, loss, model, limits), loss, model, limits)
 
 
-def _cheapest(loss: Sequence[Floats], tables: Sequence[Floats], limits: Floats) -> Picks:
+def _least_costly(loss: Sequence[Floats], tables: Sequence[Floats], limits: Floats) -> Picks:
     """The choices that cost least, where none fit together."""
     bound = np.isfinite(limits)
     shares = [(table[:, bound] / limits[bound]).max(axis=1) for table in tables]

@@ -41,6 +41,10 @@ class CostModel:
     _met: dict[Metric, list[tuple[float, float]]] = field(default_factory=dict, repr=False)
     _lines: dict[Metric, tuple["_Line", float]] = field(default_factory=dict, repr=False)
 
+    def bounds(self, limits: Mapping[Metric, float]) -> Floats:
+        """``limits`` in the order of ``metrics``, infinite where there is none."""
+        return np.array([limits.get(metric, np.inf) for metric in self.metrics])
+
     def costs(self, picks: Picks) -> Floats:
         """What is expected."""
         return self._corrected(self._raw(picks))

@@ -25,7 +25,7 @@ _MORE_TIME = 10.0  # for a first selection, where the time limit passed without 
 # Presolve would halve the time; what it leaves makes HiGHS write to standard output more often than it does without.
 _OPTIONS = {"presolve": False}
 _INFEASIBLE = 2  # of ``milp``
-_TOLERANCE = 1e-9  # of a limit, relative
+_TOLERANCE = 1e-9  # of a limit, and of the least loss, relative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +189,14 @@ class _Problem:
         Of equal ones the first stays.
         """
         places = np.flatnonzero(kept)
-        table = np.column_stack([self.loss, self.costs])[places]
         one, other = _pairs(np.unique(self.owner[places], return_counts=True)[1])
-        no_worse, better = (table[one] <= table[other]).all(axis=1), (table[one] < table[other]).any(axis=1)
+        no_worse, is_chosen = np.ones(len(one), dtype=bool), one < other
+        for values in (self.loss[places], *self.costs[places].T):
+            first, second = values[one], values[other]
+            no_worse &= first <= second
+            is_chosen |= first < second
         found = kept.copy()
-        found[places[other[no_worse & (better | (one < other))]]] = False
+        found[places[other[no_worse & is_chosen]]] = False
         return found
 
     def listed(

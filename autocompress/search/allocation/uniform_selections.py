@@ -1,4 +1,4 @@
-"""Selections that nothing is searched for: one treatment for all units, and chance. What a search must beat."""
+"""Selections that no measured loss decides: one treatment for all units, and chance. What a search must beat."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +8,7 @@ import numpy as np
 from autocompress.budget import Metric
 from autocompress.search.allocation.allocate import Allocator
 from autocompress.search.allocation.choices import Choice
+from autocompress.search.allocation.exchange import fits
 
 
 def uniform(choices: Sequence[Sequence[Choice]], wanted: Choice) -> tuple[int, ...]:
@@ -19,8 +20,7 @@ def uniforms(allocator: Allocator, limits: Mapping[Metric, float], count: int) -
     """The uniform selections within the limits that lose least by the table, the best first; fewer if few fit."""
     wanted = dict.fromkeys(choice for row in allocator.choices for choice in row if not choice.drop)
     picks = np.array(list(dict.fromkeys(uniform(allocator.choices, each) for each in wanted)))
-    most = np.array([limits.get(metric, np.inf) for metric in allocator.model.metrics])
-    fitting = picks[(allocator.model.upper(picks) <= most).all(axis=1)]
+    fitting = picks[fits(allocator.model.upper(picks), allocator.model.bounds(limits))]
     loss = [sum(row[at] for row, at in zip(allocator.loss, each, strict=True)) for each in fitting]
     return [tuple(fitting[place].tolist()) for place in np.argsort(loss, kind="stable")[:count]]
 
@@ -37,7 +37,7 @@ def _nearest(row: Sequence[Choice], wanted: Choice) -> int:
 
 
 def _distance(choice: Choice, wanted: Choice) -> tuple[float, ...]:
-    """How far a choice is from the wanted one: what is another technique counts before how much of it."""
+    """How far a choice is from the wanted one; another technique, half of the bits and all of an amount count alike."""
     if choice.drop != wanted.drop:
         return (100.0, 0.0)
     bits = [(each.codebook or each.precision.bits or 32) for each in (choice, wanted)]
