@@ -10,8 +10,10 @@ import sys
 import pytest
 from tiny_runs import BRIEF_COMMAND, BRIEF_COMMAND_WITHOUT_RAY, NET, TASK
 
+from autocompress.commands.compress import WORTH_WORKERS_S
+
 COMMAND = "from autocompress.cli import main; main()"
-SETTINGS = ["--workers", "1", "--time", "20s", "--techniques", "quantize"]
+SETTINGS = ["--workers", "1", "--time", f"{WORTH_WORKERS_S:g}s", "--techniques", "quantize"]
 
 
 def started(*words: str, program: str = COMMAND) -> subprocess.Popen[str]:

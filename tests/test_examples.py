@@ -97,14 +97,12 @@ def test_the_first_command_of_the_readme_is_what_make_demo_runs():
     )
 
 
-@pytest.mark.ray
 def test_the_other_commands_of_the_readme_run(tmp_path):
-    """In a process of their own, with Ray."""
+    """In a process of their own."""
     (command,) = readme_commands()[1:]
     words = shlex.split(command)[1:]
     words[words.index("--out") + 1] = str(tmp_path / "run")
     words[words.index("--time") + 1] = "6s"
-    words += ["--workers", "1"]
 
     ended = subprocess.run(
         [sys.executable, "-c", BRIEF_COMMAND, *words], cwd=ROOT, capture_output=True, text=True, check=False

@@ -184,7 +184,10 @@ class SearchFlags:
     workers: Annotated[
         str | None,
         typer.Option(
-            metavar="N", show_default="auto", rich_help_panel=MACHINE, help="One-thread workers here; auto: one a core."
+            metavar="N",
+            show_default="auto",
+            rich_help_panel=MACHINE,
+            help="One-thread workers here; auto: one a core. Runs of less than 75 s have none.",
         ),
     ] = None
     ray_address: Annotated[

@@ -18,8 +18,11 @@ from autocompress.commands.survey import search_space
 from autocompress.errors import BudgetError
 from autocompress.events import Observer, Remembering
 from autocompress.result import Result
-from autocompress.search.launcher import Launcher
+from autocompress.search.launcher import Launcher, SerialLauncher
 from autocompress.task import Task
+
+# Ray's start and the first export of each of its workers take 5 to 15 s, which one or two trials do not bring back.
+WORTH_WORKERS_S = 75.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,7 @@ def opened(
     open_folder(out, resolved, weights_bytes * max(1, len(config.sweep)), overwrite=overwrite)
     clock.keep_at(out / WORK / CLOCK)
     owned = launcher is None
-    launcher = launcher or ray_launcher(config, prepared.machine.cores)
+    launcher = launcher or launcher_for(config, prepared.machine.cores, observer)
     try:
         yield Opened(prepared=prepared, clock=clock, launcher=launcher)
     finally:
@@ -100,6 +103,15 @@ def check_budget(budget: str) -> None:
     """
     if any(limit.metric is Metric.ENERGY for limit in Budget.parse(budget).limits):
         raise BudgetError("energy cannot be limited: this machine has no meter that is read yet; limit latency instead")
+
+
+def launcher_for(config: RunConfig, cores: int, observer: Observer) -> Launcher:
+    """Workers on Ray; this process alone for a run that would be over before they bring what their start takes."""
+    if config.ray_address is not None or config.time_s >= WORTH_WORKERS_S:
+        return ray_launcher(config, cores)
+    if (config.workers or 1) > 1:
+        observer.note(f"--workers {config.workers} has no effect on a run of less than {WORTH_WORKERS_S:g} s")
+    return SerialLauncher()
 
 
 def ray_launcher(config: RunConfig, cores: int) -> Launcher:

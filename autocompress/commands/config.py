@@ -49,7 +49,11 @@ class RunConfig(Facts):
     target: Target = Target()
     time_s: float = Field(600.0, gt=0)
     trials: int | None = Field(None, ge=1)
-    workers: int | None = Field(None, ge=1, description="one-thread workers on this machine; None is one per core")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="one-thread workers on this machine; None is one per core, a run of less than 75 s has none",
+    )
     ray_address: str | None = None
     seed: int = Field(0, ge=0)
     space: str = DEFAULT
