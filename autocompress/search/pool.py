@@ -51,7 +51,8 @@ class Axis:
 
     def every(self) -> Array:
         """All codes, of a parameter that has finitely many."""
-        return np.arange(self.choices, dtype=np.float64) if self.choices else self._code_of(np.arange(self.steps))
+        places = np.arange(self.choices or self.steps, dtype=np.float64)
+        return places if self.choices else self._code_of(places)
 
     def _code_of(self, places: Array) -> Array:
         """One number for each of its steps: configurations are told apart by every bit of them."""
