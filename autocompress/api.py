@@ -37,10 +37,11 @@ class Settings(TypedDict, total=False):
     pretrained: start from timm's weights (needs the hub). checkpoint: weights in safetensors, or a torch state dict,
     loaded weights-only. options: overrides the data's own normalization, size and augmentation. target: runtime,
     threads and batch that latency is meant for. time: of the whole run, ``"10m"`` or seconds. trials: at most so many
-    trained candidates. workers: one-thread workers on this machine, None for one a core. ray_address: a running Ray
-    cluster to use instead. seed: of everything random. space: a shipped search space or a YAML file. techniques: the
-    passes of the space that may be used, None for all. sampler: what proposes candidates, ``surrogate``, ``tpe``,
-    ``nsga2`` or ``random``. minimize: what to minimize when the budget limits nothing but accuracy.
+    trained candidates. workers: one-thread workers on this machine, None for one a core; short runs have none.
+    ray_address: a running Ray cluster to use instead. seed: of everything random. space: a shipped search space or a
+    YAML file. techniques: the passes of the space that may be used, None for all. sampler: what proposes candidates,
+    ``surrogate``, ``tpe``, ``nsga2`` or ``random``. minimize: what to minimize when the budget limits nothing but
+    accuracy.
     """
 
     pretrained: bool
@@ -112,7 +113,7 @@ def compress(
         resume: go on with the run in ``out``.
         overwrite: replace the run in ``out``.
         observer: told of stages, progress and trials.
-        launcher: where trials run; None is Ray.
+        launcher: where trials run; None is Ray, or this process where the time is short.
         **settings: see ``Settings``.
 
     Returns:

@@ -85,6 +85,11 @@ def _recording(original: _Original) -> Recording:
     return Recording(original.bench.base, batches_of(inputs), _ready)
 
 
+def forget_recordings() -> None:
+    """Free what is kept of an original between divergences, up to half a gigabyte."""
+    _recording.cache_clear()
+
+
 def batches_of(inputs: Tensor) -> tuple[Tensor, ...]:
     """The samples in parts of equal size, of which one forward pass each fits into memory."""
     values = max(1, inputs[0].numel())

@@ -17,7 +17,6 @@ from autocompress.commands import baseline, compress
 from autocompress.passes import PassContext
 from autocompress.passes.compose import compose
 from autocompress.recipe import Recipe
-from autocompress.search.launcher import SerialLauncher
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -31,7 +30,7 @@ def run_script(monkeypatch, capsys):
 
     def run(script: Path, *words: str) -> str:
         monkeypatch.setattr(sys, "argv", [str(script), *words])
-        monkeypatch.setattr(compress, "ray_launcher", lambda *_: SerialLauncher())
+        monkeypatch.setattr(compress, "ray_launcher", lambda *_: pytest.fail("a short run starts no workers"))
         monkeypatch.setattr(baseline, "LEAST_S", 1.0)
         with brief_measuring(), costs_by_size():
             runpy.run_path(str(script), run_name="__main__")

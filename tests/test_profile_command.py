@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -45,9 +46,11 @@ TINY = profile_space().model_copy(update={"kinds": {"perceptron": 1.0}, "int8": 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     """Small perceptrons, and none of timm's models."""
-    yield from made_tiny(monkeypatch)
+    with made_tiny(monkeypatch) as installed:
+        yield installed
 
 
+@contextmanager
 def made_tiny(monkeypatch):
     monkeypatch.setattr(training, "draw", lambda seed, machine: draw(seed, machine, TINY))
     monkeypatch.setattr(profiling, "with_measured_activations", lambda machine, _: machine)
@@ -62,10 +65,8 @@ def made(folder, count=2, **settings):
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory) -> profiling.ProfileSummary:
     """A profile of two networks, for tests that read it or go on with a copy."""
-    with pytest.MonkeyPatch.context() as patch:
-        for _ in made_tiny(patch):
-            found = made(tmp_path_factory.mktemp("measured") / "p")
-    return found
+    with pytest.MonkeyPatch.context() as patch, made_tiny(patch):
+        return made(tmp_path_factory.mktemp("measured") / "p")
 
 
 def copied(found: profiling.ProfileSummary, folder: Path) -> Path:

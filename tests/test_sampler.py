@@ -11,7 +11,8 @@ from optuna.trial import TrialState, create_trial
 from autocompress.errors import SpaceError
 from autocompress.search import proposal
 from autocompress.search.parameters import Knob
-from autocompress.search.proposal import MISS_COST, _per_cost
+from autocompress.search.pool import Axis, Space
+from autocompress.search.proposal import MISS_COST, Proposer, Rules, _per_cost
 from autocompress.search.sampler import SurrogateSampler
 from autocompress.search.space import Range
 from autocompress.search.study import Sampler, Study, optuna_sampler
@@ -168,6 +169,20 @@ def test_what_kept_the_limits_is_looked_at_although_all_that_broke_them_looks_be
             create_trial(params=params, distributions=CHOICES, value=float(place), constraints={"accuracy": over})
         )
     assert set(study.ask(CHOICES).params) == set(CHOICES)
+
+
+def test_what_is_kept_between_proposals_is_what_would_be_learned_anew():
+    """From the first rows on, fewer than a prediction needs."""
+    rng = np.random.default_rng(0)
+    codes, scores = rng.integers(4, size=(8, 5)).astype(float), rng.random(8)
+    going_on = proposer_of_choices()
+    for count in range(1, 9):
+        kept, anew = (each._kernel(0, codes[:count], scores[:count]) for each in (going_on, proposer_of_choices()))
+        assert np.array_equal(kept.relevance, anew.relevance)
+
+
+def proposer_of_choices() -> Proposer:
+    return Proposer(Space(axes=(Axis(choices=4),) * 5), Rules(), startup=1)
 
 
 def test_a_miss_costs_a_tenth_of_a_trial():

@@ -187,7 +187,7 @@ class SearchFlags:
             metavar="N",
             show_default="auto",
             rich_help_panel=MACHINE,
-            help="One-thread workers here; auto: one a core. Runs of less than 75 s have none.",
+            help="One-thread workers here; auto: one a core. Short runs have none.",
         ),
     ] = None
     ray_address: Annotated[

@@ -22,7 +22,7 @@ from autocompress.search.launcher import Launcher, SerialLauncher
 from autocompress.task import Task
 
 # Ray's start and the first export of each of its workers take 5 to 15 s, which one or two trials do not bring back.
-WORTH_WORKERS_S = 75.0
+WORTH_WORKERS_S, FEW_WORKERS = 75.0, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def opened(
     open_folder(out, resolved, weights_bytes * max(1, len(config.sweep)), overwrite=overwrite)
     clock.keep_at(out / WORK / CLOCK)
     owned = launcher is None
-    launcher = launcher or launcher_for(config, prepared.machine.cores, observer)
+    launcher = launcher or launcher_for(config, clock.left_s, prepared.machine.cores, observer)
     try:
         yield Opened(prepared=prepared, clock=clock, launcher=launcher)
     finally:
@@ -105,12 +105,13 @@ def check_budget(budget: str) -> None:
         raise BudgetError("energy cannot be limited: this machine has no meter that is read yet; limit latency instead")
 
 
-def launcher_for(config: RunConfig, cores: int, observer: Observer) -> Launcher:
-    """Workers on Ray; this process alone for a run that would be over before they bring what their start takes."""
-    if config.ray_address is not None or config.time_s >= WORTH_WORKERS_S:
+def launcher_for(config: RunConfig, left_s: float, cores: int, observer: Observer) -> Launcher:
+    """Workers on Ray; this process alone where few would be there for less time than makes up for their start."""
+    workers = config.workers or cores
+    if config.ray_address is not None or left_s >= WORTH_WORKERS_S or workers > FEW_WORKERS:
         return ray_launcher(config, cores)
-    if (config.workers or 1) > 1:
-        observer.note(f"--workers {config.workers} has no effect on a run of less than {WORTH_WORKERS_S:g} s")
+    if config.workers is not None and workers > 1:
+        observer.note(f"--workers {workers} has no effect where less than {WORTH_WORKERS_S:g} s are left")
     return SerialLauncher()
 
 

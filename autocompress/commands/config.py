@@ -52,7 +52,7 @@ class RunConfig(Facts):
     workers: int | None = Field(
         None,
         ge=1,
-        description="one-thread workers on this machine; None is one per core, a run of less than 75 s has none",
+        description="one-thread workers on this machine; None is one per core; short runs have none",
     )
     ray_address: str | None = None
     seed: int = Field(0, ge=0)

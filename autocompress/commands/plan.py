@@ -9,7 +9,7 @@ from torch import nn
 from autocompress.budget import BudgetRow, Metric
 from autocompress.clock import BASELINE_SHARE, CERTIFY_SHARE, FINISH_SHARE
 from autocompress.commands.baseline import measure_pace, measured_baseline
-from autocompress.commands.compress import check_budget, launcher_for
+from autocompress.commands.compress import check_budget, ray_launcher
 from autocompress.commands.config import RunConfig
 from autocompress.commands.prepare import prepare
 from autocompress.commands.reach import setting_of, with_extremes
@@ -79,7 +79,7 @@ def plan(
     check_budget(config.budget)
     prepared = prepare(config, observer, model=model, task=task)
     owned = launcher is None
-    launcher = launcher or launcher_for(config, prepared.machine.cores, observer)
+    launcher = launcher or ray_launcher(config, prepared.machine.cores)
     try:
         found = survey(prepared, launcher, observer)
         found = with_extremes(found, setting_of(prepared, found, launcher, observer))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
-from autocompress.divergence import divergence, original_of
+from autocompress.divergence import divergence, forget_recordings, original_of
 from autocompress.export.onnx_file import to_onnx
 from autocompress.recipe import Recipe
 from autocompress.result import SCORED_SAMPLES
@@ -88,7 +88,7 @@ class Launcher(Protocol):
 
 
 class SerialLauncher:
-    """In this process, one job after another in the order of submission: for tests and for debugging."""
+    """In this process, one job after another in the order of submission: for short runs and for tests."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Bench, Job]] = deque()
@@ -113,7 +113,8 @@ class SerialLauncher:
         return perform_here(*self._waiting.popleft())
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Let go of the original's activations, which divergences are measured with."""
+        forget_recordings()
 
 
 def warm_up() -> None:
@@ -122,8 +123,12 @@ def warm_up() -> None:
 
 
 def perform_here(bench: Bench, job: Job) -> Done:
-    """``perform`` with the state in its ``Done``."""
-    done, state = perform(bench, job, job.state)
+    """``perform`` with the state in its ``Done``; the threads of this process stay as they were."""
+    threads = torch.get_num_threads()
+    try:
+        done, state = perform(bench, job, job.state)
+    finally:
+        torch.set_num_threads(threads)
     return replace(done, state=state)
 
 

@@ -1,7 +1,7 @@
 """Whether a run with a time limit ends within 110 % of it, everything included. Prints JSON.
 
 ``python tests/benchmarks/time_limit.py --times 60s 90s 180s``, by hand, alone on the machine. Each run trains its
-baseline on ``digits`` and compresses it with ``--workers`` workers.
+baseline on ``digits`` and compresses it with ``--workers`` workers, or none where the run is too short for them.
 """
 
 import argparse

@@ -190,13 +190,13 @@ class _Problem:
         """
         places = np.flatnonzero(kept)
         one, other = _pairs(np.unique(self.owner[places], return_counts=True)[1])
-        no_worse, is_chosen = np.ones(len(one), dtype=bool), one < other
+        no_worse, wins = np.ones(len(one), dtype=bool), one < other
         for values in (self.loss[places], *self.costs[places].T):
             first, second = values[one], values[other]
             no_worse &= first <= second
-            is_chosen |= first < second
+            wins |= first < second
         found = kept.copy()
-        found[places[other[no_worse & is_chosen]]] = False
+        found[places[other[no_worse & wins]]] = False
         return found
 
     def listed(
