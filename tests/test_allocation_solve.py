@@ -152,6 +152,16 @@ def test_a_cost_that_is_no_finite_number_is_refused(solver, cost):
         solver([np.zeros(1)] * 2, [np.ones((1, 1)), np.array([[cost]])], np.ones(1))
 
 
+def test_choices_that_others_of_their_unit_beat_are_left_out():
+    """Whether they stand before or behind; of equal ones the first stays, and what is worth its cost."""
+    loss = np.array([3.0, 1.0, 1.0, 2.0, 0.0])
+    cost = np.array([[5.0], [5.0], [5.0], [4.0], [9.0]])
+    problem = solving._posed([loss, np.zeros(1)], [cost, np.full((1, 1), 99.0)], np.array([100.0]))
+    assert problem.undominated(np.ones(6, dtype=bool)).tolist() == [False, True, False, True, True, True]
+    only = np.array([True, False, False, False, True, True])
+    assert problem.undominated(only).tolist() == only.tolist()
+
+
 def test_sixty_units_of_forty_choices_under_three_budgets_end_near_the_best_and_print_nothing(capfd):
     """What the time allows is near what slightly larger budgets allow."""
     losses, costs = made_up(units=60, choices=40, metrics=3, seed=0)

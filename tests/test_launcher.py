@@ -10,8 +10,10 @@ import cloudpickle
 import pytest
 import ray
 import tiny_runs
+import torch
 from tiny_runs import tiny_bench
 
+from autocompress import divergence
 from autocompress.errors import InputError
 from autocompress.recipe import PassStep, Recipe, Recovery
 from autocompress.rungs import Rung, rungs_of
@@ -127,6 +129,17 @@ def test_the_serial_launcher_works_when_asked_and_one_at_a_time():
     assert next(ended).key == 0
     assert next(ended).key == 1
     assert SerialLauncher().slots() == 1
+
+
+def test_what_is_done_here_leaves_threads_and_memory_as_they_were():
+    launcher, bench = SerialLauncher(), tiny_bench()
+    torch.set_num_threads(2)
+    (done,) = launcher.run(bench, [job_of(INT8, Work.DIVERGENCE)])
+    assert done.divergences
+    assert torch.get_num_threads() == 2
+    assert divergence._recording.cache_info().currsize == 1
+    launcher.close()
+    assert divergence._recording.cache_info().currsize == 0
 
 
 def test_jobs_that_are_submitted_end_in_their_order_and_only_once():

@@ -21,7 +21,8 @@ from autocompress.result import Result
 from autocompress.search.launcher import Launcher, SerialLauncher
 from autocompress.task import Task
 
-# Ray's start and the first export of each of its workers take 5 to 15 s, which one or two trials do not bring back.
+# Ray's start and the first export of each of its workers take 5 to 15 s on two cores, which the one or two trials of a
+# short run do not bring back; with more workers than a few, taken and not measured, they may.
 WORTH_WORKERS_S, FEW_WORKERS = 75.0, 4
 
 
